@@ -1,0 +1,42 @@
+//! The limits on everything that comes from outside (`docs/protocol.md` §11), each a named constant.
+//!
+//! A limit never enters validity: it decides what is stored and served, not what counts.
+
+/// Parents of one op.
+pub const PARENTS_MAX: usize = 16;
+/// Heads a node reports in one message.
+pub const HEADS_REPORTED_MAX: usize = 64;
+/// Bytes of an op of any kind not named below.
+pub const OP_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a Policy op.
+pub const OP_POLICY_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a `PolicyBase` op.
+pub const OP_POLICY_BASE_BYTES_MAX: usize = 68 * 1024;
+/// Bytes of an admit: claim 600, witness and signatures 160, 16 heads 512.
+pub const ADMIT_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of a device record.
+pub const RECORD_BYTES_MAX: usize = 1024;
+/// Largest sequence number of a record.
+pub const RECORD_SEQ_MAX: u64 = 1 << 62;
+/// Entries of an extension list.
+pub const EXT_ENTRIES_MAX: usize = 8;
+/// Bytes of all extension values together.
+pub const EXT_BYTES_MAX: usize = 256;
+/// Tags of one grant or invite.
+pub const TAGS_MAX: usize = 16;
+/// Root keys of a network.
+pub const ROOT_KEYS_MAX: usize = 16;
+/// Devices whose admits are kept for one invite.
+pub const ADMITS_PER_INVITE_MAX: usize = 64;
+/// Most uses an invite can allow.
+pub const INVITE_USES_MAX: u16 = 1000;
+/// Held ops whose parents are not known yet, bytes for the whole node.
+pub const ORPHAN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Candidates in one Endpoints record, tunnel and control each.
+pub const CANDIDATES_MAX: usize = 10;
+/// Bytes of one message between nodes.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one gossip message.
+pub const GOSSIP_BYTES_MAX: usize = 16 * 1024 + 256;
+/// Bytes of a message of the join protocol towards a member; answers may be up to [`MESSAGE_BYTES_MAX`].
+pub const JOIN_BYTES_MAX: usize = 8 * 1024;

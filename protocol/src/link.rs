@@ -1,0 +1,217 @@
+//! The control plane's links as the core sees them: peers by transport key, calls by number.
+//!
+//! The adapter around libp2p carries [`LinkOutput`] out and [`LinkInput`] in. It knows no message's meaning; the core
+//! knows no libp2p. Every number is counted by the side that hands it out and never used twice.
+
+use crate::id::TransportKey;
+use crate::record::ControlAddress;
+
+/// One connection to a peer; counted by the adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// A question that we asked; counted by the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// A question that a peer asked and that waits for our answer; counted by the adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AnswerId(pub u64);
+
+/// An attempt to connect; counted by the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
+/// A request-response protocol of ours (`docs/protocol.md` §7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Service {
+    /// `/meshnode/join/1`: the only one that is served to strangers.
+    Join,
+    /// `/meshnode/hello/1`: device authentication.
+    Hello,
+    /// `/meshnode/sync/1`: the reconciler and the epoch key.
+    Sync,
+}
+
+impl Service {
+    /// All services.
+    pub const ALL: [Self; 3] = [Self::Join, Self::Hello, Self::Sync];
+
+    /// The protocol's name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Join => "/meshnode/join/1",
+            Self::Hello => "/meshnode/hello/1",
+            Self::Sync => "/meshnode/sync/1",
+        }
+    }
+}
+
+/// Why a question got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The peer closed the stream without a word.
+    #[error("the peer refused to answer")]
+    Refused,
+    /// No answer in time.
+    #[error("the peer did not answer in time")]
+    TimedOut,
+    /// The connection is gone.
+    #[error("the connection broke")]
+    Broken,
+    /// The peer does not speak this protocol.
+    #[error("the peer does not speak the protocol")]
+    Unsupported,
+}
+
+/// What happens on the links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkInput {
+    /// A connection stands; the transport authenticated the peer's key.
+    Up {
+        /// Which.
+        link: LinkId,
+        /// With whom.
+        peer: TransportKey,
+        /// Where the other end is.
+        remote: ControlAddress,
+        /// The attempt of ours that made it; `None` if the peer called.
+        dial: Option<DialId>,
+    },
+    /// A connection ended.
+    Down {
+        /// Which.
+        link: LinkId,
+        /// With whom.
+        peer: TransportKey,
+    },
+    /// An attempt failed.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+        /// One address is ours or is another peer than expected: no use to try again.
+        useless: bool,
+    },
+    /// A peer asks.
+    Asked {
+        /// To answer with.
+        answer: AnswerId,
+        /// On which connection.
+        link: LinkId,
+        /// Who.
+        peer: TransportKey,
+        /// By which protocol.
+        service: Service,
+        /// The question, bounded by the adapter.
+        bytes: Vec<u8>,
+    },
+    /// A question of ours ended.
+    Answered {
+        /// Which.
+        call: CallId,
+        /// The connection it went over, if it went.
+        link: Option<LinkId>,
+        /// The answer.
+        result: Result<Vec<u8>, CallError>,
+    },
+    /// Somebody on this LAN says it is there; unproven.
+    Found {
+        /// Who it says it is.
+        peer: TransportKey,
+        /// Where.
+        addresses: Vec<ControlAddress>,
+    },
+    /// The DHT's answer to where a peer is; unproven.
+    Located {
+        /// Who.
+        peer: TransportKey,
+        /// Where.
+        addresses: Vec<ControlAddress>,
+    },
+    /// A gossip message on our topic, handed on by a trusted peer.
+    Gossip {
+        /// Which neighbour handed it on.
+        from: TransportKey,
+        /// To tell the adapter whether it was good.
+        message: GossipId,
+        /// The sealed message.
+        bytes: Vec<u8>,
+    },
+    /// Our own listening addresses, whole list, after every change.
+    Listening(Vec<ControlAddress>),
+}
+
+/// A gossip message that waits for a verdict; counted by the adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GossipId(pub u64);
+
+/// What the links are to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkOutput {
+    /// Connect, to a known peer or to whoever answers.
+    Dial {
+        /// To tell the end of it.
+        dial: DialId,
+        /// Who must answer; `None` on a hint that names nobody.
+        peer: Option<TransportKey>,
+        /// Where; tried together.
+        addresses: Vec<ControlAddress>,
+    },
+    /// Ask a connected peer.
+    Ask {
+        /// To tell the answer.
+        call: CallId,
+        /// Whom.
+        peer: TransportKey,
+        /// By which protocol.
+        service: Service,
+        /// The question.
+        bytes: Vec<u8>,
+    },
+    /// Answer a question.
+    Answer {
+        /// Which.
+        answer: AnswerId,
+        /// The answer.
+        bytes: Vec<u8>,
+    },
+    /// Close a question's stream without a word.
+    Refuse {
+        /// Which.
+        answer: AnswerId,
+    },
+    /// Close all connections with a peer.
+    HangUp {
+        /// Whom.
+        peer: TransportKey,
+    },
+    /// The peer proved to be a live member: it may gossip, take part in the DHT, and its connection is kept.
+    Trust {
+        /// Whom.
+        peer: TransportKey,
+        /// Where it can be reached.
+        addresses: Vec<ControlAddress>,
+    },
+    /// The peer is a member no longer.
+    Distrust {
+        /// Whom.
+        peer: TransportKey,
+    },
+    /// Gossip on this topic from now on (and no other).
+    Topic([u8; 32]),
+    /// Publish a sealed message on the topic.
+    Publish(Vec<u8>),
+    /// The verdict on a gossip message: pass it on, or not and remember who sent it.
+    Verdict {
+        /// Which message.
+        message: GossipId,
+        /// Whether it opened and was well formed.
+        good: bool,
+    },
+    /// Ask the DHT where a peer is.
+    Locate {
+        /// Whom.
+        peer: TransportKey,
+    },
+}

@@ -1,0 +1,104 @@
+//! Which WireGuard peers should exist, and how their packets travel: the words between the core and the engine.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::id::WireGuardKey;
+use crate::time::Timestamp;
+
+/// One of the engine's UDP sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Socket {
+    /// The IPv4 socket.
+    V4,
+    /// The IPv6 socket.
+    V6,
+}
+
+/// A path handle: through which of our sockets, to which address. Relays will add variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// Our end.
+    pub socket: Socket,
+    /// The other end.
+    pub remote: SocketAddr,
+}
+
+impl Path {
+    /// The path to an address, by the socket of its family.
+    #[must_use]
+    pub const fn to(remote: SocketAddr) -> Self {
+        let socket = match remote {
+            SocketAddr::V4(_) => Socket::V4,
+            SocketAddr::V6(_) => Socket::V6,
+        };
+        Self { socket, remote }
+    }
+}
+
+/// Who decides by which path a peer is sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Roaming {
+    /// The core: an authenticated packet from elsewhere is only reported.
+    Told,
+    /// The engine, as WireGuard does: the source of the last authenticated packet. For stock WireGuard peers.
+    Follow,
+}
+
+/// A peer that the engine should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Its public key.
+    pub key: WireGuardKey,
+    /// The addresses that are its own: packets to them go to it, packets from it come from them. Ascending.
+    pub allowed_ips: Vec<IpAddr>,
+    /// Who decides on its path.
+    pub roaming: Roaming,
+    /// Seconds between keepalives while a path is set; 0 for none.
+    pub keepalive_s: u16,
+}
+
+/// A change of the engine's peers. Changes of one peer are carried out in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// Add the peer, or change it; its sessions stay when the key is there already.
+    Set(PeerConfig),
+    /// Send to the peer by this path; `None`: nowhere.
+    Path(WireGuardKey, Option<Path>),
+    /// Forget the peer and its sessions.
+    Remove(WireGuardKey),
+}
+
+/// What the engine reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TunnelInput {
+    /// A datagram that is no WireGuard message (`docs/protocol.md` §8.1), at most 1500 bytes.
+    Datagram {
+        /// Where it came from, by which socket.
+        path: Path,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A peer's authenticated packet came by a path that is not its own; at most once a second per peer.
+    Moved {
+        /// Whose.
+        key: WireGuardKey,
+        /// Where from.
+        path: Path,
+    },
+    /// Packets moved with a peer since the last report; at most once a second per peer.
+    Traffic {
+        /// Whose.
+        key: WireGuardKey,
+        /// Bytes inside the tunnel that came from it.
+        rx_bytes: u64,
+        /// Bytes inside the tunnel that went to it.
+        tx_bytes: u64,
+        /// The newest handshake.
+        handshake: Option<Timestamp>,
+    },
+    /// A packet wants to go to a peer that has no path; at most once a second per peer.
+    Wanted {
+        /// Whose.
+        key: WireGuardKey,
+    },
+}
