@@ -1,5 +1,7 @@
 //! The pure core of meshnode.
 
+pub mod address;
+pub mod authority;
 pub mod body;
 pub mod claim;
 pub mod codec;
@@ -12,4 +14,6 @@ pub mod name;
 pub mod op;
 pub mod peering;
 pub mod record;
+pub mod structure;
 pub mod time;
+pub mod view;
