@@ -60,7 +60,11 @@ impl Custody {
     /// When they are not a secrets file of this version.
     pub fn parse(bytes: &[u8]) -> Result<Self, CodecError> {
         let custody: Self = decode(bytes, BYTES_MAX)?;
-        if custody.version == VERSION { Ok(custody) } else { Err(CodecError::Malformed) }
+        if custody.version == VERSION {
+            Ok(custody)
+        } else {
+            Err(CodecError::Malformed)
+        }
     }
 
     /// The keys.

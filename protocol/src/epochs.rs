@@ -36,13 +36,19 @@ impl Epochs {
     /// The topic of the newest epoch.
     #[must_use]
     pub fn topic(&self) -> Option<[u8; 32]> {
-        self.keys.values().next_back().map(|epoch| gossip_topic(&epoch.key))
+        self.keys
+            .values()
+            .next_back()
+            .map(|epoch| gossip_topic(&epoch.key))
     }
 
     /// Seals a gossip message under the newest key. `None` without any key.
     #[must_use]
     pub fn seal_gossip(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.keys.values().next_back().map(|epoch| epoch.gossip.seal(plain))
+        self.keys
+            .values()
+            .next_back()
+            .map(|epoch| epoch.gossip.seal(plain))
     }
 
     /// Opens a gossip message of any epoch held.
@@ -56,7 +62,10 @@ impl Epochs {
     /// Seals a record under the newest key. `None` without any key.
     #[must_use]
     pub fn seal_record(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.keys.values().next_back().map(|epoch| epoch.record.seal(plain))
+        self.keys
+            .values()
+            .next_back()
+            .map(|epoch| epoch.record.seal(plain))
     }
 
     /// Opens a record of any epoch held.
@@ -68,7 +77,7 @@ impl Epochs {
     }
 
     fn open(&self, frame: &[u8], sealer: impl Fn(&Epoch) -> &Sealer) -> Result<Vec<u8>, SealError> {
-        let mut result = Err(SealError);
+        let mut result = Err(SealError::OtherKey);
         for epoch in self.keys.values().rev() {
             result = sealer(epoch).open(frame);
             if result.is_ok() {
@@ -81,6 +90,9 @@ impl Epochs {
     /// Number and bytes of every key, ascending: for the secrets file and for a joiner.
     #[must_use]
     pub fn danger_keys(&self) -> Vec<(u32, [u8; 32])> {
-        self.keys.iter().map(|(number, epoch)| (*number, *epoch.key.danger_bytes())).collect()
+        self.keys
+            .iter()
+            .map(|(number, epoch)| (*number, *epoch.key.danger_bytes()))
+            .collect()
     }
 }

@@ -304,6 +304,8 @@ pub enum Refusal {
     NotTheNetwork(String),
     /// A member refused the invite.
     Invite(InviteRefusal),
+    /// An admin did not approve in time; the node goes on waiting. The fingerprint.
+    StillWaiting(String),
     /// This machine's clock, and the network's.
     Clock {
         /// What this machine's clock says.

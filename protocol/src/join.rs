@@ -32,13 +32,19 @@ pub enum ProofError {
 /// m1, for a channel.
 #[must_use]
 pub fn knock(code: &InviteKeys, channel: &Digest, nonce: [u8; 32]) -> Knock {
-    Knock { locator: locator(&code.rendezvous), nonce, mac: m1_mac(&code.psk, channel, &nonce) }
+    Knock {
+        locator: locator(&code.rendezvous),
+        nonce,
+        mac: m1_mac(&code.psk, channel, &nonce),
+    }
 }
 
 /// Whether m1 was made by somebody who knows the invite's code, on this very channel.
 #[must_use]
 pub fn knock_is_good(invite: &Invite, channel: &Digest, knock: &Knock) -> bool {
-    m1_mac(&invite.terms.psk, channel, &knock.nonce).ct_eq(&knock.mac).into()
+    m1_mac(&invite.terms.psk, channel, &knock.nonce)
+        .ct_eq(&knock.mac)
+        .into()
 }
 
 fn keyed(psk: &[u8; 32], what: &[u8], rest: &[u8]) -> [u8; 32] {
@@ -48,7 +54,10 @@ fn keyed(psk: &[u8; 32], what: &[u8], rest: &[u8]) -> [u8; 32] {
 }
 
 fn transcript(channel: &Digest, knock: &Knock, terms: &ProofTerms) -> Digest {
-    hash_as("meshnode join transcript 1", &encode(&(channel, knock, terms)))
+    hash_as(
+        "meshnode join transcript 1",
+        &encode(&(channel, knock, terms)),
+    )
 }
 
 /// m2: signs the transcript as the witness. Gives the proof and the transcript hash that the claim must carry.
@@ -63,7 +72,14 @@ pub fn prove(
     let transcript = transcript(channel, knock, &terms);
     let signature = device.sign(Context::JoinWitness, &[transcript.as_bytes()]);
     let mac = keyed(psk, b"m2", transcript.as_bytes());
-    (Proof { terms, signature, mac }, transcript)
+    (
+        Proof {
+            terms,
+            signature,
+            mac,
+        },
+        transcript,
+    )
 }
 
 /// A proof that holds: the network that the code leads to.
@@ -99,9 +115,11 @@ pub fn check_proof(
         return Err(ProofError::Mac);
     }
     let bad = |_| ProofError::Network;
-    let (genesis, realm) = Op::parse_genesis(&proof.terms.genesis).map_err(|_| ProofError::Network)?;
+    let (genesis, realm) =
+        Op::parse_genesis(&proof.terms.genesis).map_err(|_| ProofError::Network)?;
     let invite = Op::parse(&proof.terms.invite, &realm).map_err(|_| ProofError::Network)?;
-    let (Body::Invite(body), Author::Device(issuer)) = (invite.body(), invite.header().author) else {
+    let (Body::Invite(body), Author::Device(issuer)) = (invite.body(), invite.header().author)
+    else {
         return Err(ProofError::Network);
     };
     let ours = *body.terms.key.key() == code.key.public()
@@ -113,12 +131,30 @@ pub fn check_proof(
     }
     let fields = net_fields(&realm.genesis, &issuer, &body.terms);
     let fields: Vec<&[u8]> = fields.iter().map(<[u8; 32]>::as_slice).collect();
-    verify(body.terms.key.key(), Context::Net, &fields, &body.net_signature).map_err(bad)?;
+    verify(
+        body.terms.key.key(),
+        Context::Net,
+        &fields,
+        &body.net_signature,
+    )
+    .map_err(bad)?;
     let witness = proof.terms.witness;
-    verify(witness.key(), Context::JoinWitness, &[transcript.as_bytes()], &proof.signature)
-        .map_err(bad)?;
+    verify(
+        witness.key(),
+        Context::JoinWitness,
+        &[transcript.as_bytes()],
+        &proof.signature,
+    )
+    .map_err(bad)?;
     let time = proof.terms.time;
-    Ok(Proven { genesis, realm, invite, witness, time, transcript })
+    Ok(Proven {
+        genesis,
+        realm,
+        invite,
+        witness,
+        time,
+        transcript,
+    })
 }
 
 /// m3: the claim.
@@ -194,7 +230,9 @@ pub fn refusal_is_good(
     knock: &Knock,
     (reason, time, mac): (&InviteRefusal, Timestamp, &[u8; 32]),
 ) -> bool {
-    refusal_mac(&code.psk, channel, knock, reason, time).ct_eq(mac).into()
+    refusal_mac(&code.psk, channel, knock, reason, time)
+        .ct_eq(mac)
+        .into()
 }
 
 fn refusal_mac(

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::authority::{AdmitInserted, Authority, Inserted};
+use crate::authority::{AdmitInserted, Authority, AuthorityError, Inserted};
 use crate::body::Body;
+use crate::claim::Admit;
 use crate::epochs::Epochs;
 use crate::id::{AdmitId, Digest, NodeId, OpId};
 use crate::io::Write;
@@ -59,7 +60,10 @@ impl Ledger {
     /// The ledger of a network with nothing but its genesis.
     #[must_use]
     pub fn new(genesis: Op, realm: Realm) -> Self {
-        let (id, hash) = (Digest::new(*genesis.id().as_bytes()), short_hash(genesis.bytes()));
+        let (id, hash) = (
+            Digest::new(*genesis.id().as_bytes()),
+            short_hash(genesis.bytes()),
+        );
         let mut named = BTreeSet::new();
         if let Body::Genesis(body) = genesis.body() {
             named.insert(body.founder);
@@ -108,11 +112,15 @@ impl Ledger {
     }
 
     fn note_op(&mut self, id: &OpId, change: &mut Change) {
-        let op = self.authority.op(id).expect("an op that was just added is there");
+        let op = self
+            .authority
+            .op(id)
+            .expect("an op that was just added is there");
         if let Body::Grant(grant) = op.body() {
             self.named.insert(grant.device);
         }
-        self.ops.insert(Digest::new(*id.as_bytes()), short_hash(op.bytes()));
+        self.ops
+            .insert(Digest::new(*id.as_bytes()), short_hash(op.bytes()));
         change.writes.push(Write::Op(*id, op.bytes().to_vec()));
         change.authority = true;
     }
@@ -120,10 +128,15 @@ impl Ledger {
     /// Takes an admit.
     pub fn insert_admit(&mut self, bytes: &[u8], change: &mut Change) {
         match self.authority.insert_admit(bytes) {
-            Ok(AdmitInserted::Added { id, dropped }) => {
-                let admit = self.authority.admit(&id).expect("an admit that was just added is there");
+            Ok(AdmitInserted::Added { dropped }) => {
+                let id = Admit::id_of(bytes);
+                let admit = self
+                    .authority
+                    .admit(&id)
+                    .expect("an admit that was just added is there");
                 self.named.insert(admit.claim().device);
-                self.admits.insert(Digest::new(*id.as_bytes()), short_hash(admit.bytes()));
+                self.admits
+                    .insert(Digest::new(*id.as_bytes()), short_hash(admit.bytes()));
                 change.writes.push(Write::Admit(id, admit.bytes().to_vec()));
                 if let Some(dropped) = dropped {
                     self.admits.remove(&Digest::new(*dropped.as_bytes()));
@@ -132,7 +145,7 @@ impl Ledger {
                 change.authority = true;
             }
             Ok(AdmitInserted::Known | AdmitInserted::NotKept) => {}
-            Ok(AdmitInserted::Held) => change.held = true,
+            Err(AuthorityError::UnknownInvite(_)) => change.held = true,
             Err(_) => change.refused += 1,
         }
     }
@@ -154,7 +167,9 @@ impl Ledger {
             Ok(RecordInserted::Newest(slot)) => {
                 change.devices.insert(slot.device);
                 change.left |= slot.kind == RecordKind::LEFT;
-                change.writes.push(Write::Record(slot.key(), bytes.to_vec()));
+                change
+                    .writes
+                    .push(Write::Record(slot.key(), bytes.to_vec()));
             }
             Ok(RecordInserted::Stale) => {}
             Err(_) => change.refused += 1,
@@ -169,7 +184,11 @@ impl Ledger {
 
     /// What is here, in short.
     pub fn summary(&mut self) -> Summary {
-        let roots = [self.ops.root(), self.admits.root(), self.records.index().root()];
+        let roots = [
+            self.ops.root(),
+            self.admits.root(),
+            self.records.index().root(),
+        ];
         let mut heads = self.authority.heads();
         heads.truncate(HEADS_REPORTED_MAX);
         Summary { roots, heads }
@@ -187,9 +206,9 @@ impl Ledger {
     /// Answers a question of the reconciler; `None` to one that breaks its bounds.
     pub fn answer(&mut self, request: &SyncRequest, epochs: &Epochs) -> Option<SyncAnswer> {
         match request {
-            SyncRequest::Summary(summary) => {
-                summary.is_bounded().then(|| SyncAnswer::Summary(self.summary()))
-            }
+            SyncRequest::Summary(summary) => summary
+                .is_bounded()
+                .then(|| SyncAnswer::Summary(self.summary())),
             SyncRequest::Buckets(set) => {
                 Some(SyncAnswer::Buckets(self.index(*set).bucket_digests()))
             }
@@ -232,9 +251,10 @@ impl Ledger {
         let mut room = ITEMS_BYTES_MAX;
         for key in keys {
             let bytes = match set {
-                Set::Ops => {
-                    self.authority.op(&OpId::new(*key.as_bytes())).map(|op| op.bytes().to_vec())
-                }
+                Set::Ops => self
+                    .authority
+                    .op(&OpId::new(*key.as_bytes()))
+                    .map(|op| op.bytes().to_vec()),
                 Set::Admits => self
                     .authority
                     .admit(&AdmitId::new(*key.as_bytes()))
@@ -245,7 +265,9 @@ impl Ledger {
                     .and_then(|record| epochs.seal_record(record.bytes())),
             };
             let Some(bytes) = bytes else { continue };
-            let Some(left) = room.checked_sub(bytes.len() + 8) else { break };
+            let Some(left) = room.checked_sub(bytes.len() + 8) else {
+                break;
+            };
             room = left;
             match set {
                 Set::Ops => items.ops.push(bytes),
@@ -259,12 +281,18 @@ impl Ledger {
     /// Everything, as writes: for a joiner that becomes durable.
     #[must_use]
     pub fn all_writes(&self) -> Vec<Write> {
-        let ops = self.authority.ops().map(|op| Write::Op(op.id(), op.bytes().to_vec()));
-        let admits =
-            self.authority.admits().map(|admit| Write::Admit(admit.id(), admit.bytes().to_vec()));
-        let records =
-            self.records.iter().map(|record| Write::Record(record.slot().key(), record.bytes().to_vec()));
+        let ops = self
+            .authority
+            .ops()
+            .map(|op| Write::Op(op.id(), op.bytes().to_vec()));
+        let admits = self
+            .authority
+            .admits()
+            .map(|admit| Write::Admit(admit.id(), admit.bytes().to_vec()));
+        let records = self
+            .records
+            .iter()
+            .map(|record| Write::Record(record.slot().key(), record.bytes().to_vec()));
         ops.chain(admits).chain(records).collect()
     }
 }
-

@@ -30,6 +30,7 @@ pub mod ledger;
 pub mod limits;
 pub mod link;
 pub mod name;
+pub mod node;
 pub mod op;
 pub mod path;
 pub mod paths;

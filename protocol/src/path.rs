@@ -153,7 +153,11 @@ pub fn is_probeable(address: &SocketAddr) -> bool {
 /// What kind of way leads to an address.
 #[must_use]
 pub fn kind_of(address: &SocketAddr) -> PathKind {
-    if is_local(address) { PathKind::Lan } else { PathKind::Direct }
+    if is_local(address) {
+        PathKind::Lan
+    } else {
+        PathKind::Direct
+    }
 }
 
 impl PeerPath {
@@ -268,9 +272,20 @@ impl PeerPath {
     }
 
     /// A probe of a person; answered by [`PathEvent::Pong`] or [`PathEvent::Silence`].
-    pub fn ping<R: Rng>(&mut self, command: CommandId, seq: u32, timeout_ms: u64, now: Moment, rng: &mut R) {
+    pub fn ping<R: Rng>(
+        &mut self,
+        command: CommandId,
+        seq: u32,
+        timeout_ms: u64,
+        now: Moment,
+        rng: &mut R,
+    ) {
         let until_ms = now.uptime_ms().saturating_add(timeout_ms);
-        self.waiting.push(Waiting { command, seq, until_ms });
+        self.waiting.push(Waiting {
+            command,
+            seq,
+            until_ms,
+        });
         match self.active.as_ref().map(|active| active.address) {
             Some(address) => self.probe(address, Some((command, seq)), true, now, rng),
             None => self.search(now),
@@ -284,11 +299,16 @@ impl PeerPath {
 
     /// Opens a datagram that carried this peer's tag.
     pub fn datagram<R: Rng>(&mut self, path: Path, bytes: &[u8], now: Moment, rng: &mut R) {
-        let Ok(probe) = self.keys.open(bytes) else { return };
+        let Ok(probe) = self.keys.open(bytes) else {
+            return;
+        };
         self.heard_ms = Some(now.uptime_ms());
         match probe {
             Probe::Ping { txid, .. } => {
-                let pong = Probe::Pong { txid, observed: path.remote };
+                let pong = Probe::Pong {
+                    txid,
+                    observed: path.remote,
+                };
                 let bytes = self.keys.seal(&pong, nonce(rng));
                 self.events.push_back(PathEvent::Send(path, bytes));
                 if is_probeable(&path.remote) {
@@ -302,34 +322,58 @@ impl PeerPath {
 
     /// Probes back an address that the peer itself was heard at, if it did not answer lately.
     fn reflex<R: Rng>(&mut self, address: SocketAddr, now: Moment, rng: &mut R) {
-        let Some(candidate) = self.candidates.get(&address) else { return };
+        let Some(candidate) = self.candidates.get(&address) else {
+            return;
+        };
         let after = |at: Option<u64>, ms: u64| at.is_none_or(|at| at + ms <= now.uptime_ms());
         if after(candidate.probed_ms, REFLEX_MS) && after(candidate.answered_ms, PROBE_BUSY_MS) {
             self.probe(address, None, false, now, rng);
         }
     }
 
-    fn pong<R: Rng>(&mut self, txid: [u8; 12], observed: SocketAddr, path: Path, now: Moment, rng: &mut R) {
-        let Some(flight) = self.flights.remove(&txid) else { return };
+    fn pong<R: Rng>(
+        &mut self,
+        txid: [u8; 12],
+        observed: SocketAddr,
+        path: Path,
+        now: Moment,
+        rng: &mut R,
+    ) {
+        let Some(flight) = self.flights.remove(&txid) else {
+            return;
+        };
         let rtt_us = now.uptime_us.saturating_sub(flight.sent_us);
         self.events.push_back(PathEvent::Observed(observed));
         self.add(path.remote, None, now);
-        let Some(candidate) = self.candidates.get_mut(&path.remote) else { return };
+        let Some(candidate) = self.candidates.get_mut(&path.remote) else {
+            return;
+        };
         candidate.answered_ms = Some(now.uptime_ms());
         candidate.bursts = BURSTS_MAX;
         candidate.rtts_us.push_front(rtt_us);
         candidate.rtts_us.truncate(5);
         if let Some((command, seq)) = flight.command {
             let before = self.waiting.len();
-            self.waiting.retain(|waiting| (waiting.command, waiting.seq) != (command, seq));
+            self.waiting
+                .retain(|waiting| (waiting.command, waiting.seq) != (command, seq));
             if self.waiting.len() < before {
-                self.events.push_back(PathEvent::Pong { command, seq, rtt_us, path });
+                self.events.push_back(PathEvent::Pong {
+                    command,
+                    seq,
+                    rtt_us,
+                    path,
+                });
             }
         }
-        if let Some(active) = self.active.as_mut().filter(|active| active.address == path.remote) {
+        if let Some(active) = self
+            .active
+            .as_mut()
+            .filter(|active| active.address == path.remote)
+        {
             active.misses = 0;
             active.suspect_ms = None;
-            self.flights.retain(|_, flight| !flight.on_active || flight.command.is_some());
+            self.flights
+                .retain(|_, flight| !flight.on_active || flight.command.is_some());
             self.schedule_probe(now);
         }
         if self.better(path.remote, now) {
@@ -339,7 +383,9 @@ impl PeerPath {
 
     /// Whether an address that just answered is to carry the packets instead of the one that does.
     fn better(&self, address: SocketAddr, now: Moment) -> bool {
-        let Some(active) = &self.active else { return true };
+        let Some(active) = &self.active else {
+            return true;
+        };
         if active.address == address {
             return false;
         }
@@ -351,10 +397,14 @@ impl PeerPath {
             return theirs < ours;
         }
         let held = now.uptime_ms() < active.since_ms + HOLD_MS;
-        let (Some(current), Some(new)) = (self.rtt_us(&active.address), self.rtt_us(&address)) else {
+        let (Some(current), Some(new)) = (self.rtt_us(&active.address), self.rtt_us(&address))
+        else {
             return false;
         };
-        let samples = self.candidates.get(&address).map_or(0, |candidate| candidate.rtts_us.len());
+        let samples = self
+            .candidates
+            .get(&address)
+            .map_or(0, |candidate| candidate.rtts_us.len());
         !held && samples >= 3 && new + (current / 5).max(10_000) < current
     }
 
@@ -363,11 +413,17 @@ impl PeerPath {
     }
 
     fn activate<R: Rng>(&mut self, address: SocketAddr, now: Moment, rng: &mut R) {
-        self.active = Some(Active { address, since_ms: now.uptime_ms(), misses: 0, suspect_ms: None });
+        self.active = Some(Active {
+            address,
+            since_ms: now.uptime_ms(),
+            misses: 0,
+            suspect_ms: None,
+        });
         self.retry_ms = None;
         self.retries = 0;
         self.schedule_probe(now);
-        self.events.push_back(PathEvent::Active(Some(Path::to(address))));
+        self.events
+            .push_back(PathEvent::Active(Some(Path::to(address))));
         let waiting: Vec<_> = self.waiting.iter().map(|w| (w.command, w.seq)).collect();
         for command in waiting {
             self.probe(address, Some(command), true, now, rng);
@@ -375,7 +431,9 @@ impl PeerPath {
     }
 
     fn schedule_probe(&mut self, now: Moment) {
-        let busy = self.busy_ms.is_some_and(|at| at + BUSY_MS >= now.uptime_ms());
+        let busy = self
+            .busy_ms
+            .is_some_and(|at| at + BUSY_MS >= now.uptime_ms());
         let gap = if busy { PROBE_BUSY_MS } else { PROBE_IDLE_MS };
         self.probe_ms = Some(now.uptime_ms() + gap);
     }
@@ -393,18 +451,30 @@ impl PeerPath {
         }
         let mut txid = [0; 12];
         rng.fill_bytes(&mut txid);
-        let bytes = self.keys.seal(&Probe::Ping { txid, padding: 0 }, nonce(rng));
-        self.flights.insert(txid, Flight { address, sent_us: now.uptime_us, command, on_active });
+        let bytes = self
+            .keys
+            .seal(&Probe::Ping { txid, padding: 0 }, nonce(rng));
+        self.flights.insert(
+            txid,
+            Flight {
+                address,
+                sent_us: now.uptime_us,
+                command,
+                on_active,
+            },
+        );
         if let Some(candidate) = self.candidates.get_mut(&address) {
             candidate.probed_ms = Some(now.uptime_ms());
         }
-        self.events.push_back(PathEvent::Send(Path::to(address), bytes));
+        self.events
+            .push_back(PathEvent::Send(Path::to(address), bytes));
     }
 
     /// Does what is due.
     pub fn timeout<R: Rng>(&mut self, now: Moment, rng: &mut R) {
         let at = now.uptime_ms();
-        self.flights.retain(|_, flight| flight.sent_us / 1000 + FLIGHT_MS > at);
+        self.flights
+            .retain(|_, flight| flight.sent_us / 1000 + FLIGHT_MS > at);
         self.expire_waiting(at);
         if self.retry_ms.is_some_and(|due| due <= at) {
             self.search(now);
@@ -416,8 +486,10 @@ impl PeerPath {
     }
 
     fn expire_waiting(&mut self, at: u64) {
-        let (over, waiting): (Vec<_>, Vec<_>) =
-            self.waiting.drain(..).partition(|waiting| waiting.until_ms <= at);
+        let (over, waiting): (Vec<_>, Vec<_>) = self
+            .waiting
+            .drain(..)
+            .partition(|waiting| waiting.until_ms <= at);
         self.waiting = waiting;
         for Waiting { command, seq, .. } in over {
             self.events.push_back(PathEvent::Silence { command, seq });
@@ -435,7 +507,10 @@ impl PeerPath {
         for address in targets {
             self.probe(address, None, false, now, rng);
         }
-        let searching = self.candidates.values().any(|candidate| candidate.ladder.is_some());
+        let searching = self
+            .candidates
+            .values()
+            .any(|candidate| candidate.ladder.is_some());
         let lost = self.active.is_none() && !self.candidates.is_empty();
         if lost && !searching && self.retry_ms.is_none() {
             let gap = RETRY_MS[self.retries.min(RETRY_MS.len() - 1)];
@@ -452,14 +527,20 @@ impl PeerPath {
             return;
         };
         let address = active.address;
-        let unanswered = self.flights.values().any(|flight| flight.on_active && flight.address == address);
+        let unanswered = self
+            .flights
+            .values()
+            .any(|flight| flight.on_active && flight.address == address);
         if unanswered {
             active.misses += 1;
         }
         if active.misses >= MISSES_MAX && active.suspect_ms.is_none() {
             active.suspect_ms = Some(at);
             self.search(now);
-        } else if active.suspect_ms.is_some_and(|since| since + SUSPECT_MS <= at) {
+        } else if active
+            .suspect_ms
+            .is_some_and(|since| since + SUSPECT_MS <= at)
+        {
             self.active = None;
             self.probe_ms = None;
             self.events.push_back(PathEvent::Active(None));
@@ -475,7 +556,10 @@ impl PeerPath {
     pub fn poll_timeout(&self) -> Option<u64> {
         let ladder = self.candidates.values().filter_map(Candidate::due_ms).min();
         let waiting = self.waiting.iter().map(|waiting| waiting.until_ms).min();
-        [ladder, self.retry_ms, self.probe_ms, waiting].into_iter().flatten().min()
+        [ladder, self.retry_ms, self.probe_ms, waiting]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next event, in order.
@@ -488,8 +572,16 @@ impl PeerPath {
     #[must_use]
     pub fn active(&self) -> Option<(Path, Option<CandidateKind>, Option<u64>, u64)> {
         let active = self.active.as_ref()?;
-        let source = self.candidates.get(&active.address).and_then(|candidate| candidate.source);
-        Some((Path::to(active.address), source, self.rtt_us(&active.address), active.since_ms))
+        let source = self
+            .candidates
+            .get(&active.address)
+            .and_then(|candidate| candidate.source);
+        Some((
+            Path::to(active.address),
+            source,
+            self.rtt_us(&active.address),
+            active.since_ms,
+        ))
     }
 
     /// When the peer's last authentic packet came, uptime in milliseconds.
@@ -501,7 +593,9 @@ impl PeerPath {
     /// Whether the path in use stopped answering.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
-        self.active.as_ref().is_some_and(|active| active.suspect_ms.is_some())
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.suspect_ms.is_some())
     }
 }
 
@@ -514,12 +608,20 @@ impl Candidate {
 
     fn due_ms(&self) -> Option<u64> {
         let (start, step) = self.ladder?;
-        Some(start + LADDER_MS.get(step).copied().unwrap_or(LADDER_MS[LADDER_MS.len() - 1]))
+        Some(
+            start
+                + LADDER_MS
+                    .get(step)
+                    .copied()
+                    .unwrap_or(LADDER_MS[LADDER_MS.len() - 1]),
+        )
     }
 
     /// Takes the due step; gives whether to probe.
     fn climb(&mut self, at: u64) -> bool {
-        let Some((start, step)) = self.ladder.filter(|_| self.due_ms().is_some_and(|due| due <= at))
+        let Some((start, step)) = self
+            .ladder
+            .filter(|_| self.due_ms().is_some_and(|due| due <= at))
         else {
             return false;
         };
@@ -534,7 +636,10 @@ impl Candidate {
     /// Takes one ladder from the budget; free for an address that answered in the last day.
     fn take_burst(&mut self, at: u64) -> bool {
         const DAY_MS: u64 = 24 * 3600 * 1000;
-        if self.answered_ms.is_some_and(|answered| answered + DAY_MS > at) {
+        if self
+            .answered_ms
+            .is_some_and(|answered| answered + DAY_MS > at)
+        {
             return true;
         }
         if self.bursts < BURSTS_MAX && at >= self.refill_ms + BURST_REFILL_MS {

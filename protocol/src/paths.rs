@@ -70,7 +70,9 @@ impl Paths {
 
     /// Takes a probe datagram from the network.
     pub fn datagram<R: Rng>(&mut self, path: Path, bytes: &[u8], now: Moment, rng: &mut R) {
-        let Some(node) = tag_of(bytes).and_then(|tag| self.tags.get(&tag).copied()) else { return };
+        let Some(node) = tag_of(bytes).and_then(|tag| self.tags.get(&tag).copied()) else {
+            return;
+        };
         self.with(&node, |peer| peer.datagram(path, bytes, now, rng));
     }
 
@@ -93,7 +95,9 @@ impl Paths {
     }
 
     fn collect(&mut self, node: NodeId) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
         while let Some(event) = peer.poll_event() {
             self.events.push_back((node, event));
         }
@@ -112,7 +116,13 @@ impl Paths {
     }
 
     /// Remembers where a peer saw us. Gives whether what we announce changes.
-    pub fn saw_us(&mut self, node: NodeId, address: SocketAddr, own: &[IpAddr], now: Moment) -> bool {
+    pub fn saw_us(
+        &mut self,
+        node: NodeId,
+        address: SocketAddr,
+        own: &[IpAddr],
+        now: Moment,
+    ) -> bool {
         if own.contains(&address.ip()) || is_local(&address) {
             return false;
         }

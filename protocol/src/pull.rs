@@ -20,13 +20,20 @@ pub struct Pull {
     sets: VecDeque<Set>,
     questions: usize,
     heads: Vec<OpId>,
+    differed: bool,
 }
 
 #[derive(Debug)]
 enum Stage {
     Summary,
     Buckets(Set),
-    Items { set: Set, asked: Vec<Digest>, wanted: VecDeque<Digest>, more: bool, map: [u8; 32] },
+    Items {
+        set: Set,
+        asked: Vec<Digest>,
+        wanted: VecDeque<Digest>,
+        more: bool,
+        map: [u8; 32],
+    },
 }
 
 /// What comes next.
@@ -48,8 +55,15 @@ impl Pull {
             sets: VecDeque::new(),
             questions: 0,
             heads: Vec::new(),
+            differed: false,
         };
         (pull, SyncRequest::Summary(ledger.summary()))
+    }
+
+    /// Whether the summaries differed.
+    #[must_use]
+    pub const fn differed(&self) -> bool {
+        self.differed
     }
 
     /// The peer's heads, once it told them.
@@ -75,6 +89,7 @@ impl Pull {
                 let ours = ledger.summary();
                 let differs = |at: &usize| ours.roots[*at] != theirs.roots[*at];
                 self.sets = (0..3).filter(differs).map(|at| Set::ALL[at]).collect();
+                self.differed = !self.sets.is_empty();
                 self.heads = theirs.heads;
                 self.next_set()
             }
@@ -95,16 +110,38 @@ impl Pull {
                 }
             }
             (
-                Stage::Items { set, wanted, more, map, .. },
-                SyncAnswer::Keys { keys, more: there_is_more },
+                Stage::Items {
+                    set,
+                    wanted,
+                    more,
+                    map,
+                    ..
+                },
+                SyncAnswer::Keys {
+                    keys,
+                    more: there_is_more,
+                },
             ) if wanted.is_empty() && keys.len() <= KEYS_SENT_MAX => {
                 let (set, map) = (*set, *map);
                 let index = ledger.index(set);
-                wanted.extend(keys.iter().filter(|(key, hash)| !index.has(key, hash)).map(|k| k.0));
+                wanted.extend(
+                    keys.iter()
+                        .filter(|(key, hash)| !index.has(key, hash))
+                        .map(|k| k.0),
+                );
                 *more = there_is_more && !wanted.is_empty();
                 self.ask_items(set, map)
             }
-            (Stage::Items { set, map, asked, wanted, .. }, SyncAnswer::Items(items)) => {
+            (
+                Stage::Items {
+                    set,
+                    map,
+                    asked,
+                    wanted,
+                    ..
+                },
+                SyncAnswer::Items(items),
+            ) => {
                 let (set, map) = (*set, *map);
                 let brought = items.ops.len() + items.admits.len() + items.records.len();
                 // What did not fit into the answer is asked for again, in its order.
@@ -112,7 +149,11 @@ impl Pull {
                     wanted.push_front(key);
                 }
                 change = ledger.insert(&items, epochs);
-                if brought > 0 { self.ask_items(set, map) } else { self.next_set() }
+                if brought > 0 {
+                    self.ask_items(set, map)
+                } else {
+                    self.next_set()
+                }
             }
             (Stage::Summary | Stage::Buckets(_) | Stage::Items { .. }, _) => Step::Nonsense,
         };
@@ -131,7 +172,15 @@ impl Pull {
 
     /// Asks for the next batch; when none is left, for more keys or for the next set.
     fn ask_items(&mut self, set: Set, map: [u8; 32]) -> Step {
-        let Stage::Items { wanted, more, asked, .. } = &mut self.stage else { return Step::Nonsense };
+        let Stage::Items {
+            wanted,
+            more,
+            asked,
+            ..
+        } = &mut self.stage
+        else {
+            return Step::Nonsense;
+        };
         if wanted.is_empty() {
             if *more {
                 *more = false;

@@ -25,7 +25,9 @@ struct Bucket {
 
 impl Default for Index {
     fn default() -> Self {
-        Self { buckets: vec![Bucket::default(); 256] }
+        Self {
+            buckets: vec![Bucket::default(); 256],
+        }
     }
 }
 
@@ -70,7 +72,10 @@ impl Index {
     pub fn differing(&mut self, theirs: &[[u8; 16]]) -> [u8; 32] {
         let mut map = [0; 32];
         for (at, bucket) in self.buckets.iter_mut().enumerate() {
-            if theirs.get(at).is_none_or(|digest| *digest != bucket.digest()) {
+            if theirs
+                .get(at)
+                .is_none_or(|digest| *digest != bucket.digest())
+            {
                 map[at / 8] |= 1 << (at % 8);
             }
         }
@@ -138,7 +143,10 @@ mod tests {
         }
         b.insert(key(77), [1; 8]);
         let map = a.differing(&b.bucket_digests());
-        let keys: Vec<_> = b.keys(&map).filter(|(key, hash)| !a.has(key, hash)).collect();
+        let keys: Vec<_> = b
+            .keys(&map)
+            .filter(|(key, hash)| !a.has(key, hash))
+            .collect();
         assert_eq!(keys, vec![(key(77), [1; 8])]);
         b.remove(&key(77));
         assert_eq!(a.differing(&b.bucket_digests()), [0; 32]);

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Digest, NetworkId, NodeId};
 use crate::reconcile::{Index, short_hash};
-use crate::record::{Endpoints, NodeRecord, Record, RecordBody, RecordError, RecordKind, Slot, Tip};
+use crate::record::{
+    Endpoints, NodeRecord, Record, RecordBody, RecordError, RecordKind, Slot, Tip,
+};
 
 /// The registers.
 #[derive(Debug, Default)]
@@ -30,7 +32,11 @@ impl Records {
     ///
     /// # Errors
     /// When the bytes are no record of the network.
-    pub fn insert(&mut self, bytes: &[u8], network: &NetworkId) -> Result<RecordInserted, RecordError> {
+    pub fn insert(
+        &mut self,
+        bytes: &[u8],
+        network: &NetworkId,
+    ) -> Result<RecordInserted, RecordError> {
         if let Some((slot, seq)) = Record::peek(bytes) {
             let settled = |record: &Record| record.seq() > seq || record.bytes() == bytes;
             if self.slots.get(&slot).is_some_and(settled) {
@@ -44,7 +50,11 @@ impl Records {
     /// Takes a record of our own making.
     pub fn put(&mut self, record: Record) -> RecordInserted {
         let slot = record.slot();
-        if self.slots.get(&slot).is_some_and(|held| !record.replaces(held)) {
+        if self
+            .slots
+            .get(&slot)
+            .is_some_and(|held| !record.replaces(held))
+        {
             return RecordInserted::Stale;
         }
         let key = slot.key();
@@ -57,7 +67,11 @@ impl Records {
     /// The record of a device and kind, sub zero.
     #[must_use]
     pub fn of(&self, device: &NodeId, kind: RecordKind) -> Option<&Record> {
-        self.slots.get(&Slot { device: *device, kind, sub: [0; 32] })
+        self.slots.get(&Slot {
+            device: *device,
+            kind,
+            sub: [0; 32],
+        })
     }
 
     /// A device's Node record.
@@ -65,7 +79,10 @@ impl Records {
     pub fn node(&self, device: &NodeId) -> Option<&NodeRecord> {
         match self.of(device, RecordKind::NODE)?.body() {
             RecordBody::Node(node) => Some(node),
-            RecordBody::Endpoints(_) | RecordBody::Tip(_) | RecordBody::Left | RecordBody::Opaque(_) => None,
+            RecordBody::Endpoints(_)
+            | RecordBody::Tip(_)
+            | RecordBody::Left
+            | RecordBody::Opaque(_) => None,
         }
     }
 
@@ -74,7 +91,9 @@ impl Records {
     pub fn endpoints(&self, device: &NodeId) -> Option<&Endpoints> {
         match self.of(device, RecordKind::ENDPOINTS)?.body() {
             RecordBody::Endpoints(endpoints) => Some(endpoints),
-            RecordBody::Node(_) | RecordBody::Tip(_) | RecordBody::Left | RecordBody::Opaque(_) => None,
+            RecordBody::Node(_) | RecordBody::Tip(_) | RecordBody::Left | RecordBody::Opaque(_) => {
+                None
+            }
         }
     }
 
@@ -83,7 +102,10 @@ impl Records {
     pub fn tip(&self, device: &NodeId) -> Option<&Tip> {
         match self.of(device, RecordKind::TIP)?.body() {
             RecordBody::Tip(tip) => Some(tip),
-            RecordBody::Node(_) | RecordBody::Endpoints(_) | RecordBody::Left | RecordBody::Opaque(_) => None,
+            RecordBody::Node(_)
+            | RecordBody::Endpoints(_)
+            | RecordBody::Left
+            | RecordBody::Opaque(_) => None,
         }
     }
 
@@ -91,7 +113,11 @@ impl Records {
     #[must_use]
     pub fn left(&self) -> BTreeSet<NodeId> {
         let left = |record: &&Record| record.slot().kind == RecordKind::LEFT;
-        self.slots.values().filter(left).map(|record| record.slot().device).collect()
+        self.slots
+            .values()
+            .filter(left)
+            .map(|record| record.slot().device)
+            .collect()
     }
 
     /// The record with a reconciler key.

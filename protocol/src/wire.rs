@@ -23,7 +23,11 @@ struct Frame<T> {
 }
 
 fn frame<T: Serialize>(body: &T) -> Vec<u8> {
-    encode(&Frame { version: VERSION, body, ext: Ext::NONE })
+    encode(&Frame {
+        version: VERSION,
+        body,
+        ext: Ext::NONE,
+    })
 }
 
 fn unframe<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
