@@ -246,3 +246,6 @@ pub fn channel_hash(joiner: &TransportKey, witness: &TransportKey) -> Digest {
     ];
     hash(&parts.concat())
 }
+
+#[cfg(test)]
+mod tests;

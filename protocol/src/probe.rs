@@ -376,3 +376,6 @@ fn is_stun(datagram: &[u8]) -> bool {
     let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
     head[0] & 0xC0 == 0 && head[4..8] == [0x21, 0x12, 0xA4, 0x42] && length + 20 == datagram.len()
 }
+
+#[cfg(test)]
+mod tests;

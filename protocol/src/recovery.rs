@@ -108,3 +108,68 @@ impl fmt::Debug for RecoveryPhrase {
         f.write_str("RecoveryPhrase(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: &str =
+        "abandon amount liar amount expire adjust cage candy arch gather drum buyer";
+
+    #[test]
+    fn known_entropy_has_its_known_words_and_root_key() {
+        let phrase = RecoveryPhrase(Zeroizing::new(std::array::from_fn(|index| index as u8)));
+        assert_eq!(phrase.words().collect::<Vec<_>>().join(" "), WORDS);
+        let seed: String = phrase
+            .root_key()
+            .danger_seed()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            seed,
+            "e43105e8f71f2a9f8a3ed0b517a4108cb9919a83ab6e953e450a7e20761534bb"
+        );
+    }
+
+    #[test]
+    fn case_and_white_space_do_not_matter() {
+        let typed = format!("  {}\n", WORDS.to_uppercase().replace(' ', " \t"));
+        let phrase = RecoveryPhrase::parse(&typed).unwrap();
+        assert_eq!(phrase.words().collect::<Vec<_>>().join(" "), WORDS);
+    }
+
+    #[test]
+    fn a_mistake_is_told_by_its_place_and_never_by_the_word() {
+        let wrong = WORDS.replace("liar", "liarr");
+        let error = RecoveryPhrase::parse(&wrong).unwrap_err();
+        assert_eq!(error, PhraseError::Unknown { position: 3 });
+        assert!(!format!("{error:?} {error}").contains("liarr"));
+    }
+
+    #[test]
+    fn missing_and_surplus_words_are_counted() {
+        for (text, words) in [
+            ("", 0),
+            ("abandon", 1),
+            (&*format!("{WORDS} zoo"), 13),
+            (&*["zoo"; 24].join(" "), 24),
+        ] {
+            let error = RecoveryPhrase::parse(text).unwrap_err();
+            assert_eq!(error, PhraseError::Count { words });
+        }
+    }
+
+    #[test]
+    fn a_wrong_word_of_the_list_is_noticed_by_the_checksum() {
+        let swapped = WORDS.replace("abandon amount", "amount abandon");
+        let error = RecoveryPhrase::parse(&swapped).unwrap_err();
+        assert_eq!(error, PhraseError::Checksum);
+    }
+
+    #[test]
+    fn the_phrase_cannot_be_read_from_debug_output() {
+        let phrase = RecoveryPhrase::parse(WORDS).unwrap();
+        assert_eq!(format!("{phrase:?}"), "RecoveryPhrase(..)");
+    }
+}

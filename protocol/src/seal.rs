@@ -226,3 +226,143 @@ impl fmt::Debug for Sealer {
 fn derive(context: &str, material: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(blake3::derive_key(context, material))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PURPOSES: [Purpose; 4] = [
+        Purpose::Gossip,
+        Purpose::Record,
+        Purpose::Dht,
+        Purpose::Hello,
+    ];
+    const PLAIN: &[u8] = b"ops and records";
+
+    #[test]
+    fn every_purpose_gives_its_known_frame() {
+        let expected = [
+            "669886b56af3db4cd697e8d9ab5b372c1d21ba073f7cd5f917a4964cce01d59c1acb1c295be84491fc061e71b3c4826e065109f57c336a5f0519f9597c4fea",
+            "a08781db0613e91446d61a21b27eb7e0fe47c9be53abbacf279dec0b438a9ae04d9798b124c2cc7da57d74dd35dd358ff498ad781baf05c89f0e46875545b2",
+            "362a6d4876c43ae54d6b8d458bcc7598a2071526257fbe67811f5a36349a57001e1f6ac76c0a562155a856e0707e34c72c4435289c4012109643429e99d3b9",
+            "438442c5e4000616e7b53bb7b12e12a8e6f56fff2687dc27fae8a7ecd1e6ecac447b5d523a8f9569d5a8687e5ea84150a61654aed9af4e7859f550c2a9b07b",
+        ];
+        for (purpose, expected) in PURPOSES.into_iter().zip(expected) {
+            assert_eq!(hex(&Sealer::new(&key(), purpose).seal(PLAIN)), expected);
+        }
+        let hello = Sealer::for_hello(&OpId::new([8; 32])).seal(PLAIN);
+        assert_eq!(
+            hex(&hello),
+            "069f517ff56aa2737585dd5fcffd9cdea0fd8bbd6983159a4c728f486af31ad9b327d98ac561e07302c5b9ed3c4d38d03cd3d662a61095973e549e3c015673"
+        );
+    }
+
+    #[test]
+    fn commitment_and_topic_are_the_known_ones() {
+        assert_eq!(
+            hex(key().commitment().as_bytes()),
+            "6b0c5c92dc9c64b5eb26fcd929d62c96732f81e98659a99efa461091a1e237ec"
+        );
+        assert_eq!(
+            hex(&gossip_topic(&key())),
+            "8899bd9d90613b65032bcfaf86201ce9fbd5a54387ce1eb5ab5d242f2aff8a0a"
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_frame_is_refused() {
+        let sealer = Sealer::new(&key(), Purpose::Gossip);
+        let frame = sealer.seal(PLAIN);
+        for bit in 0..frame.len() * 8 {
+            let mut bad = frame.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(sealer.open(&bad).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_shortened_or_lengthened_frame_is_refused() {
+        let sealer = Sealer::new(&key(), Purpose::Record);
+        let mut frame = sealer.seal(PLAIN);
+        for length in 0..frame.len() {
+            assert!(sealer.open(&frame[..length]).is_err(), "length {length}");
+        }
+        frame.push(0);
+        assert_eq!(sealer.open(&frame), Err(SealError::Broken));
+    }
+
+    #[test]
+    fn a_frame_opens_under_no_other_purpose_epoch_or_genesis() {
+        let other = EpochKey::from_bytes(&[9; 32]);
+        let frame = Sealer::new(&key(), Purpose::Gossip).seal(PLAIN);
+        for purpose in PURPOSES {
+            let opened = Sealer::new(&other, purpose).open(&frame);
+            assert_eq!(opened, Err(SealError::OtherKey));
+            let opened = Sealer::new(&key(), purpose).open(&frame);
+            assert_eq!(opened.is_ok(), purpose == Purpose::Gossip);
+        }
+        let hello = Sealer::for_hello(&OpId::new([8; 32])).seal(PLAIN);
+        let elsewhere = Sealer::for_hello(&OpId::new([9; 32]));
+        assert_eq!(elsewhere.open(&hello), Err(SealError::OtherKey));
+    }
+
+    #[test]
+    fn a_second_frame_of_one_plaintext_is_refused_although_its_seal_holds() {
+        let sealer = Sealer::new(&key(), Purpose::Gossip);
+        let nonce = [1; NONCE_BYTES];
+        let payload = Payload {
+            msg: PLAIN,
+            aad: &sealer.associated(),
+        };
+        let sealed = sealer.cipher().encrypt(&XNonce::from(nonce), payload);
+        let frame = [&sealer.tag[..], &nonce, &sealed.unwrap()].concat();
+        assert_eq!(sealer.open(&frame), Err(SealError::Broken));
+    }
+
+    #[test]
+    fn the_largest_message_opens_and_one_byte_more_does_not() {
+        let sealer = Sealer::new(&key(), Purpose::Dht);
+        let plain = vec![7; MESSAGE_BYTES_MAX + 1];
+        let fits = sealer.seal(&plain[1..]);
+        assert_eq!(sealer.open(&fits).as_deref(), Ok(&plain[1..]));
+        let over = sealer.seal(&plain);
+        assert_eq!(sealer.open(&over), Err(SealError::Length(over.len())));
+    }
+
+    #[test]
+    fn no_key_can_be_read_from_debug_output() {
+        let sealer = Sealer::new(&key(), Purpose::Dht);
+        assert_eq!(format!("{:?}", key()), "EpochKey(..)");
+        assert_eq!(format!("{sealer:?}"), "Sealer(Dht)");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens_and_seals_to_the_same_frame(plain: Vec<u8>, key: [u8; 32]) {
+            let sealer = Sealer::new(&EpochKey::from_bytes(&key), Purpose::Gossip);
+            let frame = sealer.seal(&plain);
+            prop_assert_eq!(frame.len(), plain.len() + SEAL_OVERHEAD_BYTES);
+            prop_assert_eq!(&sealer.seal(&plain), &frame);
+            prop_assert_eq!(sealer.open(&frame), Ok(plain));
+        }
+
+        #[test]
+        fn strange_bytes_never_open(mut frame: Vec<u8>, tagged: bool) {
+            let sealer = Sealer::new(&key(), Purpose::Gossip);
+            if tagged {
+                frame.splice(0..0, sealer.tag());
+            }
+            prop_assert!(sealer.open(&frame).is_err());
+        }
+    }
+
+    fn key() -> EpochKey {
+        EpochKey::from_bytes(&[7; 32])
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
