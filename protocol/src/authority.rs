@@ -5,6 +5,8 @@
 
 mod admits;
 mod held;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
