@@ -109,12 +109,18 @@ mod tests {
     #[test]
     fn the_addresses_of_a_known_device_are_known() {
         let (genesis, device) = (OpId::new([7; 32]), device(9));
-        assert_eq!(ipv6(&genesis, &device).to_string(), "fd7d:463a:3414:e871:4550:451e:38fb:9a9b");
+        assert_eq!(
+            ipv6(&genesis, &device).to_string(),
+            "fd7d:463a:3414:e871:4550:451e:38fb:9a9b"
+        );
         let network = genesis.network();
         let drawn: Vec<String> = (0..3)
             .map(|i| ipv4_candidate(Ipv4Range::DEFAULT, &network, &device, i).to_string())
             .collect();
-        assert_eq!(drawn, ["100.97.242.209", "100.80.100.182", "100.117.47.188"]);
+        assert_eq!(
+            drawn,
+            ["100.97.242.209", "100.80.100.182", "100.117.47.188"]
+        );
     }
 
     #[test]

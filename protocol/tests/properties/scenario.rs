@@ -410,7 +410,11 @@ impl Scenario {
         let invite = known[self.below(known.len())];
         // Mostly a stranger at somebody who may be an admin.
         let joiner = ACTORS - 1 - self.below(ACTORS - 3);
-        let witness = if self.one_in(4) { self.below(ACTORS) } else { self.below(3) };
+        let witness = if self.one_in(4) {
+            self.below(ACTORS)
+        } else {
+            self.below(3)
+        };
         self.admit(partition, invite, joiner, witness);
     }
 
