@@ -60,7 +60,7 @@ pub fn ipv4_candidate(range: Ipv4Range, network: &NetworkId, device: &NodeId, i:
     }
 }
 
-/// Whether an address of the range may be a device's: not a service's, not somebody else's, not ending in 0 or 255.
+/// Whether an address of the range may be a device's: not a service's, not in a foreign block, not ending in 0 or 255.
 #[must_use]
 pub fn ipv4_assignable(range: Ipv4Range, address: Ipv4Addr) -> bool {
     let services = SERVICE_ADDRESSES.min(range.size() / 4);
@@ -68,5 +68,100 @@ pub fn ipv4_assignable(range: Ipv4Range, address: Ipv4Addr) -> bool {
     range.contains(address)
         && offset >= services
         && !matches!(address.octets()[3], 0 | 255)
-        && !FOREIGN_BLOCKS.iter().any(|block| block.contains(address))
+        && !foreign_blocks(range).any(|block| block.contains(address))
+}
+
+/// How many addresses of a range may be devices'.
+pub(crate) fn ipv4_assignable_count(range: Ipv4Range) -> u32 {
+    let services = match SERVICE_ADDRESSES.min(range.size() / 4) {
+        256 => 254,
+        // One of them ends in 0.
+        fewer => fewer - 1,
+    };
+    let devices = |size: u32| size / 256 * 254;
+    let foreign: u32 = foreign_blocks(range)
+        .map(|block| devices(block.size()))
+        .sum();
+    devices(range.size()) - services - foreign
+}
+
+/// The foreign blocks inside a range. A range that starts in one was put there on purpose.
+fn foreign_blocks(range: Ipv4Range) -> impl Iterator<Item = &'static Ipv4Range> {
+    FOREIGN_BLOCKS
+        .iter()
+        .filter(move |block| range.contains(block.base) && !block.contains(range.base))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NetworkId;
+    use crate::identity::Secret;
+
+    fn device(seed: u8) -> NodeId {
+        NodeId::new(Secret::from_seed(&[seed; 32]).public())
+    }
+
+    fn range(base: [u8; 4], prefix: u8) -> Ipv4Range {
+        Ipv4Range::new(base.into(), prefix).expect("a sound range")
+    }
+
+    #[test]
+    fn the_addresses_of_a_known_device_are_known() {
+        let (genesis, device) = (OpId::new([7; 32]), device(9));
+        assert_eq!(
+            ipv6(&genesis, &device).to_string(),
+            "fd7d:463a:3414:e871:4550:451e:38fb:9a9b"
+        );
+        let network = genesis.network();
+        let drawn: Vec<String> = (0..3)
+            .map(|i| ipv4_candidate(Ipv4Range::DEFAULT, &network, &device, i).to_string())
+            .collect();
+        assert_eq!(
+            drawn,
+            ["100.97.242.209", "100.80.100.182", "100.117.47.188"]
+        );
+    }
+
+    #[test]
+    fn reserved_addresses_are_never_assigned() {
+        for address in [
+            [100, 64, 0, 53],
+            [100, 64, 1, 0],
+            [100, 64, 1, 255],
+            [100, 100, 100, 100],
+            [100, 115, 93, 7],
+            [100, 128, 0, 1],
+        ] {
+            assert!(!ipv4_assignable(Ipv4Range::DEFAULT, address.into()));
+        }
+        assert!(ipv4_assignable(Ipv4Range::DEFAULT, [100, 64, 1, 1].into()));
+    }
+
+    #[test]
+    fn a_range_inside_a_foreign_block_still_has_addresses() {
+        let inside = range([100, 100, 100, 0], 24);
+        let address = ipv4_candidate(inside, &NetworkId::ZERO, &device(1), 0);
+        assert!(inside.contains(address));
+    }
+
+    #[test]
+    fn the_count_of_assignable_addresses_is_what_counting_gives() {
+        for range in [
+            range([10, 0, 0, 0], 24),
+            range([10, 0, 0, 0], 23),
+            range([10, 0, 0, 0], 22),
+            range([10, 8, 0, 0], 16),
+            range([100, 100, 96, 0], 20),
+            range([100, 115, 92, 0], 22),
+            range([100, 112, 0, 0], 14),
+            range([100, 100, 100, 0], 24),
+        ] {
+            let base = u32::from(range.base);
+            let counted = (base..base + range.size())
+                .filter(|address| ipv4_assignable(range, (*address).into()))
+                .count();
+            assert_eq!(counted, ipv4_assignable_count(range) as usize, "{range:?}");
+        }
+    }
 }

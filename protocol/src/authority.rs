@@ -5,6 +5,8 @@
 
 mod admits;
 mod held;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -268,7 +270,7 @@ impl Authority {
 
     /// All ops in op order: parents before children, among the ready ones the smallest (author's level, id) first.
     pub fn ops(&self) -> impl Iterator<Item = &Op> {
-        self.order().into_iter().map(|entry| &entry.op)
+        self.order().into_iter().map(|place| &self.at(place).op)
     }
 
     /// All admits, by id.
@@ -311,7 +313,8 @@ impl Authority {
         self.index.get(id).map(|place| self.at(*place))
     }
 
-    fn at(&self, place: u32) -> &Entry {
+    /// The entry at a place.
+    pub(crate) fn at(&self, place: u32) -> &Entry {
         &self.entries[place as usize]
     }
 
@@ -320,9 +323,9 @@ impl Authority {
         &self.entries
     }
 
-    /// The entries in op order. Later arrivals insert themselves and never reorder what was there: an op's key is
+    /// The places of the entries in op order. Later arrivals insert themselves and never reorder what was there: an op's key is
     /// literal, and no stored op waits for a new one.
-    pub(crate) fn order(&self) -> Vec<&Entry> {
+    pub(crate) fn order(&self) -> Vec<u32> {
         let mut waits: Vec<u32> = Vec::with_capacity(self.entries.len());
         let mut children: Vec<Vec<u32>> = vec![Vec::new(); self.entries.len()];
         for (place, entry) in (0..).zip(&self.entries) {
@@ -338,7 +341,7 @@ impl Authority {
         let mut ready = BinaryHeap::from([key(0)]);
         let mut order = Vec::with_capacity(self.entries.len());
         while let Some(Reverse((_, _, place))) = ready.pop() {
-            order.push(self.at(place));
+            order.push(place);
             for child in &children[place as usize] {
                 let left = &mut waits[*child as usize];
                 *left -= 1;

@@ -212,10 +212,14 @@ fn check_invite(
     .map_err(StructureError::NetSignature)
 }
 
-/// Whether this version knows what an op of a kind says.
-pub(crate) const fn known(kind: Kind) -> bool {
-    matches!(
+/// Whether this version knows everything that an op wants understood: its kind and its extensions.
+pub(crate) fn understood(op: &Op) -> bool {
+    let kind = op.header().kind;
+    let known = matches!(
         kind,
         Kind::GENESIS | Kind::GRANT | Kind::INVITE | Kind::NOOP
-    )
+    );
+    (known || !kind.critical())
+        && !op.header().ext.must_understand()
+        && !op.body().ext().must_understand()
 }

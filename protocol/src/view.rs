@@ -2,15 +2,26 @@
 //!
 //! A pure function of the stored set and of the devices that left; the clock only hides what has expired.
 
+mod digest;
+mod joiners;
+mod register;
+mod titles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::address::ipv6;
 use crate::authority::Authority;
-use crate::body::{Caps, Level, Tags};
+use crate::body::{Body, Caps, Level, Tags};
 use crate::id::{AdmitId, Digest, NodeId, OpId};
 use crate::io::Standing;
 use crate::name::{NodeName, Owner};
+use crate::structure::understood;
 use crate::time::Timestamp;
+
+use self::joiners::Joiner;
+use self::register::{Binding, Register};
+use self::titles::Title;
 
 /// A device with a standing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,72 +83,184 @@ pub struct InviteView {
 
 /// What a replica makes of its stored set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {}
+pub struct View {
+    members: BTreeMap<NodeId, ViewMember>,
+    invites: BTreeMap<OpId, InviteView>,
+    register: Register,
+    outdated: Option<OpId>,
+    digest: Digest,
+}
 
 impl View {
     /// Computes the view of a stored set. `left` are the devices with a Left record; `wall` only hides what expired.
     #[must_use]
     pub fn compute(authority: &Authority, left: &BTreeSet<NodeId>, wall: Timestamp) -> Self {
-        let _ = (authority, left, wall);
-        todo!()
+        let order = authority.order();
+        let counts = titles::counting(authority);
+        let titles = titles::titles(authority, &order, &counts, left);
+        let mut invites = joiners::invites(authority, &counts, &titles, left);
+        let joiners = joiners::joiners(authority, &titles, left, &mut invites);
+        let mut register = Register::new(authority.network(), authority.genesis().ipv4_range);
+        let mut bindings = register.walk(&titles);
+        let genesis = authority.realm().genesis;
+        let mut members = BTreeMap::new();
+        for (device, title) in titles::effective(&titles) {
+            if let Some(binding) = bindings.remove(&device) {
+                members.insert(device, by_title(title, binding, &genesis));
+            }
+        }
+        // Who has traffic is called before who waits, so that waiting joiners never move anybody.
+        let mut queue: Vec<Joiner<'_>> = joiners.into_values().collect();
+        queue.sort_by_key(|joiner| (joiner.standing, joiner.admit.id()));
+        for joiner in queue {
+            if let Some(member) = by_admit(joiner, authority, &mut register) {
+                members.insert(member.id, member);
+            }
+        }
+        let outdated = not_understood(authority, &order, &counts);
+        let digest = digest::of(&members, &invites, &register, outdated);
+        members.retain(|_, member| member.expires.is_none_or(|expires| expires >= wall));
+        Self {
+            members,
+            invites,
+            register,
+            outdated,
+            digest,
+        }
     }
 
     /// Everybody with a standing: settled, provisional, pending and quarantined devices.
     #[must_use]
-    pub fn members(&self) -> &BTreeMap<NodeId, ViewMember> {
-        todo!()
+    pub const fn members(&self) -> &BTreeMap<NodeId, ViewMember> {
+        &self.members
     }
 
     /// A device that has traffic: settled or provisional.
     #[must_use]
     pub fn live(&self, device: &NodeId) -> Option<&ViewMember> {
-        let _ = device;
-        todo!()
+        self.members
+            .get(device)
+            .filter(|member| match member.standing {
+                Standing::Settled | Standing::Provisional => true,
+                Standing::Pending | Standing::Quarantined => false,
+            })
     }
 
     /// Whether a device is a live admin.
     #[must_use]
     pub fn is_admin(&self, device: &NodeId) -> bool {
-        let _ = device;
-        todo!()
+        self.live(device)
+            .is_some_and(|member| member.level.is_admin())
     }
 
     /// Whether a device is live by grant: may witness and serve newcomers.
     #[must_use]
     pub fn settled_witness(&self, device: &NodeId) -> bool {
-        let _ = device;
-        todo!()
+        self.live(device)
+            .is_some_and(|member| member.standing == Standing::Settled)
     }
 
     /// Every stored invite.
     #[must_use]
-    pub fn invites(&self) -> &BTreeMap<OpId, InviteView> {
-        todo!()
+    pub const fn invites(&self) -> &BTreeMap<OpId, InviteView> {
+        &self.invites
     }
 
-    /// The IPv4 address a granter claims for a device: what it has, else its first free candidate.
+    /// The IPv4 address a granter claims for a device: what it has, else its first free candidate. In a full range
+    /// that is its first candidate, free or not: the grant counts, and its device goes without IPv4.
     #[must_use]
     pub fn free_ipv4(&self, device: &NodeId) -> Ipv4Addr {
-        let _ = device;
-        todo!()
+        self.members
+            .get(device)
+            .and_then(|member| member.ipv4)
+            .or_else(|| self.register.free_ipv4(device))
+            .unwrap_or_else(|| self.register.first_ipv4(device))
     }
 
     /// The name a granter claims for a device: what it has for this wish, else the wish or its first free variant.
     #[must_use]
     pub fn free_name(&self, wished: &NodeName, device: &NodeId) -> NodeName {
-        let _ = (wished, device);
-        todo!()
+        match self.members.get(device) {
+            Some(member) if member.wished == *wished => member.name.clone(),
+            Some(_) | None => self.register.free_name(wished, device),
+        }
     }
 
     /// The first op of a senior that this version does not understand.
     #[must_use]
-    pub fn outdated(&self) -> Option<OpId> {
-        todo!()
+    pub const fn outdated(&self) -> Option<OpId> {
+        self.outdated
     }
 
     /// A digest of everything but what the clock hides: equal on replicas whose views agree.
     #[must_use]
-    pub fn digest(&self) -> Digest {
-        todo!()
+    pub const fn digest(&self) -> Digest {
+        self.digest
     }
+}
+
+fn by_title(title: &Title<'_>, binding: Binding, genesis: &OpId) -> ViewMember {
+    ViewMember {
+        id: title.device,
+        name: binding.name,
+        wished: binding.wished,
+        level: title.level,
+        caps: title.caps,
+        may_tag: title.may_tag.cloned().unwrap_or_default(),
+        standing: Standing::Settled,
+        tags: title.tags.cloned().unwrap_or_default(),
+        owner: title.owner.cloned(),
+        ipv4: binding.ipv4,
+        ipv6: ipv6(genesis, &title.device),
+        authority: Some(title.op),
+        admit: None,
+        invite: title.invite,
+        expires: title.expires,
+    }
+}
+
+/// A joiner has what its invite says; while it waits it has a name to be told by, but no address.
+fn by_admit(
+    joiner: Joiner<'_>,
+    authority: &Authority,
+    register: &mut Register,
+) -> Option<ViewMember> {
+    let claim = joiner.admit.claim();
+    let Body::Invite(invite) = authority.op(&claim.invite)?.body() else {
+        return None;
+    };
+    let wished = invite.terms.name.as_ref().unwrap_or(&claim.name);
+    let name = register.name(wished, &claim.device);
+    let ipv4 = match joiner.standing {
+        Standing::Settled | Standing::Provisional => register.ipv4(&claim.device),
+        Standing::Pending | Standing::Quarantined => None,
+    };
+    Some(ViewMember {
+        id: claim.device,
+        name,
+        wished: wished.clone(),
+        level: Level::MEMBER,
+        caps: Caps::NONE,
+        may_tag: Tags::default(),
+        standing: joiner.standing,
+        tags: invite.terms.tags.clone(),
+        owner: invite.terms.owner.clone(),
+        ipv4,
+        ipv6: ipv6(&authority.realm().genesis, &claim.device),
+        authority: None,
+        admit: Some(joiner.admit.id()),
+        invite: Some(claim.invite),
+        expires: None,
+    })
+}
+
+/// The first counting op by the root set or a founder that wants more understood than this version does. Never a
+/// junior's: one stolen key would freeze the network.
+fn not_understood(authority: &Authority, order: &[u32], counts: &[bool]) -> Option<OpId> {
+    order
+        .iter()
+        .filter(|place| counts[**place as usize])
+        .map(|place| authority.at(*place))
+        .find(|entry| entry.level <= Level::FOUNDER && !understood(&entry.op))
+        .map(|entry| entry.op.id())
 }
