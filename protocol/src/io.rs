@@ -31,6 +31,8 @@ pub enum Input {
     Hangup(CommandId),
     /// A write failed: the disk is full or broken. The node stops to promise anything.
     PersistFailed(String),
+    /// Writes that had failed are through.
+    PersistWorks,
     /// Nothing but time passed.
     Timeout,
 }
@@ -153,6 +155,8 @@ pub struct Stored {
     pub records: Vec<Vec<u8>>,
     /// The last [`Write::Heads`].
     pub heads: Vec<OpId>,
+    /// The store was damaged so that what is missing cannot be told.
+    pub suspect: bool,
 }
 
 /// A line for the log: what happened, never a secret.

@@ -83,6 +83,7 @@ impl Node {
             Input::Command(id, command) => self.on_command(id, command, now),
             Input::Hangup(id) => self.on_hangup(id),
             Input::PersistFailed(reason) => self.disk_failure = Some(reason),
+            Input::PersistWorks => self.disk_failure = None,
             Input::Timeout => {}
         }
         self.on_time(now);

@@ -12,13 +12,14 @@ use super::{Node, Pending};
 use crate::body::Body;
 use crate::epochs::Epochs;
 use crate::id::TransportKey;
-use crate::invite::{InviteKeys, channel_hash};
+use crate::invite::{InviteCode, InviteKeys, channel_hash};
 use crate::io::{
     CommandId, InviteRefusal, JoinStep, Joined, Output, Refusal, Reply, Standing, Write,
 };
 use crate::join::{ProofError, Proven, check_proof, claim, knock, refusal_is_good};
 use crate::link::{CallError, DialId, LinkOutput, Service};
 use crate::name::NodeName;
+use crate::op::Op;
 use crate::record::{ControlAddress, Transport};
 use crate::seal::EpochKey;
 use crate::time::{Moment, Timestamp};
@@ -137,6 +138,16 @@ impl Node {
             self.reply(id, Reply::Joining(step));
         }
         Ok(())
+    }
+
+    /// Whether a code is of an invite of this very network.
+    #[must_use]
+    pub fn knows_code(&self, code: &InviteCode) -> bool {
+        let Some(net) = &self.net else { return false };
+        let key = code.secret().stretch().public();
+        net.view.invites().keys().any(|id| {
+            matches!(net.authority().op(id).map(Op::body), Some(Body::Invite(i)) if i.terms.key == key)
+        })
     }
 
     fn tell_joined(&mut self, id: CommandId) -> Result<(), Refusal> {

@@ -192,7 +192,7 @@ impl Node {
             .copied()
             .collect();
         net.heads_written.clone_from(&stored.heads);
-        if !missing.is_empty() {
+        if stored.suspect || !missing.is_empty() {
             node.notice(Notice::Recovering {
                 missing: missing.len(),
             });
