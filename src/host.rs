@@ -1,0 +1,1 @@
+//! Addresses, routes and interfaces of the operating system, over netlink.
