@@ -19,7 +19,10 @@ impl Clock {
     /// What the clocks say: milliseconds since boot, sleep included, and the wall clock.
     #[must_use]
     pub fn now(&self) -> Moment {
-        Moment { uptime_ms: uptime_ms(), wall: wall() }
+        Moment {
+            uptime_ms: uptime_ms(),
+            wall: wall(),
+        }
     }
 }
 
@@ -32,9 +35,14 @@ fn uptime_ms() -> u64 {
 }
 
 /// What the machine's wall clock says; 1970 when it stands before that.
-#[expect(clippy::disallowed_methods, reason = "this is the one room that reads clocks")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one room that reads clocks"
+)]
 fn wall() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
