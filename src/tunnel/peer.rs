@@ -405,5 +405,4 @@ fn due(last: &mut Option<u64>, now: Moment) -> bool {
 }
 
 #[cfg(test)]
-#[path = "peer_tests.rs"]
 mod tests;
