@@ -1,1 +1,6 @@
-//! x
+//! The daemon and the command line of meshnode: adapters around the pure core.
+
+pub mod clock;
+pub mod endpoints;
+pub mod host;
+pub mod tunnel;
