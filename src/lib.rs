@@ -3,4 +3,7 @@
 pub mod clock;
 pub mod endpoints;
 pub mod host;
+pub mod lab;
+pub mod store;
+pub mod swarm;
 pub mod tunnel;
