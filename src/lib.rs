@@ -1,1 +1,3 @@
-//! x
+//! The daemon and the command line: adapters around the core.
+
+pub mod store;
