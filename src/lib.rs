@@ -1,1 +1,3 @@
-//! x
+//! The daemon and the command line of meshnode: adapters around the pure core.
+
+pub mod lab;
