@@ -1,5 +1,10 @@
 //! Two spellings of one thing: keys and addresses as the core and as libp2p write them.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an address has forty kinds of parts; four are ours"
+)]
+
 use std::net::{IpAddr, SocketAddr};
 
 use libp2p::identity::{PublicKey, ed25519};
@@ -99,7 +104,10 @@ mod tests {
     fn an_address_survives_the_way_through_libp2p() {
         for transport in [Transport::Tcp, Transport::Quic] {
             for text in ["192.0.2.1:7", "[2001:db8::1]:7"] {
-                let address = ControlAddress { transport, address: text.parse().unwrap() };
+                let address = ControlAddress {
+                    transport,
+                    address: text.parse().unwrap(),
+                };
                 assert_eq!(control_address(&multiaddr(&address)), Some(address));
             }
         }

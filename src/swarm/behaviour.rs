@@ -84,7 +84,10 @@ fn identify(key: PublicKey) -> identify::Behaviour {
 
 /// A machine without multicast still has a network: no announcer is no reason to stop.
 fn announcer(wanted: bool, own: PeerId) -> Option<mdns::tokio::Behaviour> {
-    let config = mdns::Config { query_interval: Duration::from_secs(30), ..Default::default() };
+    let config = mdns::Config {
+        query_interval: Duration::from_secs(30),
+        ..Default::default()
+    };
     wanted
         .then(|| mdns::tokio::Behaviour::new(config, own))?
         .inspect_err(|error| tracing::warn!(%error, "Local discovery is off"))
@@ -132,11 +135,14 @@ fn gossip() -> anyhow::Result<Gossip> {
 fn asking(service: Service) -> Asking {
     let (question_bytes_max, streams_max) = match service {
         Service::Join => (JOIN_BYTES_MAX, 8),
-        // Strangers speak it too, with questions as long as members': few at a time.
-        Service::Hello => (MESSAGE_BYTES_MAX, 2),
+        // Strangers speak it too, with questions as long as members': one each way, and one for a repetition.
+        Service::Hello => (MESSAGE_BYTES_MAX, 3),
         Service::Sync => (MESSAGE_BYTES_MAX, 32),
     };
-    let codec = BytesCodec { question_bytes_max, answer_bytes_max: MESSAGE_BYTES_MAX };
+    let codec = BytesCodec {
+        question_bytes_max,
+        answer_bytes_max: MESSAGE_BYTES_MAX,
+    };
     request_response::Behaviour::with_codec(
         codec,
         [(StreamProtocol::new(service.name()), ProtocolSupport::Full)],

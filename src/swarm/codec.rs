@@ -65,7 +65,10 @@ async fn read<T: AsyncRead + Unpin + Send>(io: &mut T, bytes_max: usize) -> io::
     io.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length);
     if !usize::try_from(length).is_ok_and(|length| length <= bytes_max) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the message is too long",
+        ));
     }
     let mut bytes = Vec::new();
     io.take(u64::from(length)).read_to_end(&mut bytes).await?;
@@ -79,9 +82,14 @@ async fn write<T>(io: &mut T, bytes: &[u8], bytes_max: usize) -> io::Result<()>
 where
     T: AsyncWrite + Unpin + Send,
 {
-    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= bytes_max);
+    let length = u32::try_from(bytes.len())
+        .ok()
+        .filter(|_| bytes.len() <= bytes_max);
     let Some(length) = length else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the message is too long",
+        ));
     };
     io.write_all(&length.to_be_bytes()).await?;
     io.write_all(bytes).await?;
@@ -111,7 +119,10 @@ mod tests {
 
     #[test]
     fn an_empty_message_is_a_message() {
-        assert_eq!(block_on(read(&mut framed(&[]).as_slice(), 8)).unwrap(), Vec::<u8>::new());
+        assert_eq!(
+            block_on(read(&mut framed(&[]).as_slice(), 8)).unwrap(),
+            Vec::<u8>::new()
+        );
     }
 
     #[test]

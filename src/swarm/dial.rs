@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
 
+use libp2p::PeerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use libp2p::PeerId;
 use meshnode_protocol::link::{DialId, LinkInput};
 use meshnode_protocol::record::ControlAddress;
 
@@ -46,16 +46,27 @@ impl Dials {
         let is_known = expected
             .is_some_and(|peer| peer == *swarm.local_peer_id() || swarm.is_connected(&peer));
         if addresses.is_empty() || is_known {
-            return Some(LinkInput::DialFailed { dial, useless: true });
+            return Some(LinkInput::DialFailed {
+                dial,
+                useless: true,
+            });
         }
         let options = match expected {
             Some(peer) => vec![to_peer(peer, &addresses)],
             None => addresses.iter().map(to_anybody).collect(),
         };
         let left = options.len();
-        let attempt = Attempt { expected, addresses, left, won: false, useless: true };
+        let attempt = Attempt {
+            expected,
+            addresses,
+            left,
+            won: false,
+            useless: true,
+        };
         self.running.insert(dial, attempt);
-        options.into_iter().fold(None, |end, options| self.dial(swarm, dial, options).or(end))
+        options
+            .into_iter()
+            .fold(None, |end, options| self.dial(swarm, dial, options).or(end))
     }
 
     fn dial(&mut self, swarm: &mut Inner, dial: DialId, options: DialOpts) -> Option<LinkInput> {
@@ -126,15 +137,16 @@ fn to_peer(peer: PeerId, addresses: &BTreeSet<ControlAddress>) -> DialOpts {
 }
 
 fn to_anybody(address: &ControlAddress) -> DialOpts {
-    DialOpts::unknown_peer_id().address(address::multiaddr(address)).build()
+    DialOpts::unknown_peer_id()
+        .address(address::multiaddr(address))
+        .build()
 }
 
 fn wrong_address(error: &DialError) -> Option<ControlAddress> {
-    match error {
-        DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => {
-            address::control_address(address)
-        }
-        _ => None,
+    if let DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } = error {
+        address::control_address(address)
+    } else {
+        None
     }
 }
 

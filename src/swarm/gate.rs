@@ -55,7 +55,11 @@ impl<B> Gate<B> {
 
     /// Opens or shuts the gate for a peer, on all its connections, those to come included.
     pub(super) fn set(&mut self, peer: PeerId, open: bool) {
-        let changed = if open { self.open.insert(peer) } else { self.open.remove(&peer) };
+        let changed = if open {
+            self.open.insert(peer)
+        } else {
+            self.open.remove(&peer)
+        };
         if !changed {
             return;
         }
@@ -66,7 +70,10 @@ impl<B> Gate<B> {
 
     fn note(&mut self, event: &FromSwarm<'_>) {
         if let FromSwarm::ConnectionEstablished(up) = event {
-            self.connections.entry(up.peer_id).or_default().push(up.connection_id);
+            self.connections
+                .entry(up.peer_id)
+                .or_default()
+                .push(up.connection_id);
         } else if let FromSwarm::ConnectionClosed(down) = event
             && let Some(connections) = self.connections.get_mut(&down.peer_id)
         {
@@ -120,7 +127,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
-        self.inner.on_connection_handler_event(peer, connection, event);
+        self.inner
+            .on_connection_handler_event(peer, connection, event);
     }
 
     fn poll(
@@ -147,13 +155,17 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
                 .inner
                 .handle_pending_outbound_connection(connection_id, peer_id, &[], Endpoint::Dialer)
                 .unwrap_or_default();
-            self.inner.on_swarm_event(FromSwarm::DialFailure(DialFailure {
-                peer_id,
-                error: &DialError::Aborted,
-                connection_id,
-            }));
+            self.inner
+                .on_swarm_event(FromSwarm::DialFailure(DialFailure {
+                    peer_id,
+                    error: &DialError::Aborted,
+                    connection_id,
+                }));
             if let Some(peer) = peer_id.filter(|_| !addresses.is_empty()) {
-                return Poll::Ready(ToSwarm::GenerateEvent(GateEvent::Sighted { peer, addresses }));
+                return Poll::Ready(ToSwarm::GenerateEvent(GateEvent::Sighted {
+                    peer,
+                    addresses,
+                }));
             }
         }
     }
@@ -196,11 +208,19 @@ impl<H: ConnectionHandler> ConnectionHandler for GateHandler<H> {
     ) -> Poll<ConnectionHandlerEvent<H::OutboundProtocol, H::OutboundOpenInfo, H::ToBehaviour>>
     {
         // No waker is kept: an order to open wakes the connection, which then polls all handlers.
-        if self.open { self.inner.poll(cx) } else { Poll::Pending }
+        if self.open {
+            self.inner.poll(cx)
+        } else {
+            Poll::Pending
+        }
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<H::ToBehaviour>> {
-        if self.open { self.inner.poll_close(cx) } else { Poll::Ready(None) }
+        if self.open {
+            self.inner.poll_close(cx)
+        } else {
+            Poll::Ready(None)
+        }
     }
 
     fn on_behaviour_event(&mut self, order: Self::FromBehaviour) {

@@ -118,7 +118,10 @@ impl Guard {
     ) -> Result<(), Unwanted> {
         let source = Source::new(ip.ok_or(Unwanted::NoHost)?);
         let strangers = self.inbound.values().filter(|inbound| {
-            !inbound.peer.as_ref().is_some_and(|peer| self.trusted.contains(peer))
+            !inbound
+                .peer
+                .as_ref()
+                .is_some_and(|peer| self.trusted.contains(peer))
         });
         let (mut all, mut same) = (0, 0);
         for inbound in strangers {
@@ -132,7 +135,8 @@ impl Guard {
             return Err(Unwanted::Strangers);
         }
         self.count(source, now)?;
-        self.inbound.insert(connection, Inbound { source, peer: None });
+        self.inbound
+            .insert(connection, Inbound { source, peer: None });
         Ok(())
     }
 
@@ -145,10 +149,15 @@ impl Guard {
                 self.arrivals.pop_first();
             }
         }
-        let arrivals =
-            self.arrivals.entry(source).or_insert(Arrivals { since: now, count: 0 });
+        let arrivals = self.arrivals.entry(source).or_insert(Arrivals {
+            since: now,
+            count: 0,
+        });
         if is_old(arrivals.since) {
-            *arrivals = Arrivals { since: now, count: 0 };
+            *arrivals = Arrivals {
+                since: now,
+                count: 0,
+            };
         }
         if arrivals.count >= ARRIVALS_PER_WINDOW_MAX {
             return Err(Unwanted::Rate);
@@ -236,10 +245,7 @@ impl NetworkBehaviour for Guard {
         match event {}
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Context<'_>,
-    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         Poll::Pending
     }
 }
@@ -273,8 +279,14 @@ mod tests {
         for number in 0..STRANGERS_PER_SOURCE_MAX {
             assert_eq!(arrive(&mut guard, number, "192.0.2.1", now), Ok(()));
         }
-        assert_eq!(arrive(&mut guard, 90, "192.0.2.1", now), Err(Unwanted::Crowd));
-        assert_eq!(arrive(&mut guard, 91, "::ffff:192.0.2.1", now), Err(Unwanted::Crowd));
+        assert_eq!(
+            arrive(&mut guard, 90, "192.0.2.1", now),
+            Err(Unwanted::Crowd)
+        );
+        assert_eq!(
+            arrive(&mut guard, 91, "::ffff:192.0.2.1", now),
+            Err(Unwanted::Crowd)
+        );
         assert_eq!(arrive(&mut guard, 92, "192.0.2.2", now), Ok(()));
     }
 
@@ -285,7 +297,10 @@ mod tests {
         guard.trust(peer);
         for number in 0..STRANGERS_PER_SOURCE_MAX + 4 {
             assert_eq!(arrive(&mut guard, number, "2001:db8::1", now), Ok(()));
-            let inbound = guard.inbound.get_mut(&ConnectionId::new_unchecked(number)).unwrap();
+            let inbound = guard
+                .inbound
+                .get_mut(&ConnectionId::new_unchecked(number))
+                .unwrap();
             inbound.peer = Some(peer);
         }
     }
@@ -298,8 +313,14 @@ mod tests {
             assert_eq!(arrive(&mut guard, number, &from, now), Ok(()));
             guard.inbound.clear();
         }
-        assert_eq!(arrive(&mut guard, 90, "2001:db8::1", now), Err(Unwanted::Rate));
-        assert_eq!(arrive(&mut guard, 91, "2001:db8::1", now + ARRIVALS_WINDOW), Ok(()));
+        assert_eq!(
+            arrive(&mut guard, 90, "2001:db8::1", now),
+            Err(Unwanted::Rate)
+        );
+        assert_eq!(
+            arrive(&mut guard, 91, "2001:db8::1", now + ARRIVALS_WINDOW),
+            Ok(())
+        );
     }
 
     #[tokio::test]

@@ -7,9 +7,7 @@ use libp2p::gossipsub::{self, MessageAcceptance};
 use libp2p::request_response::{self, InboundRequestId, Message, OutboundFailure};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, kad, mdns};
-use meshnode_protocol::link::{
-    AnswerId, CallError, GossipId, LinkId, LinkInput, Service,
-};
+use meshnode_protocol::link::{AnswerId, CallError, GossipId, LinkId, LinkInput, Service};
 use meshnode_protocol::record::ControlAddress;
 use tokio::time::Instant;
 
@@ -22,21 +20,42 @@ type Said = request_response::Event<Vec<u8>, Vec<u8>>;
 
 impl State {
     /// Takes one event of libp2p.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "libp2p's enum is open and tells much more"
+    )]
     pub(super) fn on_event(&mut self, event: SwarmEvent<LinksEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
                 self.on_up(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                num_established,
+                ..
+            } => {
                 if num_established == 0 {
                     self.forget_in_dht(&peer_id);
                 }
                 if let Some(link) = self.links.remove(&connection_id) {
-                    self.happened.push_back(LinkInput::Down { link: link.id, peer: link.key });
+                    self.happened.push_back(LinkInput::Down {
+                        link: link.id,
+                        peer: link.key,
+                    });
                 }
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
                 let end = self.dials.failed(&mut self.swarm, connection_id, &error);
                 self.happened.extend(end);
             }
@@ -91,30 +110,66 @@ impl State {
             return;
         };
         let (id, now) = (LinkId(self.count()), Instant::now());
-        self.links.insert(connection, Link { id, peer, key, since: now, active: now });
-        self.happened.push_back(LinkInput::Up { link: id, peer: key, remote, dial });
+        self.links.insert(
+            connection,
+            Link {
+                id,
+                peer,
+                key,
+                since: now,
+                active: now,
+            },
+        );
+        self.happened.push_back(LinkInput::Up {
+            link: id,
+            peer: key,
+            remote,
+            dial,
+        });
         self.tell_dht(peer);
     }
 
     fn on_said(&mut self, service: Service, said: Said) {
         match said {
-            Said::Message { peer, connection_id, message } => {
+            Said::Message {
+                peer,
+                connection_id,
+                message,
+            } => {
                 self.touch(connection_id);
                 match message {
-                    Message::Request { request_id, request, channel } => {
-                        let question = Question { service, request: request_id, channel };
+                    Message::Request {
+                        request_id,
+                        request,
+                        channel,
+                    } => {
+                        let question = Question {
+                            service,
+                            request: request_id,
+                            channel,
+                        };
                         self.on_question(peer, connection_id, question, request);
                     }
-                    Message::Response { request_id, response } => {
+                    Message::Response {
+                        request_id,
+                        response,
+                    } => {
                         self.on_answer(service, request_id, connection_id, Ok(response));
                     }
                 }
             }
-            Said::OutboundFailure { connection_id, request_id, error, .. } => {
+            Said::OutboundFailure {
+                connection_id,
+                request_id,
+                error,
+                ..
+            } => {
                 let error = call_error(&error);
                 self.on_answer(service, request_id, connection_id, Err(error));
             }
-            Said::InboundFailure { request_id, error, .. } => {
+            Said::InboundFailure {
+                request_id, error, ..
+            } => {
                 tracing::debug!(%error, "A question got no answer");
                 self.forget_question(service, request_id);
             }
@@ -141,7 +196,13 @@ impl State {
         let (link, peer) = (link.id, link.key);
         let answer = AnswerId(self.count());
         self.questions.insert(answer, question);
-        self.happened.push_back(LinkInput::Asked { answer, link, peer, service, bytes });
+        self.happened.push_back(LinkInput::Asked {
+            answer,
+            link,
+            peer,
+            service,
+            bytes,
+        });
     }
 
     fn on_answer(
@@ -151,15 +212,17 @@ impl State {
         connection: ConnectionId,
         result: Result<Vec<u8>, CallError>,
     ) {
-        let Some(call) = self.calls.remove(&(service, request)) else { return };
+        let Some(call) = self.calls.remove(&(service, request)) else {
+            return;
+        };
         let link = self.links.get(&connection).map(|link| link.id);
-        self.happened.push_back(LinkInput::Answered { call, link, result });
+        self.happened
+            .push_back(LinkInput::Answered { call, link, result });
     }
 
     fn forget_question(&mut self, service: Service, request: InboundRequestId) {
-        self.questions.retain(|_, question| {
-            question.service != service || question.request != request
-        });
+        self.questions
+            .retain(|_, question| question.service != service || question.request != request);
     }
 
     fn on_gossip(&mut self, from: PeerId, id: gossipsub::MessageId, bytes: Vec<u8>) {
@@ -174,7 +237,11 @@ impl State {
             self.judge(message, MessageAcceptance::Ignore);
             return;
         };
-        self.happened.push_back(LinkInput::Gossip { from, message, bytes });
+        self.happened.push_back(LinkInput::Gossip {
+            from,
+            message,
+            bytes,
+        });
     }
 
     fn trusts(&self, peer: &PeerId) -> bool {
@@ -187,7 +254,8 @@ impl State {
         }
         let addresses = plain(addresses.iter());
         if let Some(peer) = address::transport_key(&peer).filter(|_| !addresses.is_empty()) {
-            self.happened.push_back(LinkInput::Located { peer, addresses });
+            self.happened
+                .push_back(LinkInput::Located { peer, addresses });
         }
     }
 
@@ -214,7 +282,8 @@ impl State {
         for (peer, addresses) in peers {
             let addresses = plain(addresses.iter());
             if let Some(peer) = address::transport_key(&peer).filter(|_| !addresses.is_empty()) {
-                self.happened.push_back(LinkInput::Found { peer, addresses });
+                self.happened
+                    .push_back(LinkInput::Found { peer, addresses });
             }
         }
     }
@@ -240,7 +309,10 @@ fn plain<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> Vec<ControlAddre
 }
 
 fn listed<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> Vec<ControlAddress> {
-    addresses.filter_map(address::control_address).filter(address::is_worth_telling).collect()
+    addresses
+        .filter_map(address::control_address)
+        .filter(address::is_worth_telling)
+        .collect()
 }
 
 fn call_error(failure: &OutboundFailure) -> CallError {

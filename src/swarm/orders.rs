@@ -15,12 +15,21 @@ impl State {
     /// Does one thing.
     pub(super) fn obey(&mut self, order: LinkOutput) {
         match order {
-            LinkOutput::Dial { dial, peer, addresses } => {
+            LinkOutput::Dial {
+                dial,
+                peer,
+                addresses,
+            } => {
                 let peer = peer.as_ref().and_then(address::peer_id);
                 let end = self.dials.start(&mut self.swarm, dial, peer, addresses);
                 self.happened.extend(end);
             }
-            LinkOutput::Ask { call, peer, service, bytes } => self.ask(call, &peer, service, bytes),
+            LinkOutput::Ask {
+                call,
+                peer,
+                service,
+                bytes,
+            } => self.ask(call, &peer, service, bytes),
             LinkOutput::Answer { answer, bytes } => self.answer(answer, bytes),
             // The peer's stream ends when its question is forgotten.
             LinkOutput::Refuse { answer } => drop(self.questions.remove(&answer)),
@@ -34,8 +43,11 @@ impl State {
             LinkOutput::Topic(topic) => self.set_topic(topic),
             LinkOutput::Publish(bytes) => self.publish(bytes),
             LinkOutput::Verdict { message, good } => {
-                let acceptance =
-                    if good { MessageAcceptance::Accept } else { MessageAcceptance::Reject };
+                let acceptance = if good {
+                    MessageAcceptance::Accept
+                } else {
+                    MessageAcceptance::Reject
+                };
                 self.judge(message, acceptance);
             }
             LinkOutput::Locate { peer } => self.with_peer(&peer, Self::locate),
@@ -52,10 +64,18 @@ impl State {
         let peer = address::peer_id(key).filter(|peer| self.swarm.is_connected(peer));
         let Some(peer) = peer else {
             let result = Err(CallError::Broken);
-            self.happened.push_back(LinkInput::Answered { call, link: None, result });
+            self.happened.push_back(LinkInput::Answered {
+                call,
+                link: None,
+                result,
+            });
             return;
         };
-        let request = self.swarm.behaviour_mut().service(service).send_request(&peer, bytes);
+        let request = self
+            .swarm
+            .behaviour_mut()
+            .service(service)
+            .send_request(&peer, bytes);
         self.calls.insert((service, request), call);
         let used: Vec<_> = self
             .links
@@ -69,7 +89,9 @@ impl State {
     }
 
     fn answer(&mut self, answer: AnswerId, bytes: Vec<u8>) {
-        let Some(question) = self.questions.remove(&answer) else { return };
+        let Some(question) = self.questions.remove(&answer) else {
+            return;
+        };
         let asking = self.swarm.behaviour_mut().service(question.service);
         if asking.send_response(question.channel, bytes).is_err() {
             tracing::debug!(reason = "the peer waits no longer", "An answer is dropped");
@@ -111,7 +133,11 @@ impl State {
             return;
         }
         for address in self.trusted.get(&peer).into_iter().flatten() {
-            self.swarm.behaviour_mut().dht.inner.add_address(&peer, address.clone());
+            self.swarm
+                .behaviour_mut()
+                .dht
+                .inner
+                .add_address(&peer, address.clone());
         }
     }
 
@@ -126,7 +152,11 @@ impl State {
             write!(name, "{byte:02x}").expect("a string takes all that is written");
         }
         let topic = IdentTopic::new(name);
-        if self.topic.as_ref().is_some_and(|old| old.hash() == topic.hash()) {
+        if self
+            .topic
+            .as_ref()
+            .is_some_and(|old| old.hash() == topic.hash())
+        {
             return;
         }
         let gossip = &mut self.swarm.behaviour_mut().gossip.inner;

@@ -27,7 +27,11 @@ pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> 
     let mdns = config.mdns;
     let mut swarm = SwarmBuilder::with_existing_identity(pair)
         .with_tokio()
-        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(
+            tcp::Config::new().nodelay(true),
+            noise::Config::new,
+            yamux::Config::default,
+        )
         .context("Failed to set up TCP")?
         .with_quic_config(|mut config| {
             // A quarter of the default's packets on a phone's radio, still below a NAT's 30 s.
@@ -38,15 +42,23 @@ pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> 
         .with_behaviour(|pair| Links::new(pair, mdns).map_err(Into::into))
         .context("Failed to set up the protocols")?
         // Who is to stay and who is to go is decided by trust, not by silence.
-        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(86_400)))
+        .with_swarm_config(|config| {
+            config.with_idle_connection_timeout(Duration::from_secs(86_400))
+        })
         .with_connection_timeout(Duration::from_secs(10))
         .build();
     for (transport, port) in [(Transport::Tcp, config.port), (Transport::Quic, quic_port)] {
-        let address = ControlAddress { transport, address: (Ipv4Addr::UNSPECIFIED, port).into() };
+        let address = ControlAddress {
+            transport,
+            address: (Ipv4Addr::UNSPECIFIED, port).into(),
+        };
         swarm
             .listen_on(address::multiaddr(&address))
             .with_context(|| format!("Failed to listen on port {port}"))?;
-        let address = ControlAddress { transport, address: (Ipv6Addr::UNSPECIFIED, port).into() };
+        let address = ControlAddress {
+            transport,
+            address: (Ipv6Addr::UNSPECIFIED, port).into(),
+        };
         // Many machines have IPv6 switched off.
         if let Err(error) = swarm.listen_on(address::multiaddr(&address)) {
             tracing::debug!(%error, "There is no IPv6 listener");

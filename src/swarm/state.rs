@@ -151,7 +151,10 @@ impl State {
                 self.happened.clear();
             }
         };
-        if tokio::time::timeout(CLOSE_TIME_MAX, all_closed).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIME_MAX, all_closed)
+            .await
+            .is_err()
+        {
             tracing::debug!(reason = "the peer does not answer", "A connection is cut");
         }
     }
