@@ -288,6 +288,14 @@ impl Node {
             let peer = peers.swap_remove(chosen);
             self.start_pull(peer);
         }
+        let silent = self
+            .links
+            .trusted()
+            .filter(|(_, peer)| peer.heard_ms + SILENT_MS <= at);
+        let silent: Vec<_> = silent.map(|(key, _)| *key).take(SILENT_ASKED_MAX).collect();
+        for peer in silent {
+            self.start_pull(peer);
+        }
         let alone = self
             .net
             .as_ref()
