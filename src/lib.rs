@@ -1,1 +1,5 @@
-//! x
+//! The daemon and the command line of meshnode: adapters around the pure core.
+
+mod control;
+mod failure;
+mod units;

@@ -1,0 +1,1 @@
+//! The command line's end: connects, sends one request, reads responses.
