@@ -165,30 +165,47 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_named_in_the_sentence() {
-        for text in ["", "5", "h", "-5s", "5 weeks", "1.5h", "99999999999999999999s", "9999999d"] {
+        for text in [
+            "",
+            "5",
+            "h",
+            "-5s",
+            "5 weeks",
+            "1.5h",
+            "99999999999999999999s",
+            "9999999d",
+        ] {
             assert_eq!(ms(text), None, "{text}");
         }
         let error = parse_duration("5 weeks").unwrap_err().to_string();
-        assert_eq!(error, "5 weeks is no duration: write 90s, 15min, 24h or 30d");
+        assert_eq!(
+            error,
+            "5 weeks is no duration: write 90s, 15min, 24h or 30d"
+        );
     }
 
     #[test]
     fn spans_take_the_largest_unit_that_says_at_least_two_of_it() {
         let spans = [0, 18, 119, 360, 7_200, 86_400, 518_400].map(span_s);
-        assert_eq!(spans, ["0 s", "18 s", "119 s", "6 min", "2 h", "24 h", "6 d"]);
+        assert_eq!(
+            spans,
+            ["0 s", "18 s", "119 s", "6 min", "2 h", "24 h", "6 d"]
+        );
         assert_eq!(span_ms(340), "0.3 s");
         assert_eq!(span_ms(61_000), "61 s");
     }
 
     #[test]
     fn round_trips_and_amounts_are_short_and_in_powers_of_1000() {
-        assert_eq!([400, 18_000, 9_949, 9_950, 1_200_000].map(rtt), [
-            "0.4 ms", "18 ms", "9.9 ms", "10 ms", "1.2 s"
-        ]);
+        assert_eq!(
+            [400, 18_000, 9_949, 9_950, 1_200_000].map(rtt),
+            ["0.4 ms", "18 ms", "9.9 ms", "10 ms", "1.2 s"]
+        );
         assert_eq!(rtt_fine(63_400), "63.4 ms");
-        assert_eq!([0, 999, 1_000, 4_000_000, 80_000_000, 1_250_000_000].map(bytes), [
-            "0 B", "999 B", "1.0 kB", "4.0 MB", "80 MB", "1.2 GB"
-        ]);
+        assert_eq!(
+            [0, 999, 1_000, 4_000_000, 80_000_000, 1_250_000_000].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "4.0 MB", "80 MB", "1.2 GB"]
+        );
         assert_eq!(bytes(u64::MAX), "18 EB");
     }
 

@@ -207,7 +207,9 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
                 "no node of {network} can be reached from outside; away from home you will not \
                  find it"
             );
-            let port = port.map_or("its UDP port".to_owned(), |port| format!("UDP and TCP {port}"));
+            let port = port.map_or("its UDP port".to_owned(), |port| {
+                format!("UDP and TCP {port}")
+            });
             let hint = format!("forward {port} on the router to this machine");
             report("no_way_in", text, Some(hint), None)
         }
@@ -225,7 +227,8 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
             report("version_floor", text, Some(hint), None)
         }
         Warning::Quarantine(name) => {
-            let text = format!("{name} shares its invite with too many machines; it has no traffic");
+            let text =
+                format!("{name} shares its invite with too many machines; it has no traffic");
             let hint = "give the right machine an invite of its own: meshnode invite".to_owned();
             report("quarantine", text, Some(hint), Some(name.to_string()))
         }

@@ -153,10 +153,7 @@ fn clock(ours: Timestamp, theirs: Timestamp) -> Failure {
 fn invite(refusal: &InviteRefusal, about: &About) -> Failure {
     match refusal {
         InviteRefusal::Expired { not_after, admins } => {
-            let text = format!(
-                "this invite expired {}",
-                units::ago(*not_after, about.now)
-            );
+            let text = format!("this invite expired {}", units::ago(*not_after, about.now));
             let hint = match names(admins) {
                 Some(admins) => format!("ask for a new one; {admins} can make it"),
                 None => "ask for a new one".to_owned(),
@@ -205,11 +202,7 @@ fn used_up(by: Option<&NodeName>, at: Timestamp, uses: u16, about: &About) -> Fa
 
 /// `nas`, `nas and laptop`, `nas, laptop and vps`; nothing for nobody.
 fn names(names: &[NodeName]) -> Option<String> {
-    let names: Vec<&str> = names
-        .iter()
-        .take(NAMES_MAX)
-        .map(NodeName::as_str)
-        .collect();
+    let names: Vec<&str> = names.iter().take(NAMES_MAX).map(NodeName::as_str).collect();
     let (last, front) = names.split_last()?;
     if front.is_empty() {
         return Some((*last).to_owned());
