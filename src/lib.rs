@@ -1,7 +1,18 @@
 //! The daemon and the command line of meshnode: adapters around the pure core.
 
+use std::ffi::OsString;
+
+mod cli;
 mod clock;
 mod config;
 mod control;
+mod daemon;
 mod failure;
+mod output;
 mod units;
+
+/// Runs the command line with these arguments, the program's own name first; gives the exit code.
+#[must_use]
+pub fn run(args: Vec<OsString>) -> u8 {
+    cli::run(args)
+}
