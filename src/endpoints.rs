@@ -113,13 +113,13 @@ pub(crate) fn address(message: &AddressMessage) -> Option<IpAddr> {
 }
 
 fn is_usable(link: &LinkMessage, except: &[&str]) -> bool {
-    let name = link
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.as_str()),
-            _ => None,
-        });
+    let name = link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::IfName(name) = attribute {
+            Some(name.as_str())
+        } else {
+            None
+        }
+    });
     let flags = link.header.flags;
     name.is_some_and(|name| {
         flags.contains(LinkFlags::Up)

@@ -223,13 +223,13 @@ impl Host {
 }
 
 fn device_of(entry: &RouteMessage) -> Option<u32> {
-    entry
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Oif(index) => Some(*index),
-            _ => None,
-        })
+    entry.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Oif(index) = attribute {
+            Some(*index)
+        } else {
+            None
+        }
+    })
 }
 
 fn host_route(index: u32, host: IpAddr) -> RouteMessage {

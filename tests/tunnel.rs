@@ -133,15 +133,16 @@ fn a_told_peer_reports_the_move_and_goes_where_the_core_says() {
             two.path(1, Some(one.at("192.0.2.1")));
             left.ping("100.64.0.2");
             two.drain();
-            left.ip("addr add 192.0.2.77/24 dev cable");
             left.ip("addr del 192.0.2.1/24 dev cable");
+            left.ip("addr add 192.0.2.77/24 dev cable");
             left.try_sh("ping -n -c 2 -i 0.2 -w 1 100.64.0.2");
             let moved = one.at("192.0.2.77");
             let report = TunnelInput::Moved {
                 key: key(1),
                 path: moved,
             };
-            assert!(two.drain().contains(&report));
+            let events = two.drain();
+            assert!(events.contains(&report), "{events:?}");
             two.path(1, Some(moved));
             left.ping("100.64.0.2");
             right.ping("100.64.0.1");
