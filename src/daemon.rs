@@ -21,7 +21,6 @@ use tokio::time::sleep;
 use self::machine::{Carried, Event, Machine};
 use self::switch::Switch;
 use crate::clock::Clock;
-use crate::config::lock::Lock;
 use crate::config::{DaemonConfig, LogFormat};
 use crate::control::convert::response;
 use crate::control::server::{Call, Server};
@@ -40,7 +39,6 @@ pub(crate) fn run(config: DaemonConfig) -> Result<(), Failure> {
     log_to_stderr(&config);
     // Everything this process makes is its owner's alone; the socket widens itself.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    let _lock = Lock::take(&config.state_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

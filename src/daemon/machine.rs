@@ -221,6 +221,9 @@ impl Machine {
                 }
             }
         }
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.interface(Some(&interface));
+        }
         if let Err(error) = self.host.configure(&self.tun_name, &interface, MTU).await {
             tracing::error!(error = format!("{error:#}"), "the device has no addresses");
         }

@@ -6,6 +6,7 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet as WireGuard, TunnResult};
 use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::peering::{Path, Socket, TunnelInput};
+use meshnode_protocol::probe::{DatagramKind, classify};
 
 use super::packet::Packet;
 use super::peer::{Content, Message, Peer};
@@ -70,18 +71,24 @@ impl Inbound {
 
     fn handle(&mut self, length: usize, path: Path) {
         let datagram = &self.datagram[..length];
-        if is_wireguard(datagram) {
-            self.handle_wireguard(length, path);
-        } else if (1..=CORE_DATAGRAM_BYTES_MAX).contains(&length) {
-            let told = self.engine.tell(TunnelInput::Datagram {
-                path,
-                bytes: datagram.to_vec(),
-            });
-            if !told {
-                self.engine.count(Loss::Overflow);
+        match classify(datagram) {
+            DatagramKind::WireGuard => self.handle_wireguard(length, path),
+            DatagramKind::Probe if length <= CORE_DATAGRAM_BYTES_MAX => {
+                let told = self.engine.tell(TunnelInput::Datagram {
+                    path,
+                    bytes: datagram.to_vec(),
+                });
+                if !told {
+                    self.engine.count(Loss::Overflow);
+                }
             }
-        } else {
-            self.engine.count(Loss::Malformed);
+            // Nothing here speaks STUN or carries for others: no answer, whatever it is.
+            DatagramKind::Probe
+            | DatagramKind::Stun
+            | DatagramKind::Relay
+            | DatagramKind::Other => {
+                self.engine.count(Loss::Malformed);
+            }
         }
     }
 
@@ -170,43 +177,5 @@ impl Engine {
         }
         peer.let_in(packet.bytes().len());
         self.write(packet.bytes());
-    }
-}
-
-/// Whether a datagram is a WireGuard message by type and length (`docs/protocol.md` §8.1).
-fn is_wireguard(datagram: &[u8]) -> bool {
-    let Some(kind) = datagram.first_chunk::<4>() else {
-        return false;
-    };
-    match u32::from_le_bytes(*kind) {
-        1 => datagram.len() == 148,
-        2 => datagram.len() == 92,
-        3 => datagram.len() == 64,
-        4 => datagram.len() >= 32,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_four_message_types_in_their_lengths_are_wireguard() {
-        for (kind, length) in [(1, 148), (2, 92), (3, 64), (4, 32), (4, 1452)] {
-            let mut datagram = vec![0; length];
-            datagram[0] = kind;
-            assert!(is_wireguard(&datagram), "type {kind}, {length} bytes");
-            datagram[1] = 1;
-            assert!(!is_wireguard(&datagram), "a STUN answer begins 01 01");
-        }
-        for (kind, length) in [(1, 147), (2, 93), (3, 63), (4, 31), (0, 148), (5, 148)] {
-            let mut datagram = vec![0; length];
-            datagram[0] = kind;
-            assert!(!is_wireguard(&datagram), "type {kind}, {length} bytes");
-        }
-        assert!(!is_wireguard(&[]));
-        assert!(!is_wireguard(&[4, 0, 0]));
-        assert!(!is_wireguard(&[0x6d, 0x4e, 0x50, 1].repeat(20)));
     }
 }
