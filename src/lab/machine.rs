@@ -124,7 +124,8 @@ impl Machine {
     /// # Errors
     /// When there is no such interface.
     pub fn plug(&self, interface: &str) -> Result<(), Error> {
-        self.at_the_switch(interface, link::bring_up)
+        self.at_the_switch(interface, link::bring_up)?;
+        self.at_the_switch(interface, link::await_forwarding)
     }
 
     /// Removes `interface` with its addresses, routes and cable: the first half of moving elsewhere.
