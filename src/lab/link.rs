@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::link::{
     BridgePortState, InfoBridgePort, InfoData, InfoPortData, InfoVeth, LinkAttribute, LinkInfo,
-    LinkMessage,
+    LinkMessage, State,
 };
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -88,12 +88,16 @@ pub(crate) fn await_forwarding(near: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Both are needed: a fresh port counts as forwarding before the kernel has looked for a signal on the cable, and until
+/// then the port swallows what it should send.
 fn is_forwarding(port: &LinkMessage) -> bool {
     let state = InfoBridgePort::State(BridgePortState::Forwarding);
     let forwards = |info: &LinkInfo| matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(facts)) if facts.contains(&state));
-    port.attributes.iter().any(|attribute| {
-        matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.iter().any(forwards))
-    })
+    let has = |wanted: &dyn Fn(&LinkAttribute) -> bool| port.attributes.iter().any(wanted);
+    has(&|attribute| matches!(attribute, LinkAttribute::OperState(State::Up)))
+        && has(
+            &|attribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.iter().any(forwards)),
+        )
 }
 
 /// Removes a link; of a cable both ends go.
