@@ -40,12 +40,12 @@ pub fn run(options: Options) -> Result<u8, Error> {
         Entry::Over(code) => return Ok(code),
     };
     let mut screen = Screen::new(options);
-    screen.opening();
+    screen.opening(world.is_rootless());
     let mut stage = Stage::build(&world)?;
     let passed = steps::perform(&mut stage, &mut screen);
     screen.closing(passed);
     if options.keep {
-        screen.places(&stage, world.process()?);
+        screen.places(&stage, &world)?;
         wait_for_ctrl_c();
     }
     Ok(u8::from(passed.is_err()))

@@ -37,6 +37,7 @@ const STORIES: &[Story] = stories![
     laboratory::both_address_families_work_at_once,
     laboratory::multicast_stays_in_its_own_lan,
     laboratory::a_program_ends_with_its_machine_even_when_detached,
+    laboratory::a_program_stops_when_asked,
     laboratory::nothing_is_left_when_a_laboratory_is_dropped,
     laboratory::nothing_is_left_after_kill_9,
     laboratory::an_interrupted_world_ends_with_130,

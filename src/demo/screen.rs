@@ -4,12 +4,10 @@ use std::io::{self, IsTerminal, Write};
 use std::thread;
 use std::time::Duration;
 
-use nix::unistd::geteuid;
-
 use super::Options;
 use super::stage::{Miss, Stage};
 use super::steps::Passed;
-use crate::lab::Stopwatch;
+use crate::lab::{Error, Stopwatch, World};
 
 /// Between two steps, for somebody who reads along.
 const PAUSE: Duration = Duration::from_millis(600);
@@ -70,13 +68,12 @@ impl Screen {
         }
     }
 
-    pub(crate) fn opening(&self) {
-        // Inside its world everybody is root; the text must hold for both.
-        say(
+    pub(crate) fn opening(&self, rootless: bool) {
+        let rootless = if rootless { ", no root" } else { "" };
+        say(&format!(
             "A mesh on this machine: vps is public; nas and laptop share a home LAN behind a NAT router; pi sits behind\n\
-             another. Real tunnels, no internet; everything is removed at the end.\n\n",
-        );
-        debug_assert!(geteuid().is_root(), "the world maps its owner to root");
+             another. Real tunnels, no internet{rootless}; everything is removed at the end.\n\n"
+        ));
     }
 
     pub(crate) fn begin(&self, line: &Line) {
@@ -125,21 +122,21 @@ impl Screen {
         }
     }
 
-    /// How to get into the machines; `process` is this one as the system outside numbers it.
-    pub(crate) fn places(&self, stage: &Stage, process: u32) {
-        say(
-            "\nThe machines run until Ctrl-C. In another terminal (with sudo in front when the demo has it):\n",
-        );
+    /// How to get into the machines from another terminal.
+    pub(crate) fn places(&self, stage: &Stage, world: &World) -> Result<(), Error> {
+        let root = if world.is_rootless() { "" } else { "sudo " };
+        say("\nThe machines run until Ctrl-C, which removes everything. In another terminal:\n");
         for node in stage.nodes() {
-            let network = node.machine.network_path(process);
+            let socket = world.path_from_outside(&node.socket())?;
+            let way = world.way_to(&node.machine)?;
             say(&format!(
-                "\n  {}\n    meshnode --socket /proc/{process}/root{} status\n    \
-                 nsenter -t {process} -U --preserve-credentials -m --net={} bash\n",
+                "\n{}\n  {root}{} --socket {} status\n  {root}{way} bash\n",
                 node.name(),
-                node.socket().display(),
-                network.display(),
+                node.program().display(),
+                socket.display(),
             ));
         }
+        Ok(())
     }
 }
 

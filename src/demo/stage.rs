@@ -1,9 +1,8 @@
 //! The stage: `vps` is public, `nas` and `laptop` share a home behind a NAT router, `pi` is behind another.
 
-use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -99,6 +98,11 @@ impl Node {
     /// Its host name.
     pub(crate) fn name(&self) -> &str {
         self.machine.name()
+    }
+
+    /// This very program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The control socket of its daemon.
@@ -242,7 +246,7 @@ impl Node {
 fn verdict(error: &Error) -> String {
     match error {
         Error::Late { seconds, .. } => format!("still running after {seconds} s"),
-        Error::System { source, .. } => source_text(source),
+        Error::System { source, .. } => source.to_string(),
         Error::Forbidden { .. }
         | Error::Container
         | Error::TunMissing
@@ -254,10 +258,6 @@ fn verdict(error: &Error) -> String {
         | Error::HalfRouter(_)
         | Error::Gone(_) => error.to_string(),
     }
-}
-
-fn source_text(source: &io::Error) -> String {
-    source.to_string()
 }
 
 /// What did not happen, and what did.

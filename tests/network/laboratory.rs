@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -146,6 +147,18 @@ pub(crate) fn a_program_ends_with_its_machine_even_when_detached(world: &World) 
     );
     drop(machine);
     eventually("the sleeper is gone", || !networks().contains(&network));
+}
+
+pub(crate) fn a_program_stops_when_asked(world: &World) {
+    let lab = lab(world);
+    let machine = lab.machine("a").unwrap();
+    let sleeper = machine.command("sleep").arg("1000").start().unwrap();
+    let status = sleeper.stop(PATIENCE).unwrap();
+    assert_eq!(
+        status.signal(),
+        Some(15),
+        "SIGTERM reaches it and is not held back"
+    );
 }
 
 pub(crate) fn nothing_is_left_when_a_laboratory_is_dropped(world: &World) {
