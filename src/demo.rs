@@ -39,10 +39,10 @@ pub fn run(options: Options) -> Result<u8, Error> {
         Entry::Inside(world) => world,
         Entry::Over(code) => return Ok(code),
     };
-    let mut screen = Screen::new(options);
+    let screen = Screen::new(options);
     screen.opening(world.is_rootless());
     let mut stage = Stage::build(&world)?;
-    let passed = steps::perform(&mut stage, &mut screen);
+    let passed = steps::perform(&mut stage, &screen);
     screen.closing(passed);
     if options.keep {
         screen.places(&stage, &world)?;

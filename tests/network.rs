@@ -5,8 +5,16 @@
 //! the first thread, so this file is its own runner.
 
 #[path = "network/laboratory.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
 mod laboratory;
 #[path = "network/traffic.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
 mod traffic;
 
 use std::io::{self, Write};

@@ -121,7 +121,7 @@ pub(crate) struct Count {
 }
 
 /// Performs the steps in order; a step that fails ends it, as the later ones build on it.
-pub(crate) fn perform(stage: &mut Stage, screen: &mut Screen) -> Passed {
+pub(crate) fn perform(stage: &mut Stage, screen: &Screen) -> Passed {
     let mut plot = Plot::default();
     let of = STEPS.len();
     for (index, step) in STEPS.iter().enumerate() {

@@ -142,18 +142,19 @@ impl World {
 /// # Errors
 /// [`Error::TunMissing`] or [`Error::TunClosed`].
 pub fn require_tun() -> Result<(), Error> {
-    match OpenOptions::new()
+    const MISSING: [Errno; 3] = [Errno::ENOENT, Errno::ENODEV, Errno::ENXIO];
+    let opened = OpenOptions::new()
         .read(true)
         .write(true)
-        .open("/dev/net/tun")
-    {
-        Ok(_) => Ok(()),
-        Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
-            Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => Err(Error::TunMissing),
-            // `Errno` is the system's list.
-            _ => Err(Error::TunClosed(error)),
-        },
-    }
+        .open("/dev/net/tun");
+    opened.map(drop).map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+        if MISSING.contains(&errno) {
+            Error::TunMissing
+        } else {
+            Error::TunClosed(error)
+        }
+    })
 }
 
 /// What the outer process does: unshare, start the copy, pass signals on, and end as the copy ends.
