@@ -17,6 +17,7 @@ use self::session::Session;
 
 mod completions;
 mod daemon;
+mod demo;
 mod down;
 mod init;
 mod interrupt;
@@ -108,6 +109,7 @@ enum Verb {
     Down(down::Args),
     Leave(leave::Args),
     Daemon(daemon::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -158,6 +160,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Down(args)) => down::run(&args, &session),
         Some(Verb::Leave(args)) => leave::run(&args, &session),
         Some(Verb::Daemon(args)) => daemon::run(args, &session),
+        Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Completions(args)) => completions::run(&args),
         Some(Verb::Man(args)) => man::run(&args),
     }
