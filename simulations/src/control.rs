@@ -136,7 +136,9 @@ impl World {
                 continue;
             }
             let site = self.machine(listener).place.site;
-            let delay = self.network.stream_delay_us(place.site, site, &mut self.rng);
+            let delay = self
+                .network
+                .stream_delay_us(place.site, site, &mut self.rng);
             if best.is_none_or(|(other, _, _)| delay < other) {
                 best = Some((delay, listener, *address));
             }
@@ -229,7 +231,9 @@ impl World {
             self.after(delay, Event::Severed(number));
         }
         let caller = self.machine(dialer).place;
-        let seen = if self.network.is_public(caller.site) || caller.site == self.machine(listener).place.site {
+        let seen = if self.network.is_public(caller.site)
+            || caller.site == self.machine(listener).place.site
+        {
             caller.address
         } else {
             Network::router(caller.site)
@@ -273,7 +277,8 @@ impl World {
             let delay = if by == Some(end) {
                 0
             } else {
-                self.network.stream_delay_us(sites.0, sites.1, &mut self.rng)
+                self.network
+                    .stream_delay_us(sites.0, sites.1, &mut self.rng)
             };
             let link = LinkId(number);
             self.link_after(delay, end, LinkInput::Down { link, peer });
@@ -374,7 +379,9 @@ impl World {
         self.after(CALL_US, Event::CallTimeout(id, life, call));
         if self.hear_each_other(id, other) {
             let sites = (self.machine(id).place.site, self.machine(other).place.site);
-            let delay = self.network.stream_delay_us(sites.0, sites.1, &mut self.rng);
+            let delay = self
+                .network
+                .stream_delay_us(sites.0, sites.1, &mut self.rng);
             let asked = LinkInput::Asked {
                 answer: AnswerId(number),
                 link: LinkId(connection),
@@ -397,18 +404,15 @@ impl World {
         self.count(id, result.as_ref().map_or(0, Vec::len));
         let result = result.map(|bytes| self.distort(id, service, bytes, false));
         let sites = (self.machine(id).place.site, self.machine(asker).place.site);
-        let delay = self.network.stream_delay_us(sites.0, sites.1, &mut self.rng);
+        let delay = self
+            .network
+            .stream_delay_us(sites.0, sites.1, &mut self.rng);
         if let Some(question) = self.control.questions.remove(&answer.0) {
             self.end_call(&question, result, delay);
         }
     }
 
-    fn end_call(
-        &mut self,
-        question: &Question,
-        result: Result<Vec<u8>, CallError>,
-        delay_us: u64,
-    ) {
+    fn end_call(&mut self, question: &Question, result: Result<Vec<u8>, CallError>, delay_us: u64) {
         let Question {
             connection,
             asker,

@@ -100,8 +100,7 @@ impl World {
         if self.machine(target).node.is_none() {
             return;
         }
-        self.trace
-            .datagram(now_us, &self.machines[target.0], bytes);
+        self.trace.datagram(now_us, &self.machines[target.0], bytes);
         let input = TunnelInput::Datagram {
             path: Path::to(from),
             bytes: bytes.to_vec(),

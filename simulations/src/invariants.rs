@@ -33,7 +33,11 @@ fn fault_of(snapshot: &Snapshot, world: &World, id: MachineId) -> Option<String>
         .map(|peer| IpAddr::V6(peer.member.ipv6))
         .collect();
     for peer in machine.engine.values() {
-        let own = peer.config.allowed_ips.iter().any(|ip| admitted.contains(ip));
+        let own = peer
+            .config
+            .allowed_ips
+            .iter()
+            .any(|ip| admitted.contains(ip));
         if !own {
             return Some(format!(
                 "has a peer in its engine that its view does not admit: {:?}",
@@ -69,7 +73,10 @@ pub(crate) fn agree(world: &World, machines: &[MachineId]) -> bool {
         return true;
     };
     let heads = world.machine(*first).disk.heads();
-    if machines.iter().any(|id| world.machine(*id).disk.heads() != heads) {
+    if machines
+        .iter()
+        .any(|id| world.machine(*id).disk.heads() != heads)
+    {
         return false;
     }
     let Some(reference) = world.snapshot(*first) else {

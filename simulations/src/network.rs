@@ -130,12 +130,7 @@ impl Network {
     }
 
     /// What the far end sees as a datagram's sender; `None` if it cannot leave.
-    pub(crate) fn leave(
-        &mut self,
-        from: Place,
-        to: SocketAddr,
-        now_us: u64,
-    ) -> Option<SocketAddr> {
+    pub(crate) fn leave(&mut self, from: Place, to: SocketAddr, now_us: u64) -> Option<SocketAddr> {
         let own = SocketAddr::from((from.address, PORT));
         let SocketAddr::V4(v4) = to else { return None };
         let private = v4.ip().is_private();

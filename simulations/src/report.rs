@@ -78,7 +78,9 @@ impl Report {
         rows.extend(figures.map(|(what, number)| ((*what).to_owned(), number.to_string())));
         rows.push(("trace hash".to_owned(), self.trace.clone()));
         let width = rows.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
-        let lines = rows.iter().map(|(what, value)| format!("{what:<width$}  {value}\n"));
+        let lines = rows
+            .iter()
+            .map(|(what, value)| format!("{what:<width$}  {value}\n"));
         lines.collect()
     }
 
@@ -86,7 +88,9 @@ impl Report {
     #[must_use]
     pub fn json(&self) -> String {
         let list = |entries: &[(&'static str, u64)]| {
-            let entries = entries.iter().map(|(what, n)| format!("{}:{n}", quoted(what)));
+            let entries = entries
+                .iter()
+                .map(|(what, n)| format!("{}:{n}", quoted(what)));
             entries.collect::<Vec<_>>().join(",")
         };
         let broken = self.broken.as_deref().map_or("null".to_owned(), quoted);

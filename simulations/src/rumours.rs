@@ -52,7 +52,9 @@ impl World {
             return;
         }
         let sites = (self.machine(from).place.site, self.machine(to).place.site);
-        let delay = self.network.stream_delay_us(sites.0, sites.1, &mut self.rng);
+        let delay = self
+            .network
+            .stream_delay_us(sites.0, sites.1, &mut self.rng);
         let event = Event::Rumour {
             to,
             life: self.machine(to).life,

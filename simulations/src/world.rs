@@ -273,8 +273,7 @@ impl World {
             machine.wake_us = Some(at);
             let life = machine.life;
             self.births += 1;
-            self.events
-                .insert((at, self.births), Event::Wake(id, life));
+            self.events.insert((at, self.births), Event::Wake(id, life));
         }
     }
 
@@ -296,7 +295,8 @@ impl World {
             }
             Output::Reply(command, reply) => self.machine_mut(id).replies.push((command, reply)),
             Output::Notice(notice) => {
-                self.trace.notice(self.now_us, &self.machines[id.0], &notice);
+                self.trace
+                    .notice(self.now_us, &self.machines[id.0], &notice);
                 let machine = self.machine_mut(id);
                 machine.notices.push(notice);
                 machine.touched = true;
@@ -315,7 +315,11 @@ impl World {
     pub fn trace_hash(&self) -> Digest {
         hash_as(
             "meshnode simulation end 1",
-            &[self.trace.hash().as_bytes().as_slice(), &self.now_us.to_le_bytes()].concat(),
+            &[
+                self.trace.hash().as_bytes().as_slice(),
+                &self.now_us.to_le_bytes(),
+            ]
+            .concat(),
         )
     }
 }

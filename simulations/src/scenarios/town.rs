@@ -95,7 +95,11 @@ fn explain(world: &mut World, machines: &[MachineId]) {
         let machine = world.machine(*id);
         let line = match world.snapshot(*id) {
             Some(s) => {
-                let unknown = s.peers.iter().filter(|p| p.member.version.is_none()).count();
+                let unknown = s
+                    .peers
+                    .iter()
+                    .filter(|p| p.member.version.is_none())
+                    .count();
                 format!(
                     "{}: view {}, {} ops, {} peers, {} without record, {:?}",
                     machine.name,
@@ -158,7 +162,10 @@ pub(super) fn all_are(
         world.fail("the witness has no view".to_owned());
         return world.broken.clone().map_or(Ok(()), Err);
     };
-    let other = snapshot.peers.iter().find(|peer| peer.member.standing != standing);
+    let other = snapshot
+        .peers
+        .iter()
+        .find(|peer| peer.member.standing != standing);
     if let Some(other) = other {
         let (name, other) = (other.member.name.as_str(), other.member.standing);
         world.fail(format!("{name} is {other:?}, not {standing:?}"));
