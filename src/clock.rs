@@ -7,18 +7,18 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Both clocks of the machine: one for deadlines, one for dates.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Clock(());
+pub(crate) struct Clock(());
 
 impl Clock {
     /// A reader of the machine's clocks.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(())
     }
 
     /// What the clocks say: milliseconds since boot, sleep included, and the wall clock.
     #[must_use]
-    pub fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         Moment {
             uptime_ms: uptime_ms(),
             wall: wall(),
