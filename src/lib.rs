@@ -3,12 +3,18 @@
 use std::ffi::OsString;
 
 mod cli;
-mod clock;
+pub mod clock;
 mod config;
 mod control;
 mod daemon;
+pub mod endpoints;
 mod failure;
+pub mod host;
+pub mod lab;
 mod output;
+pub mod store;
+pub mod swarm;
+pub mod tunnel;
 mod units;
 
 /// Runs the command line with these arguments, the program's own name first; gives the exit code.

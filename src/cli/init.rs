@@ -41,7 +41,7 @@ pub(crate) struct Args {
 /// Makes the network.
 pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let clock = Clock::new();
-    let started_ms = clock.now().uptime_ms;
+    let started_ms = clock.now().uptime_ms();
     let place = session.new_place()?;
     let host = host_name();
     let request = Request::Init(InitRequest {
@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             return Err(failure);
         }
     };
-    let took_ms = clock.now().uptime_ms.saturating_sub(started_ms);
+    let took_ms = clock.now().uptime_ms().saturating_sub(started_ms);
     let in_file = file.map(|file| file.fill(&made)).transpose()?;
     if session.style.json {
         output::data(&json::inited(&made, in_file.is_some()))?;

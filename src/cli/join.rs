@@ -79,8 +79,8 @@ fn follow(
     wish: &NodeName,
 ) -> Result<Exit, Failure> {
     let clock = Clock::new();
-    let started_ms = clock.now().uptime_ms;
-    let took_ms = || clock.now().uptime_ms.saturating_sub(started_ms);
+    let started_ms = clock.now().uptime_ms();
+    let took_ms = || clock.now().uptime_ms().saturating_sub(started_ms);
     let waiting = interrupt::watch(launched, place);
     let mut responses = session.client(place)?.send(request)?;
     loop {

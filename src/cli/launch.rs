@@ -78,7 +78,7 @@ fn start(place: &Place, log: &Log) -> Result<Child, Failure> {
 
 fn wait(place: &Place, mut child: Child, log: &Log) -> Result<(), Failure> {
     let clock = Clock::new();
-    let started_ms = clock.now().uptime_ms;
+    let started_ms = clock.now().uptime_ms();
     loop {
         if Client::connect(&place.socket).is_ok() {
             return Ok(());
@@ -91,7 +91,7 @@ fn wait(place: &Place, mut child: Child, log: &Log) -> Result<(), Failure> {
             let failure = Failure::world("the daemon did not start", &cause);
             return Err(failure.hint(format!("its log: {shown}")));
         }
-        if clock.now().uptime_ms.saturating_sub(started_ms) > START_MS_MAX {
+        if clock.now().uptime_ms().saturating_sub(started_ms) > START_MS_MAX {
             let cause = "it does not answer after 10 s";
             let failure = Failure::world("the daemon did not start", &cause);
             return Err(failure.hint(format!("its log: {shown}")));

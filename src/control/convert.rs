@@ -66,6 +66,29 @@ impl StatusReport {
     }
 }
 
+impl StatusReport {
+    /// The report of a node without a network, or of one that is on its way into one.
+    pub(crate) fn without_network(local: LocalFacts, joining: bool) -> Self {
+        let state = match (local.down, joining) {
+            (true, _) => NodeState::Down,
+            (false, true) => NodeState::Waiting,
+            (false, false) => NodeState::Starting,
+        };
+        Self {
+            local_name: local.local_name,
+            state,
+            state_for_s: None,
+            network: None,
+            this: None,
+            peers: Vec::new(),
+            warnings: Vec::new(),
+            tun: local.tun,
+            port: local.port,
+            default_route: local.default_route,
+        }
+    }
+}
+
 impl Membership {
     /// This node, out of a snapshot.
     pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Self {
@@ -80,26 +103,14 @@ impl Membership {
     }
 }
 
-/// The response for a reply of the core. `snapshot` is the node's state after the reply; a join's end and an invite
-/// need it, and a daemon that has a node always has one.
-pub(crate) fn response(reply: Reply, snapshot: &Snapshot, about: &About) -> Response {
-    match reply {
-        Reply::Invited(made) => Response::Invited(Box::new(invited(*made, snapshot))),
-        Reply::Left { heard, of } => Response::Left { heard, of },
-        Reply::Pong {
-            seq,
-            rtt_us,
-            path,
-            kind,
-        } => Response::Pong {
-            seq,
-            rtt_us,
-            path: path_report(path, kind),
-        },
-        Reply::Silence { seq } => Response::Silence { seq },
-        Reply::PingDone => Response::Done,
-        Reply::Joining(step) => Response::Progress(progress(step)),
-        Reply::Joined(joined) => Response::Joined(Box::new(Joined {
+/// The response for a reply of the core. `snapshot` is the node's state after the reply, if it has one; a join's end
+/// and an invite need it.
+pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About) -> Response {
+    match (reply, snapshot) {
+        (Reply::Invited(made), Some(snapshot)) => {
+            Response::Invited(Box::new(invited(*made, snapshot)))
+        }
+        (Reply::Joined(joined), Some(snapshot)) => Response::Joined(Box::new(Joined {
             this: Membership {
                 network: joined.network,
                 name: joined.name,
@@ -111,7 +122,25 @@ pub(crate) fn response(reply: Reply, snapshot: &Snapshot, about: &About) -> Resp
             witness: Some(joined.witness),
             settled: joined.settled,
         })),
-        Reply::Refused(refusal) => Response::Failed(Failure::of_refusal(&refusal, about)),
+        (Reply::Invited(_) | Reply::Joined(_), None) => Response::Failed(Failure::no_network()),
+        (Reply::Left { heard, of }, _) => Response::Left { heard, of },
+        (
+            Reply::Pong {
+                seq,
+                rtt_us,
+                path,
+                kind,
+            },
+            _,
+        ) => Response::Pong {
+            seq,
+            rtt_us,
+            path: path_report(path, kind),
+        },
+        (Reply::Silence { seq }, _) => Response::Silence { seq },
+        (Reply::PingDone, _) => Response::Done,
+        (Reply::Joining(step), _) => Response::Progress(progress(step)),
+        (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }
 }
 

@@ -47,6 +47,7 @@ impl Failure {
                 Self::new(Exit::Usage, "unknown_node", text).hint("meshnode status lists them")
             }
             Refusal::SelfPing => Self::self_ping(about.this()),
+            Refusal::StillWaiting(_) => Self::approval_pending(),
             Refusal::NobodyAnswered(asked) => nobody_answered(asked, about),
             Refusal::NotTheNetwork(address) => not_the_network(address),
             Refusal::Invite(refusal) => invite(refusal, about),

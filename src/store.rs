@@ -1,0 +1,437 @@
+//! Keeps what a membership must not forget: ops, admits and records in sled, keys and heads in files of their own.
+//!
+//! This room knows bytes and crash rules (`docs/protocol.md` §9). It does not know what an op says, nor who counts.
+//! Every value is independently valid, so whatever a crash leaves behind is a valid replica; what is missing is
+//! found out by comparing with the heads, and fetched again from members.
+
+mod fault;
+mod sealed;
+mod shelf;
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use meshnode_protocol::id::OpId;
+use meshnode_protocol::io::{Stored, Write};
+use zeroize::Zeroizing;
+
+pub use self::fault::StoreError;
+use self::fault::io_at;
+use self::sealed::SealedFile;
+use self::shelf::{Census, Kind, OpenFault, Shelf};
+
+/// Writes that are not on the disk yet are flushed when they come to this many bytes, asked or not.
+const UNFLUSHED_BYTES_MAX: usize = 256 * 1024;
+/// Writes that the disk refuses are kept for a repetition up to this many bytes: the largest message, 16 times.
+const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Below this much free space nothing is written: two of sled's segments, so that sled itself never meets the end.
+const FREE_BYTES_MIN: u64 = 1024 * 1024;
+/// Damaged stores that are kept beside the one in use; the newest stay.
+const DAMAGED_KEPT_MAX: u32 = 3;
+
+const KEYS: SealedFile = SealedFile::new("keys", *b"meshkeys");
+const HEADS: SealedFile = SealedFile::new("heads", *b"meshhead");
+
+/// A place that survives a restart. Blocking; one owner.
+pub trait Store {
+    /// Gives back everything there is, unproven.
+    ///
+    /// # Errors
+    /// When the keys cannot be read or the store cannot be reached.
+    fn load(&mut self) -> Result<Stored, StoreError>;
+
+    /// Keeps all of `writes`; with `flush`, also everything before them is on the disk when this returns.
+    ///
+    /// Heads reach the disk only after every op written before them, so they never name an op that a crash lost.
+    ///
+    /// # Errors
+    /// When the disk refuses. The writes are kept in memory and come first at the next call, which may be empty.
+    fn write(&mut self, writes: &[Write], flush: bool) -> Result<(), StoreError>;
+
+    /// Forgets everything, keys first.
+    ///
+    /// # Errors
+    /// When something cannot be removed; the keys are gone unless the error names them.
+    fn erase(&mut self) -> Result<(), StoreError>;
+}
+
+/// What was found at the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Nothing: no membership lives here yet.
+    Fresh,
+    /// Everything that was ever flushed.
+    Whole,
+    /// Parts were lost or put right; the rest stands.
+    Mended(Mended),
+    /// The store cannot be read. It was moved aside and an empty one stands in its place; keys and heads remain.
+    Damaged {
+        /// Where the unreadable one lies.
+        moved_to: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+}
+
+/// What was lost or put right while opening.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mended {
+    /// Values whose checksum does not fit; they are dropped.
+    pub skipped: u64,
+    /// Ops that were there when the heads were last written and are not found.
+    pub missing: u64,
+    /// The heads file was unreadable: what is missing cannot be known.
+    pub heads_lost: bool,
+    /// The keys file was unreadable and the copy from before its last change is used.
+    pub keys_from_old: bool,
+}
+
+/// The store of one membership, in one directory.
+#[derive(Debug)]
+pub struct SledStore {
+    dir: PathBuf,
+    /// Held as long as the store is open: a lock on the directory itself.
+    _lock: File,
+    shelf: Option<Shelf>,
+    /// Everything not known to be on the disk, oldest first.
+    pending: Vec<Write>,
+    /// How many of `pending` the shelf has taken.
+    taken: usize,
+    mended: Mended,
+}
+
+impl SledStore {
+    /// Opens the store in `dir`, made with mode 0700 if it is missing and narrowed to it if it is wider.
+    ///
+    /// # Errors
+    /// When another process has it, the disk is full or refuses, or the keys are damaged.
+    pub fn open(dir: &Path) -> Result<(Self, Opened), StoreError> {
+        private_dir(dir)?;
+        let lock = lock(dir)?;
+        let keys = KEYS.read_or_old(dir)?;
+        let (heads, heads_lost) = match Heads::read(dir) {
+            Ok(heads) => (heads, false),
+            Err(StoreError::Rotten { .. }) => (None, true),
+            Err(other) => return Err(other),
+        };
+        let fresh = keys.is_none();
+        if fresh {
+            if heads.is_some() || heads_lost {
+                return Err(KEYS.missing(dir));
+            }
+            // Nothing was ever acknowledged here, or an erasure was cut short: finish it.
+            remove_shelves(dir)?;
+        }
+        let (shelf, census, damaged) = open_or_move_aside(dir)?;
+        let mended = Mended {
+            skipped: census.skipped,
+            missing: heads.map_or(0, |heads| heads.ops.saturating_sub(census.ops)),
+            heads_lost,
+            keys_from_old: keys.is_some_and(|keys| keys.from_old),
+        };
+        let opened = match damaged {
+            Some((moved_to, reason)) => Opened::Damaged { moved_to, reason },
+            None if fresh => Opened::Fresh,
+            None if mended == Mended::default() => Opened::Whole,
+            None => Opened::Mended(mended),
+        };
+        let store = Self {
+            dir: dir.to_path_buf(),
+            _lock: lock,
+            shelf: Some(shelf),
+            pending: Vec::new(),
+            taken: 0,
+            mended,
+        };
+        Ok((store, opened))
+    }
+
+    /// What was lost or put right at the door, also when the whole store was damaged.
+    #[must_use]
+    pub const fn mended(&self) -> Mended {
+        self.mended
+    }
+
+    /// Brings everything pending to the shelf and, when asked or when it has become much, to the disk.
+    fn settle(&mut self, flush: bool) -> Result<(), StoreError> {
+        let bytes = size_of_writes(&self.pending);
+        let free_bytes = free_bytes(&self.dir)?;
+        if free_bytes < FREE_BYTES_MIN.saturating_add(2 * bytes as u64) {
+            return Err(self.full(free_bytes));
+        }
+        self.take_pending()?;
+        if flush || bytes > UNFLUSHED_BYTES_MAX {
+            let shelf = self.shelf()?;
+            let ops = shelf.ops();
+            shelf
+                .flush()
+                .map_err(|fault| self.broken(fault.to_string()))?;
+            let heads = self.pending.iter().rev().find_map(|write| match write {
+                Write::Heads(ids) => Some(ids.clone()),
+                Write::Op(..)
+                | Write::Admit(..)
+                | Write::DropAdmit(_)
+                | Write::Record(..)
+                | Write::Secrets(_) => None,
+            });
+            if let Some(ids) = heads {
+                Heads { ops, ids }.write(&self.dir)?;
+            }
+            self.pending.clear();
+            self.taken = 0;
+        }
+        Ok(())
+    }
+
+    fn take_pending(&mut self) -> Result<(), StoreError> {
+        self.shelf()?;
+        while let Some(write) = self.pending.get(self.taken) {
+            let Some(shelf) = &mut self.shelf else {
+                break;
+            };
+            let put = match write {
+                Write::Op(id, bytes) => shelf.put(Kind::Op, id.as_bytes(), bytes),
+                Write::Admit(id, bytes) => shelf.put(Kind::Admit, id.as_bytes(), bytes),
+                Write::DropAdmit(id) => shelf.remove(Kind::Admit, id.as_bytes()),
+                Write::Record(slot, bytes) => shelf.put(Kind::Record, slot.as_bytes(), bytes),
+                Write::Secrets(bytes) => {
+                    KEYS.replace(&self.dir, bytes)?;
+                    Ok(())
+                }
+                // They wait for the flush.
+                Write::Heads(_) => Ok(()),
+            };
+            if let Err(fault) = put {
+                return Err(self.broken(fault.to_string()));
+            }
+            self.taken += 1;
+        }
+        Ok(())
+    }
+
+    /// The shelf, opened again if a fault had closed it. sled takes nothing more after its first error.
+    fn shelf(&mut self) -> Result<&Shelf, StoreError> {
+        if self.shelf.is_none() {
+            let (shelf, _) =
+                Shelf::open(&self.dir).map_err(|fault| self.broken(fault.to_string()))?;
+            self.taken = 0;
+            self.shelf = Some(shelf);
+        }
+        self.shelf
+            .as_ref()
+            .ok_or_else(|| StoreError::broken(&self.dir, "it is closed".to_owned()))
+    }
+
+    /// Closes the shelf after a fault, and finds the fault's name.
+    fn broken(&mut self, reason: String) -> StoreError {
+        self.shelf = None;
+        self.taken = 0;
+        name_fault(&self.dir, reason)
+    }
+
+    fn full(&self, free_bytes: u64) -> StoreError {
+        StoreError::Full {
+            path: self.dir.clone(),
+            free_bytes,
+        }
+    }
+}
+
+impl Store for SledStore {
+    fn load(&mut self) -> Result<Stored, StoreError> {
+        let mut stored = Stored {
+            secrets: KEYS.read_or_old(&self.dir)?.map(|keys| keys.bytes),
+            ..Stored::default()
+        };
+        if let Ok(Some(heads)) = Heads::read(&self.dir) {
+            stored.heads = heads.ids;
+        }
+        let all = self.shelf()?.read_all();
+        for (kind, bytes) in all.map_err(|fault| self.broken(fault.to_string()))? {
+            match kind {
+                Kind::Op => stored.ops.push(bytes),
+                Kind::Admit => stored.admits.push(bytes),
+                Kind::Record => stored.records.push(bytes),
+            }
+        }
+        Ok(stored)
+    }
+
+    fn write(&mut self, writes: &[Write], flush: bool) -> Result<(), StoreError> {
+        let bytes = size_of_writes(&self.pending).saturating_add(size_of_writes(writes));
+        if bytes > REFUSED_BYTES_MAX && !self.pending.is_empty() {
+            // The disk has been refusing for long: make room, or say so again and keep nothing more.
+            self.settle(true)?;
+        }
+        self.pending.extend_from_slice(writes);
+        self.settle(flush)
+    }
+
+    fn erase(&mut self) -> Result<(), StoreError> {
+        self.pending.clear();
+        self.taken = 0;
+        KEYS.erase(&self.dir)?;
+        HEADS.erase(&self.dir)?;
+        self.shelf = None;
+        remove_shelves(&self.dir)
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        if !self.pending.is_empty() {
+            // Nobody is left to tell; what was promised has been flushed before.
+            let _ = self.settle(true);
+        }
+    }
+}
+
+/// The authority heads, and how many ops were on the disk when they were written.
+struct Heads {
+    ops: u64,
+    ids: Vec<OpId>,
+}
+
+impl Heads {
+    fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
+        let Some(bytes) = HEADS.read(dir)? else {
+            return Ok(None);
+        };
+        let heads = bytes.split_first_chunk().and_then(|(ops, rest)| {
+            let (ids, tail) = rest.as_chunks::<32>();
+            tail.is_empty().then(|| Self {
+                ops: u64::from_le_bytes(*ops),
+                ids: ids.iter().copied().map(OpId::new).collect(),
+            })
+        });
+        heads
+            .map(Some)
+            .ok_or_else(|| HEADS.rotten(dir, "it has an impossible length"))
+    }
+
+    fn write(&self, dir: &Path) -> Result<(), StoreError> {
+        let mut bytes = self.ops.to_le_bytes().to_vec();
+        for id in &self.ids {
+            bytes.extend_from_slice(id.as_bytes());
+        }
+        HEADS.replace(dir, &Zeroizing::new(bytes))
+    }
+}
+
+type Damage = (PathBuf, String);
+
+/// Opens the shelf; if it cannot be read, moves it aside and opens an empty one.
+fn open_or_move_aside(dir: &Path) -> Result<(Shelf, Census, Option<Damage>), StoreError> {
+    let reason = match Shelf::open(dir) {
+        Ok((shelf, census)) => return Ok((shelf, census, None)),
+        Err(OpenFault::InUse) => return Err(StoreError::in_use(dir)),
+        Err(OpenFault::Io(error)) => return Err(name_fault(dir, error.to_string())),
+        Err(OpenFault::Damaged(reason)) => reason,
+    };
+    if free_bytes(dir)? < FREE_BYTES_MIN {
+        // A store that could not be opened for want of space is not damaged.
+        return Err(name_fault(dir, reason));
+    }
+    let moved_to = move_aside(dir)?;
+    let (shelf, census) = Shelf::open(dir).map_err(|fault| name_fault(dir, fault.to_string()))?;
+    Ok((shelf, census, Some((moved_to, reason))))
+}
+
+fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
+    let numbers = damaged_numbers(dir)?;
+    let next = numbers.last().map_or(1, |last| last.saturating_add(1));
+    for old in &numbers {
+        if old.saturating_add(DAMAGED_KEPT_MAX) <= next {
+            remove_dir(&damaged_path(dir, *old))?;
+        }
+    }
+    let to = damaged_path(dir, next);
+    let from = dir.join(shelf::FOLDER);
+    fs::rename(&from, &to).map_err(io_at("move aside", &from))?;
+    sealed::sync_dir(dir)?;
+    Ok(to)
+}
+
+fn damaged_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{}.damaged-{number}", shelf::FOLDER))
+}
+
+fn damaged_numbers(dir: &Path) -> Result<Vec<u32>, StoreError> {
+    let prefix = format!("{}.damaged-", shelf::FOLDER);
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_at("list", dir))? {
+        let name = entry.map_err(io_at("list", dir))?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+        numbers.extend(number.and_then(|number| number.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn remove_shelves(dir: &Path) -> Result<(), StoreError> {
+    remove_dir(&dir.join(shelf::FOLDER))?;
+    for number in damaged_numbers(dir)? {
+        remove_dir(&damaged_path(dir, number))?;
+    }
+    sealed::sync_dir(dir)
+}
+
+fn remove_dir(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_at("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn private_dir(dir: &Path) -> Result<(), StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(io_at("make", dir))?;
+    let mode = fs::metadata(dir)
+        .map_err(io_at("look at", dir))?
+        .permissions()
+        .mode();
+    if mode & 0o777 != 0o700 {
+        let narrowed = fs::set_permissions(dir, Permissions::from_mode(0o700));
+        narrowed.map_err(io_at("make private", dir))?;
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let file = File::open(dir).map_err(io_at("open", dir))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::in_use(dir)),
+        // Some file systems cannot lock; sled's own lock remains.
+        Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
+    let stat = nix::sys::statvfs::statvfs(dir)
+        .map_err(|errno| io_at("look at", dir)(io::Error::from(errno)))?;
+    Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+}
+
+/// A fault on a full disk is the full disk's.
+fn name_fault(dir: &Path, reason: String) -> StoreError {
+    match free_bytes(dir) {
+        Ok(free_bytes) if free_bytes < FREE_BYTES_MIN => StoreError::Full {
+            path: dir.to_path_buf(),
+            free_bytes,
+        },
+        Ok(_) | Err(_) => StoreError::broken(dir, reason),
+    }
+}
+
+fn size_of_writes(writes: &[Write]) -> usize {
+    let size = |write: &Write| match write {
+        Write::Op(_, bytes) | Write::Admit(_, bytes) | Write::Record(_, bytes) => bytes.len() + 64,
+        Write::DropAdmit(_) => 64,
+        Write::Secrets(bytes) => bytes.len(),
+        Write::Heads(ids) => ids.len() * 32,
+    };
+    writes.iter().map(size).sum()
+}
