@@ -59,9 +59,12 @@ pub(crate) fn data(text: &str) -> Result<(), Failure> {
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::new(Exit::Done, CLOSED_PIPE, ""),
-        _ => Failure::world("stdout cannot be written", &error),
+    written.map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Failure::new(Exit::Done, CLOSED_PIPE, "")
+        } else {
+            Failure::world("stdout cannot be written", &error)
+        }
     })
 }
 

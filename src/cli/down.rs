@@ -35,9 +35,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         session.confirm(&format!("Take {} down?{cut}", place.local_name))?;
     }
     let for_s = args.span.map(|span| span.as_secs());
-    match session.client(&place)?.ask(&Request::Down { for_s })? {
-        Response::Done => {}
-        other => return Err(unexpected(&other)),
+    if session.client(&place)?.ask(&Request::Down { for_s })? != Response::Done {
+        return Err(unexpected());
     }
     if session.style.json {
         output::data(&json::done("down"))?;

@@ -84,7 +84,7 @@ fn ask(place: &Place, session: &Session, request: &Request) -> Result<Box<Inited
     let launched = launch::ensure(place, session)?;
     match session.client(place).and_then(|client| client.ask(request)) {
         Ok(Response::Inited(made)) => Ok(made),
-        Ok(other) => Err(unexpected(&other)),
+        Ok(_) => Err(unexpected()),
         Err(failure) => {
             launch::undo(launched, place);
             Err(failure)

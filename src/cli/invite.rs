@@ -90,10 +90,11 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         hints: args.hint,
         dry_run: args.dry_run,
     });
-    match session.client(&place)?.ask(&request)? {
-        Response::Invited(invited) => show(&invited, ttl_ms, qr, spell, session),
-        other => Err(unexpected(&other)),
-    }
+    let response = session.client(&place)?.ask(&request)?;
+    let Response::Invited(invited) = response else {
+        return Err(unexpected());
+    };
+    show(&invited, ttl_ms, qr, spell, session)
 }
 
 fn show(

@@ -1,6 +1,6 @@
 //! `meshnode join`: into a network, by a code.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -106,7 +106,14 @@ fn follow(
                 output::talk(session.style, &acts::already(&joined));
                 return Ok(Exit::Done);
             }
-            other => return Err(unexpected(&other)),
+            Response::Status(_)
+            | Response::Inited(_)
+            | Response::Invited(_)
+            | Response::Left { .. }
+            | Response::Pong { .. }
+            | Response::Silence { .. }
+            | Response::Done
+            | Response::Failed(_) => return Err(unexpected()),
         }
     }
 }

@@ -137,8 +137,9 @@ impl Log {
         let mut bytes = Vec::new();
         file.take(LOG_BYTES_MAX).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes);
-        let errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
-        errors.last().map(str::to_owned)
+        let mut newest_first = text.lines().rev();
+        let error = newest_first.find_map(|line| line.strip_prefix("error: "));
+        error.map(str::to_owned)
     }
 }
 

@@ -35,20 +35,19 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         force: session.yes,
         wait_ms: u64::try_from(args.wait.as_millis()).unwrap_or(u64::MAX),
     };
-    match session.client(&place)?.ask(&request)? {
-        Response::Left { heard, of } => {
-            if session.style.json {
-                output::data(&json::left(heard, of))?;
-            }
-            let heard = if of > 0 {
-                format!(" Heard by {heard} of {of}.")
-            } else {
-                String::new()
-            };
-            let text = format!("Left {name}. This node's keys are destroyed.{heard}\n");
-            output::talk(session.style, &text);
-            Ok(Exit::Done)
-        }
-        other => Err(unexpected(&other)),
+    let response = session.client(&place)?.ask(&request)?;
+    let Response::Left { heard, of } = response else {
+        return Err(unexpected());
+    };
+    if session.style.json {
+        output::data(&json::left(heard, of))?;
     }
+    let heard = if of > 0 {
+        format!(" Heard by {heard} of {of}.")
+    } else {
+        String::new()
+    };
+    let text = format!("Left {name}. This node's keys are destroyed.{heard}\n");
+    output::talk(session.style, &text);
+    Ok(Exit::Done)
 }

@@ -135,7 +135,7 @@ mod tests {
         let vps = report.peers[1].member.clone();
         let id: String = vps.id.to_string().chars().take(8).collect();
         for typed in ["vps", "VPS", "vps.homelab", "vps.main", "100.83.0.9", &id] {
-            let found = find(typed, &[report.clone()]).unwrap();
+            let found = find(typed, std::slice::from_ref(&report)).unwrap();
             assert_eq!(found.peer.member.name, vps.name, "{typed}");
         }
     }

@@ -99,7 +99,14 @@ fn follow(
                 })?;
                 return Ok(rtts_us);
             }
-            other => return Err(unexpected(&other)),
+            Response::Progress(_)
+            | Response::Status(_)
+            | Response::Inited(_)
+            | Response::Invited(_)
+            | Response::Joined(_)
+            | Response::AlreadyJoined(_)
+            | Response::Left { .. }
+            | Response::Failed(_) => return Err(unexpected()),
         }
     }
 }

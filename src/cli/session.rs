@@ -98,13 +98,12 @@ impl Session {
 
     /// The state of a place's network.
     pub(crate) fn report(&self, place: &Place) -> Result<StatusReport, Failure> {
-        match self.client(place)?.ask(&Request::Status)? {
-            Response::Status(mut report) => {
-                report.local_name.clone_from(&place.local_name);
-                Ok(*report)
-            }
-            other => Err(unexpected(&other)),
-        }
+        let response = self.client(place)?.ask(&Request::Status)?;
+        let Response::Status(mut report) = response else {
+            return Err(unexpected());
+        };
+        report.local_name.clone_from(&place.local_name);
+        Ok(*report)
     }
 
     /// A verb for a place as a person with rights types it.
@@ -162,8 +161,8 @@ impl Session {
 }
 
 /// An answer that does not belong to the request: another version, or a fault.
-pub(crate) fn unexpected(response: &Response) -> Failure {
-    let text = format!("the daemon gave an answer that was not asked for: {response:?}");
+pub(crate) fn unexpected() -> Failure {
+    let text = "the daemon gave an answer that was not asked for";
     Failure::new(Exit::Bug, "bug", text)
         .hint("stop the daemon and start it again: sudo meshnode up")
 }

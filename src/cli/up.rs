@@ -30,9 +30,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     }
     launch::ensure(&place, session)?;
     let timeout_ms = u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX);
-    match session.client(&place)?.ask(&Request::Up { timeout_ms })? {
-        Response::Done => {}
-        other => return Err(unexpected(&other)),
+    if session.client(&place)?.ask(&Request::Up { timeout_ms })? != Response::Done {
+        return Err(unexpected());
     }
     if session.style.json {
         output::data(&json::done("up"))?;

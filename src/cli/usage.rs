@@ -42,39 +42,40 @@ const FOREIGN: &[(&str, &str)] = &[
 
 /// What to do about an error of the parser: show help or version, or fail with exit 2.
 pub(crate) fn answer(error: &clap::Error, words: &[String]) -> Result<Exit, Failure> {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::data(&error.to_string())?;
-            Ok(Exit::Done)
-        }
-        _ => Err(failure(error, words)),
+    let asked = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
+    if !asked.contains(&error.kind()) {
+        return Err(failure(error, words));
     }
+    output::data(&error.to_string())?;
+    Ok(Exit::Done)
 }
 
 fn failure(error: &clap::Error, words: &[String]) -> Failure {
     let bad = context(error, ContextKind::InvalidArg);
     let value = context(error, ContextKind::InvalidValue);
-    let text = match error.kind() {
-        ErrorKind::InvalidSubcommand => return unknown_verb(error),
-        ErrorKind::UnknownArgument => format!("{bad} is not known here"),
-        ErrorKind::MissingRequiredArgument => format!("{bad} is missing"),
-        ErrorKind::ArgumentConflict => {
-            let other = context(error, ContextKind::PriorArg);
-            format!("{bad} and {other} do not go together")
-        }
-        ErrorKind::InvalidValue if value.is_empty() => format!("{bad} needs a value"),
-        ErrorKind::InvalidValue => {
-            let valid = context(error, ContextKind::ValidValue);
-            format!("{value} is none of {valid}")
-        }
-        ErrorKind::ValueValidation => {
-            let cause = std::error::Error::source(error).map(ToString::to_string);
-            format!(
-                "{bad}: {}",
-                cause.unwrap_or_else(|| format!("{value} is not possible"))
-            )
-        }
-        _ => first_line(error),
+    let kind = error.kind();
+    if kind == ErrorKind::InvalidSubcommand {
+        return unknown_verb(error);
+    }
+    let text = if kind == ErrorKind::UnknownArgument {
+        format!("{bad} is not known here")
+    } else if kind == ErrorKind::MissingRequiredArgument {
+        format!("{bad} is missing")
+    } else if kind == ErrorKind::ArgumentConflict {
+        let other = context(error, ContextKind::PriorArg);
+        format!("{bad} and {other} do not go together")
+    } else if kind == ErrorKind::InvalidValue && value.is_empty() {
+        format!("{bad} needs a value")
+    } else if kind == ErrorKind::InvalidValue {
+        let valid = context(error, ContextKind::ValidValue);
+        format!("{value} is none of {valid}")
+    } else if kind == ErrorKind::ValueValidation {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let cause = cause.unwrap_or_else(|| format!("{value} is not possible"));
+        format!("{bad}: {}", output::clean(&cause))
+    } else {
+        // What else the parser can say is said in its own first line.
+        first_line(error)
     };
     Failure::usage(text).hint(help_hint(words))
 }

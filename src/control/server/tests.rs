@@ -26,7 +26,7 @@ fn caller(rights: Rights) -> Caller {
 }
 
 /// A server in a fresh directory, and a task that answers every call with `Done`.
-async fn answering() -> (tempfile::TempDir, PathBuf, JoinHandle<()>) {
+fn answering() -> (tempfile::TempDir, PathBuf, JoinHandle<()>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meshnode.sock");
     let mut server = Server::bind(&path, None).unwrap();
@@ -78,7 +78,7 @@ fn using_is_not_administering_and_the_refusal_says_what_to_type() {
 
 #[tokio::test]
 async fn a_request_is_answered_and_the_socket_is_closed_to_others() {
-    let (_dir, path, task) = answering().await;
+    let (_dir, path, task) = answering();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let asked = path.clone();
@@ -90,7 +90,7 @@ async fn a_request_is_answered_and_the_socket_is_closed_to_others() {
 
 #[tokio::test]
 async fn garbage_gets_a_sentence_and_the_next_caller_an_answer() {
-    let (_dir, path, task) = answering().await;
+    let (_dir, path, task) = answering();
     for garbage in [
         b"\n".to_vec(),
         b"{\"Init\":{}}\n".to_vec(),
@@ -107,7 +107,7 @@ async fn garbage_gets_a_sentence_and_the_next_caller_an_answer() {
 
 #[tokio::test]
 async fn callers_that_say_nothing_do_not_hold_up_others() {
-    let (_dir, path, task) = answering().await;
+    let (_dir, path, task) = answering();
     let silent: Vec<UnixStream> = (0..CALLS_MAX / 2)
         .map(|_| UnixStream::connect(&path).unwrap())
         .collect();
