@@ -54,7 +54,9 @@ pub(crate) fn run(config: DaemonConfig) -> Result<(), Failure> {
 }
 
 fn log_to_stderr(config: &DaemonConfig) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
+    // The libraries tell addresses and ordinary time-outs louder than this program does.
+    let filter = format!("libp2p=error,boringtun=off,{}", config.log_filter);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
