@@ -1,3 +1,3 @@
-//! The command.
+//! The `meshnode` program.
 
 fn main() {}

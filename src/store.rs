@@ -454,7 +454,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
     let stat = nix::sys::statvfs::statvfs(dir)
         .map_err(|errno| io_at("look at", dir)(io::Error::from(errno)))?;
-    Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 /// A fault on a full disk is the full disk's.

@@ -1,5 +1,7 @@
 //! The store keeps what it acknowledged, through kills, rot and full disks, and never gives back what was not written.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

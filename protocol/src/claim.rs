@@ -196,7 +196,9 @@ impl Admit {
         })
     }
 
-    fn id_of(bytes: &[u8]) -> AdmitId {
+    /// The id that an admit of these bytes has.
+    #[must_use]
+    pub fn id_of(bytes: &[u8]) -> AdmitId {
         AdmitId::new(*hash_as("meshnode admit id 1", bytes).as_bytes())
     }
 

@@ -31,6 +31,8 @@ pub enum Input {
     Hangup(CommandId),
     /// A write failed: the disk is full or broken. The node stops to promise anything.
     PersistFailed(String),
+    /// Writes that had failed are through.
+    PersistWorks,
     /// Nothing but time passed.
     Timeout,
 }
@@ -153,6 +155,8 @@ pub struct Stored {
     pub records: Vec<Vec<u8>>,
     /// The last [`Write::Heads`].
     pub heads: Vec<OpId>,
+    /// The store was damaged so that what is missing cannot be told.
+    pub suspect: bool,
 }
 
 /// A line for the log: what happened, never a secret.
@@ -304,6 +308,8 @@ pub enum Refusal {
     NotTheNetwork(String),
     /// A member refused the invite.
     Invite(InviteRefusal),
+    /// An admin did not approve in time; the node goes on waiting. The fingerprint.
+    StillWaiting(String),
     /// This machine's clock, and the network's.
     Clock {
         /// What this machine's clock says.

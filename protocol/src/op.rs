@@ -288,6 +288,17 @@ impl Op {
         })
     }
 
+    /// The id that bytes claim, unproven: to drop what is known before a signature is checked.
+    ///
+    /// # Errors
+    /// When the bytes do not start with a header.
+    pub fn peek_id(bytes: &[u8]) -> Result<OpId, OpError> {
+        let (_, head_len) = Header::parse(bytes)?;
+        Ok(OpId::new(
+            *hash_as(ID_CONTEXT, &bytes[..head_len]).as_bytes(),
+        ))
+    }
+
     /// Its id.
     #[must_use]
     pub const fn id(&self) -> OpId {

@@ -313,6 +313,18 @@ impl Record {
 }
 
 impl RecordBody {
+    /// The kind of record that says this.
+    #[must_use]
+    pub const fn kind(&self) -> RecordKind {
+        match self {
+            Self::Node(_) => RecordKind::NODE,
+            Self::Endpoints(_) => RecordKind::ENDPOINTS,
+            Self::Tip(_) => RecordKind::TIP,
+            Self::Left => RecordKind::LEFT,
+            Self::Opaque(kind) => *kind,
+        }
+    }
+
     fn parse(kind: RecordKind, bytes: &[u8]) -> Result<Self, CodecError> {
         let short = |text: &str| text.len() <= 32;
         let body = match kind {

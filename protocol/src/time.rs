@@ -39,8 +39,16 @@ impl Timestamp {
 /// (`docs/decisions/0002-two-clocks.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
-    /// Milliseconds since some start; counts sleep; never steps back. Deadlines are told in it.
-    pub uptime_ms: u64,
+    /// Microseconds since some start; counts sleep; never steps back. Deadlines are told in it.
+    pub uptime_us: u64,
     /// What the machine's clock says; may be wrong and may jump.
     pub wall: Timestamp,
+}
+
+impl Moment {
+    /// The uptime in whole milliseconds.
+    #[must_use]
+    pub const fn uptime_ms(self) -> u64 {
+        self.uptime_us / 1000
+    }
 }

@@ -1,0 +1,122 @@
+//! Prints what a view costs: for networks of 100, 1 000 and 10 000 members, and for 20 000 concurrent ops of one admin.
+//!
+//! Run with `cargo run --release -p meshnode-protocol --example view_cost`.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a measurement for people: it reads the clock and prints"
+)]
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use meshnode_protocol::authority::Authority;
+use meshnode_protocol::body::{Body, Caps, Genesis, Grant, Ipv4Range, Level, Tags};
+use meshnode_protocol::codec::Ext;
+use meshnode_protocol::id::{Digest, NodeId, OpId, RootKey};
+use meshnode_protocol::identity::Secret;
+use meshnode_protocol::name::{NetworkName, NodeName};
+use meshnode_protocol::op::{Draft, Op};
+use meshnode_protocol::time::Timestamp;
+use meshnode_protocol::view::View;
+
+const TIME: Timestamp = Timestamp::from_ms(1);
+
+fn main() {
+    for members in [100, 1_000, 10_000] {
+        let mut authority = founded();
+        let mut view = compute(&authority);
+        let started = Instant::now();
+        for number in 0..members {
+            // One view serves a hundred grants: some collide, as in partitions.
+            if number % 100 == 0 {
+                view = compute(&authority);
+            }
+            let (body, parents) = (grant(number, &view), authority.heads());
+            say(&mut authority, body, parents, number);
+        }
+        let filled = started.elapsed();
+        report(&format!("{members} members"), &authority);
+        println!("    said, checked and stored in {} ms", filled.as_millis());
+    }
+    let mut authority = founded();
+    let genesis = authority.realm().genesis;
+    for number in 0..20_000 {
+        say(&mut authority, Body::Noop, vec![genesis], number);
+    }
+    report("20000 concurrent ops", &authority);
+}
+
+fn report(what: &str, authority: &Authority) {
+    let started = Instant::now();
+    let view = compute(authority);
+    let took = started.elapsed();
+    let members = view.members().len();
+    println!(
+        "{what}: view of {members} in {:.1} ms",
+        took.as_secs_f64() * 1e3
+    );
+}
+
+fn compute(authority: &Authority) -> View {
+    View::compute(authority, &BTreeSet::new(), TIME)
+}
+
+fn say(authority: &mut Authority, body: Body, parents: Vec<OpId>, number: u32) {
+    let draft = Draft {
+        network: authority.network(),
+        authority: authority.realm().genesis,
+        time: Timestamp::from_ms(number.into()),
+        parents,
+    };
+    let op = Op::sign(body, draft, &secret(0));
+    authority.insert_op(op.bytes()).unwrap();
+}
+
+fn grant(number: u32, view: &View) -> Body {
+    let device = NodeId::new(secret(number + 1).public());
+    let wished = NodeName::parse(&format!("node-{number}")).unwrap();
+    Body::Grant(Box::new(Grant {
+        device,
+        level: Level::MEMBER,
+        caps: Caps::NONE,
+        may_tag: Tags::default(),
+        owner: None,
+        tags: Tags::default(),
+        name: view.free_name(&wished, &device),
+        ipv4: view.free_ipv4(&device),
+        expires: None,
+        claim: None,
+        ext: Ext::NONE,
+    }))
+}
+
+fn founded() -> Authority {
+    let root = secret(u32::MAX);
+    let genesis = Genesis {
+        random: [1; 32],
+        roots: vec![RootKey::new(root.public())],
+        threshold: 1,
+        name: NetworkName::parse("homelab").unwrap(),
+        ipv4_range: Ipv4Range::DEFAULT,
+        founder: NodeId::new(secret(0).public()),
+        founder_name: NodeName::parse("nas").unwrap(),
+        founder_ipv4: Ipv4Addr::new(100, 64, 1, 1),
+        owner: None,
+        epoch_commitment: Digest::ZERO,
+        closed: false,
+        ext: Ext::NONE,
+    };
+    let op = Op::found(genesis, TIME, &[root], &secret(0));
+    let (op, realm) = Op::parse_genesis(op.bytes()).unwrap();
+    Authority::found(op, realm)
+}
+
+fn secret(number: u32) -> Secret {
+    let mut seed = [0; 32];
+    seed[..4].copy_from_slice(&number.to_le_bytes());
+    Secret::from_seed(&seed)
+}

@@ -1,0 +1,231 @@
+//! Every parser of bytes from the network, as a function that must not panic.
+//!
+//! Each target says whether it accepted the bytes, and checks that what it accepted is written as it was read. The
+//! fuzzer and the test that replays `corpus/` run the same functions. A new parser needs a function, a line in
+//! [`ALL`], a binary in `fuzz_targets/` with its entry in `Cargo.toml`, and seeds in `examples/corpus.rs`.
+
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
+
+use meshnode_protocol::body::{Body, Genesis, Ipv4Range, Kind};
+use meshnode_protocol::claim::Admit;
+use meshnode_protocol::codec::{Ext, decode, encode};
+use meshnode_protocol::id::{Digest, NetworkId, NodeId, RootKey, TunnelKey};
+use meshnode_protocol::identity::{Context, Secret, hash};
+use meshnode_protocol::invite::InviteCode;
+use meshnode_protocol::name::{NetworkName, NodeName};
+use meshnode_protocol::op::{Header, Op, Realm};
+use meshnode_protocol::probe::{DatagramKind, Probe, ProbeKeys, classify, tag_of};
+use meshnode_protocol::record::{Record, RecordBody, RecordKind, Slot};
+use meshnode_protocol::seal::{EpochKey, Purpose, Sealer};
+use meshnode_protocol::time::Timestamp;
+
+/// A target: takes any bytes and says whether it accepted them.
+pub type Target = fn(&[u8]) -> bool;
+
+/// All targets by name; `corpus/` has a directory for each.
+pub const ALL: &[(&str, Target)] = &[
+    ("admit", admit),
+    ("body", body),
+    ("ext", ext),
+    ("header", header),
+    ("invite_code", invite_code),
+    ("op", op),
+    ("probe", probe),
+    ("record", record),
+    ("record_body", record_body),
+    ("seal_open", seal_open),
+];
+
+/// The root key of the network that the targets know.
+pub fn root() -> Secret {
+    Secret::from_seed(&[1; 32])
+}
+
+/// The founder's device key.
+pub fn founder() -> Secret {
+    Secret::from_seed(&[2; 32])
+}
+
+/// The genesis of the network that the targets know, and what its ops are checked against.
+pub static NETWORK: LazyLock<(Op, Realm)> = LazyLock::new(|| {
+    let genesis = Genesis {
+        random: [3; 32],
+        roots: vec![RootKey::new(root().public())],
+        threshold: 1,
+        name: NetworkName::parse("homelab").expect("a fine name"),
+        ipv4_range: Ipv4Range::DEFAULT,
+        founder: NodeId::new(founder().public()),
+        founder_name: NodeName::parse("nas").expect("a fine name"),
+        founder_ipv4: Ipv4Addr::new(100, 64, 0, 1),
+        owner: None,
+        epoch_commitment: Digest::new([4; 32]),
+        closed: false,
+        ext: Ext::NONE,
+    };
+    let op = Op::found(genesis, Timestamp::from_ms(5), &[root()], &founder());
+    Op::parse_genesis(op.bytes()).expect("a genesis of ours is sound")
+});
+
+/// The id of the network that the targets know.
+pub fn network() -> NetworkId {
+    NETWORK.0.id().network()
+}
+
+/// The sealer of the `seal_open` target.
+pub fn sealer() -> Sealer {
+    Sealer::new(&EpochKey::from_bytes(&[6; 32]), Purpose::Gossip)
+}
+
+/// The probe keys of the two ends of the `probe` target: the target's own, and its peer's.
+pub static PROBE_KEYS: LazyLock<(ProbeKeys, ProbeKeys)> = LazyLock::new(|| {
+    let (here, there) = (Secret::from_seed(&[7; 32]), Secret::from_seed(&[8; 32]));
+    let keys = |own: &Secret, peer: &Secret| {
+        let peer = TunnelKey::new(peer.public());
+        ProbeKeys::new(own, &peer, &NetworkId::new([9; 16])).expect("two different keys")
+    };
+    (keys(&here, &there), keys(&there, &here))
+});
+
+/// An op or a genesis, signatures included.
+pub fn op(data: &[u8]) -> bool {
+    let later = Op::parse(data, &NETWORK.1);
+    let first = Op::parse_genesis(data).map(|(op, _)| op);
+    for op in [&later, &first].into_iter().flatten() {
+        assert_eq!(&**op.bytes(), data);
+        assert!(data.starts_with(&op.header().to_bytes()));
+        if !matches!(op.body(), Body::Opaque) {
+            assert!(data.ends_with(&op.body().to_bytes().1));
+        }
+    }
+    assert!(later.is_err() || first.is_err(), "one op is two");
+    later.is_ok() || first.is_ok()
+}
+
+/// The body of an op behind its kind (2 bytes, little-endian).
+pub fn body(data: &[u8]) -> bool {
+    let Some((kind, bytes)) = data.split_first_chunk() else {
+        return false;
+    };
+    let kind = Kind(u16::from_le_bytes(*kind));
+    let Ok(body) = Body::parse(kind, bytes) else {
+        return false;
+    };
+    if !matches!(body, Body::Opaque) {
+        assert_eq!(body.to_bytes(), (kind, bytes.to_vec()));
+    }
+    true
+}
+
+/// The header of an op; what stands behind it is not its business.
+pub fn header(data: &[u8]) -> bool {
+    let Ok((header, length)) = Header::parse(data) else {
+        return false;
+    };
+    assert_eq!(header.to_bytes(), data[..length]);
+    true
+}
+
+/// A list of extensions.
+pub fn ext(data: &[u8]) -> bool {
+    let Ok(ext) = decode::<Ext>(data, 1024) else {
+        return false;
+    };
+    assert_eq!(Ext::new(ext.entries().to_vec()), Ok(ext.clone()));
+    assert_eq!(encode(&ext), data);
+    true
+}
+
+/// An admit, signatures included.
+pub fn admit(data: &[u8]) -> bool {
+    let Ok(admit) = Admit::parse(data) else {
+        return false;
+    };
+    assert_eq!(admit.bytes(), data);
+    assert!(data.starts_with(&encode(admit.terms())));
+    true
+}
+
+/// A device record, signatures included.
+pub fn record(data: &[u8]) -> bool {
+    let peeked = Record::peek(data);
+    let Ok(record) = Record::parse(data, &network()) else {
+        return false;
+    };
+    assert_eq!(peeked, Some((record.slot(), record.seq())));
+    assert_eq!(record.bytes(), data);
+    true
+}
+
+/// The body of a device record behind its kind (2 bytes, little-endian), signed by the target so that it is read.
+pub fn record_body(data: &[u8]) -> bool {
+    let Some((kind, bytes)) = data.split_first_chunk() else {
+        return false;
+    };
+    let slot = Slot {
+        device: NodeId::new(founder().public()),
+        kind: RecordKind(u16::from_le_bytes(*kind)),
+        sub: [0; 32],
+    };
+    let network = network();
+    let terms = (1u8, network, slot, 10u64, bytes, Ext::NONE);
+    let digest = hash(&encode(&terms));
+    let fields: [&[u8]; 2] = [network.as_bytes(), digest.as_bytes()];
+    let signature = founder().sign(Context::Record, &fields);
+    let signed = encode(&(terms, signature));
+    let Ok(record) = Record::parse(&signed, &network) else {
+        return false;
+    };
+    if !matches!(record.body(), RecordBody::Opaque(_)) {
+        let again = Record::sign(network, 10, record.body().clone(), &founder());
+        assert_eq!(again.bytes(), signed);
+    }
+    true
+}
+
+/// A typed invite code.
+pub fn invite_code(data: &[u8]) -> bool {
+    let Some(code) = std::str::from_utf8(data)
+        .ok()
+        .and_then(|text| InviteCode::parse(text).ok())
+    else {
+        return false;
+    };
+    let text = code.text();
+    let again = InviteCode::parse(&text).expect("a printed code reads back");
+    assert_eq!(again.text(), text);
+    assert_eq!(again.hints(), code.hints());
+    true
+}
+
+/// A sealed frame.
+pub fn seal_open(data: &[u8]) -> bool {
+    let sealer = sealer();
+    let sealed = sealer.seal(data);
+    assert_eq!(sealer.open(&sealed).as_deref(), Ok(data));
+    let Ok(plain) = sealer.open(data) else {
+        return false;
+    };
+    assert_eq!(sealer.seal(&plain), data);
+    true
+}
+
+/// A datagram from the peer, or else the body of a probe.
+pub fn probe(data: &[u8]) -> bool {
+    let kind = classify(data);
+    let (here, there) = &*PROBE_KEYS;
+    if let Ok(probe) = here.open(data) {
+        assert_eq!(tag_of(data), Some(here.tag_in()));
+        assert_eq!(kind, DatagramKind::Probe);
+        assert_eq!(there.open(&here.seal(&probe, [0; 24])), Ok(probe));
+        return true;
+    }
+    let Ok(probe) = Probe::parse(data) else {
+        return false;
+    };
+    let written = probe.to_bytes();
+    // Shorter only by extensions that this version skips.
+    assert!(written == data || written.len() < data.len());
+    assert_eq!(here.open(&there.seal(&probe, [0; 24])), Ok(probe));
+    true
+}

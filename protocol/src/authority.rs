@@ -1,0 +1,392 @@
+//! The stored set of the authority plane: ops and admits, admitted by structure alone (`docs/protocol.md` §3.7, §4.2).
+//!
+//! Merge is union, so replicas that heard the same hold the same. Nothing here knows the view: what is stored never
+//! depends on who counts.
+
+mod admits;
+mod held;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use crate::body::{Body, Genesis, Level};
+use crate::claim::{Admit, ClaimError};
+use crate::id::{AdmitId, NetworkId, OpId};
+use crate::op::{Op, OpError, Realm};
+use crate::structure::{self, Lookup, StructureError};
+
+use self::admits::Admits;
+use self::held::Held;
+
+/// Why an op or admit was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityError {
+    /// The envelope or body of an op.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// The author of an op may not say it.
+    #[error(transparent)]
+    Structure(#[from] StructureError),
+    /// The bytes or signatures of an admit.
+    #[error(transparent)]
+    Admit(#[from] ClaimError),
+    /// An admit of another network.
+    #[error("the admit is of another network")]
+    OtherNetwork,
+    /// An admit under an invite that is not stored; ask again when it is.
+    #[error("the invite {0} is not known")]
+    UnknownInvite(OpId),
+}
+
+/// What became of an op.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted {
+    /// Stored, with the held ops that waited for it; parents before children. A body that fills a stub is here too.
+    Added(Vec<OpId>),
+    /// Stored before.
+    Known,
+    /// Parents are missing: kept aside for a while.
+    Held,
+}
+
+/// What became of an admit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdmitInserted {
+    /// Stored.
+    Added {
+        /// The admit that lost its place to it.
+        dropped: Option<AdmitId>,
+    },
+    /// Stored before.
+    Known,
+    /// Smaller ones have its place.
+    NotKept,
+}
+
+/// The stored ops and admits of one network.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    realm: Realm,
+    /// In order of arrival: parents stand before children.
+    entries: Vec<Entry>,
+    index: BTreeMap<OpId, u32>,
+    heads: BTreeSet<OpId>,
+    held: Held,
+    admits: Admits,
+}
+
+/// A stored op and what follows from its past.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// The op.
+    pub(crate) op: Op,
+    /// The level of its author under the cited authority.
+    pub(crate) level: Level,
+    /// Place of its authority among the entries; a genesis is its own.
+    pub(crate) authority: u32,
+    /// Places of its parents.
+    parents: Vec<u32>,
+    /// Length of the longest way to the genesis.
+    depth: u32,
+}
+
+impl Authority {
+    /// The stored set of a network of which only the genesis is known.
+    ///
+    /// # Panics
+    /// When the op is not the genesis of the realm; both come from [`Op::parse_genesis`].
+    #[must_use]
+    pub fn found(genesis: Op, realm: Realm) -> Self {
+        let id = genesis.id();
+        assert!(
+            id == realm.genesis && matches!(genesis.body(), Body::Genesis(_)),
+            "a network is founded by the genesis of its realm"
+        );
+        let entry = Entry {
+            op: genesis,
+            level: Level::ROOT,
+            authority: 0,
+            parents: Vec::new(),
+            depth: 0,
+        };
+        Self {
+            realm,
+            entries: vec![entry],
+            index: BTreeMap::from([(id, 0)]),
+            heads: BTreeSet::from([id]),
+            held: Held::default(),
+            admits: Admits::default(),
+        }
+    }
+
+    /// What ops of this network are checked against.
+    #[must_use]
+    pub const fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> NetworkId {
+        self.realm.genesis.network()
+    }
+
+    /// What founded the network.
+    #[must_use]
+    pub fn genesis(&self) -> &Genesis {
+        match self.entries[0].op.body() {
+            Body::Genesis(genesis) => genesis,
+            Body::Grant(_) | Body::Invite(_) | Body::Noop | Body::Opaque => {
+                unreachable!("the first entry is the genesis")
+            }
+        }
+    }
+
+    /// Takes an op from its bytes: parses it, checks its structure, stores it or keeps it until its parents come.
+    ///
+    /// # Errors
+    /// When the bytes are no op of this network, or its author may not say it.
+    pub fn insert_op(&mut self, bytes: &[u8]) -> Result<Inserted, AuthorityError> {
+        let id = Op::peek_id(bytes)?;
+        if self.op(&id).is_some_and(|op| !op.is_stub()) {
+            return Ok(Inserted::Known);
+        }
+        if self.held.op(&id).is_some_and(|op| !op.is_stub()) {
+            return Ok(Inserted::Held);
+        }
+        self.insert(Op::parse(bytes, &self.realm)?)
+    }
+
+    /// Takes an op whose bytes and signatures hold.
+    fn insert(&mut self, op: Op) -> Result<Inserted, AuthorityError> {
+        let id = op.id();
+        if let Some(place) = self.index.get(&id) {
+            let entry = &mut self.entries[*place as usize];
+            if op.is_stub() || !entry.op.is_stub() {
+                return Ok(Inserted::Known);
+            }
+            entry.op = op;
+            return Ok(Inserted::Added(vec![id]));
+        }
+        let missing = |parent: &&OpId| !self.index.contains_key(*parent);
+        if let Some(parent) = op.header().parents.iter().find(missing).copied() {
+            self.refuse_powerless(&op)?;
+            self.held.keep(op, parent);
+            return Ok(Inserted::Held);
+        }
+        self.store(op)?;
+        let mut added = vec![id];
+        let mut next = 0;
+        while let Some(parent) = added.get(next).copied() {
+            for orphan in self.held.release(&parent) {
+                added.extend(self.adopt(orphan));
+            }
+            next += 1;
+        }
+        Ok(Inserted::Added(added))
+    }
+
+    /// An orphan under a stored authority that gives its author nothing is not worth the room.
+    fn refuse_powerless(&self, op: &Op) -> Result<(), StructureError> {
+        let header = op.header();
+        match self.op(&header.authority) {
+            Some(authority) if structure::conferred(authority, &header.author).is_none() => {
+                Err(StructureError::NoAuthority)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Stores a held op if nothing else is missing; a held op that breaks a rule is dropped.
+    fn adopt(&mut self, orphan: Op) -> Option<OpId> {
+        let missing = |parent: &&OpId| !self.index.contains_key(*parent);
+        if let Some(parent) = orphan.header().parents.iter().find(missing).copied() {
+            self.held.keep(orphan, parent);
+            return None;
+        }
+        let id = orphan.id();
+        self.store(orphan).ok().map(|()| id)
+    }
+
+    fn store(&mut self, op: Op) -> Result<(), StructureError> {
+        let level = structure::check(&op, &self.realm, self)?;
+        let header = op.header();
+        let parents: Vec<u32> = header.parents.iter().map(|id| self.index[id]).collect();
+        let depth = |place: &u32| self.entries[*place as usize].depth;
+        let entry = Entry {
+            level,
+            authority: self.index[&header.authority],
+            depth: 1 + parents.iter().map(depth).max().unwrap_or(0),
+            parents,
+            op,
+        };
+        // Memory ends long before 2^32 ops of 200 bytes.
+        let place = self.entries.len() as u32;
+        for parent in &entry.op.header().parents {
+            self.heads.remove(parent);
+        }
+        self.heads.insert(entry.op.id());
+        self.index.insert(entry.op.id(), place);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Takes an admit from its bytes. Of one invite and device the smallest id stays, of one invite 64 devices.
+    ///
+    /// # Errors
+    /// When the bytes are no admit of this network, its invite is not stored, or a signature is wrong.
+    pub fn insert_admit(&mut self, bytes: &[u8]) -> Result<AdmitInserted, AuthorityError> {
+        let admit = Admit::parse(bytes)?;
+        if admit.terms().network != self.network() {
+            return Err(AuthorityError::OtherNetwork);
+        }
+        if self.admit(&admit.id()).is_some() {
+            return Ok(AdmitInserted::Known);
+        }
+        let invite = admit.claim().invite;
+        let Some(Body::Invite(body)) = self.op(&invite).map(Op::body) else {
+            return Err(AuthorityError::UnknownInvite(invite));
+        };
+        let claim = &admit.terms().claim;
+        claim
+            .check_invite(&body.terms.key)
+            .map_err(ClaimError::from)?;
+        Ok(self.admits.insert(admit))
+    }
+
+    /// A stored op.
+    #[must_use]
+    pub fn op(&self, id: &OpId) -> Option<&Op> {
+        self.entry(id).map(|entry| &entry.op)
+    }
+
+    /// A stored admit.
+    #[must_use]
+    pub fn admit(&self, id: &AdmitId) -> Option<&Admit> {
+        self.admits.get(id)
+    }
+
+    /// All ops in op order: parents before children, among the ready ones the smallest (author's level, id) first.
+    pub fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.order().into_iter().map(|place| &self.at(place).op)
+    }
+
+    /// All admits, by id.
+    pub fn admits(&self) -> impl Iterator<Item = &Admit> {
+        self.admits.iter()
+    }
+
+    /// The ops that no stored op has as a parent, ascending.
+    #[must_use]
+    pub fn heads(&self) -> Vec<OpId> {
+        self.heads.iter().copied().collect()
+    }
+
+    /// How many ops are stored, the genesis included.
+    #[must_use]
+    pub fn op_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether an op is stored.
+    #[must_use]
+    pub fn contains(&self, id: &OpId) -> bool {
+        self.index.contains_key(id)
+    }
+
+    /// The level of an op's author under its cited authority.
+    #[must_use]
+    pub fn level_of(&self, id: &OpId) -> Option<Level> {
+        self.entry(id).map(|entry| entry.level)
+    }
+
+    /// Whether one stored op lies in the causal past of another; no op is in its own past.
+    #[must_use]
+    pub fn in_past(&self, ancestor: &OpId, of: &OpId) -> bool {
+        self.op(of)
+            .is_some_and(|op| self.reaches(&op.header().parents, ancestor))
+    }
+
+    fn entry(&self, id: &OpId) -> Option<&Entry> {
+        self.index.get(id).map(|place| self.at(*place))
+    }
+
+    /// The entry at a place.
+    pub(crate) fn at(&self, place: u32) -> &Entry {
+        &self.entries[place as usize]
+    }
+
+    /// The entries in order of arrival: parents, and therefore authorities, stand before what rests on them.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The places of the entries in op order. Later arrivals insert themselves and never reorder what was there: an op's key is
+    /// literal, and no stored op waits for a new one.
+    pub(crate) fn order(&self) -> Vec<u32> {
+        let mut waits: Vec<u32> = Vec::with_capacity(self.entries.len());
+        let mut children: Vec<Vec<u32>> = vec![Vec::new(); self.entries.len()];
+        for (place, entry) in (0..).zip(&self.entries) {
+            waits.push(entry.parents.len() as u32);
+            for parent in &entry.parents {
+                children[*parent as usize].push(place);
+            }
+        }
+        let key = |place: u32| {
+            let entry = self.at(place);
+            Reverse((entry.level, entry.op.id(), place))
+        };
+        let mut ready = BinaryHeap::from([key(0)]);
+        let mut order = Vec::with_capacity(self.entries.len());
+        while let Some(Reverse((_, _, place))) = ready.pop() {
+            order.push(place);
+            for child in &children[place as usize] {
+                let left = &mut waits[*child as usize];
+                *left -= 1;
+                if *left == 0 {
+                    ready.push(key(*child));
+                }
+            }
+        }
+        order
+    }
+}
+
+impl Lookup for Authority {
+    fn op(&self, id: &OpId) -> Option<&Op> {
+        Self::op(self, id)
+    }
+
+    /// Walks back from the parents. Arrival and depth prune it; an op under the sought authority ends it, because
+    /// an authority is in the past of all that cites it.
+    fn reaches(&self, parents: &[OpId], ancestor: &OpId) -> bool {
+        let Some(goal) = self.index.get(ancestor).copied() else {
+            return false;
+        };
+        let depth = self.at(goal).depth;
+        let mut seen = vec![false; self.entries.len() - goal as usize];
+        let mut stack: Vec<u32> = parents
+            .iter()
+            .filter_map(|id| self.index.get(id).copied())
+            .collect();
+        while let Some(place) = stack.pop() {
+            if place == goal || goal == 0 || self.at(place).authority == goal {
+                return true;
+            }
+            let entry = self.at(place);
+            let Some(seen) = place
+                .checked_sub(goal)
+                .map(|offset| &mut seen[offset as usize])
+            else {
+                continue;
+            };
+            if entry.depth > depth && !*seen {
+                *seen = true;
+                stack.extend_from_slice(&entry.parents);
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,56 @@
+//! The stored admits: of one invite and device the smallest id, of one invite the smallest 64 (`docs/protocol.md` §4.2).
+//!
+//! Keeping the smallest is a merge that no order of arrival can change.
+
+use std::collections::BTreeMap;
+
+use super::AdmitInserted;
+use crate::claim::Admit;
+use crate::id::{AdmitId, NodeId, OpId};
+use crate::limits::ADMITS_PER_INVITE_MAX;
+
+/// The admits of all invites.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Admits {
+    by_id: BTreeMap<AdmitId, Admit>,
+    by_invite: BTreeMap<OpId, BTreeMap<NodeId, AdmitId>>,
+}
+
+impl Admits {
+    /// An admit.
+    pub(super) fn get(&self, id: &AdmitId) -> Option<&Admit> {
+        self.by_id.get(id)
+    }
+
+    /// All admits, by id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Admit> {
+        self.by_id.values()
+    }
+
+    /// Takes a checked admit if it is among the smallest.
+    pub(super) fn insert(&mut self, admit: Admit) -> AdmitInserted {
+        let id = admit.id();
+        let (invite, device) = (admit.claim().invite, admit.claim().device);
+        let devices = self.by_invite.entry(invite).or_default();
+        let loser = match devices.get(&device) {
+            Some(kept) => Some((device, *kept)),
+            None if devices.len() < ADMITS_PER_INVITE_MAX => None,
+            None => devices
+                .iter()
+                .max_by_key(|(_, kept)| **kept)
+                .map(|(device, kept)| (*device, *kept)),
+        };
+        if loser.is_some_and(|(_, kept)| kept <= id) {
+            return AdmitInserted::NotKept;
+        }
+        if let Some((device, kept)) = &loser {
+            devices.remove(device);
+            self.by_id.remove(kept);
+        }
+        devices.insert(device, id);
+        self.by_id.insert(id, admit);
+        AdmitInserted::Added {
+            dropped: loser.map(|(_, kept)| kept),
+        }
+    }
+}

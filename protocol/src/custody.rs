@@ -1,0 +1,79 @@
+//! The secrets file of a membership: canonical bytes that only the store sees (`docs/protocol.md` §9.1).
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::codec::{CodecError, Ext, decode, encode};
+use crate::identity::{Keys, Secret};
+
+const VERSION: u8 = 1;
+const BYTES_MAX: usize = 64 * 1024;
+
+/// What must never be lost nor leave: the keys, the network they are for, and its epoch keys.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Custody {
+    version: u8,
+    device: [u8; 32],
+    transport: [u8; 32],
+    tunnel: [u8; 32],
+    /// The genesis op; empty until a member showed it.
+    pub genesis: Vec<u8>,
+    /// Epoch keys: number and key, ascending.
+    pub epochs: Vec<(u32, [u8; 32])>,
+    /// Whether the node is in: a founder, or a joiner that caught up with its witness.
+    pub joined: bool,
+    #[zeroize(skip)]
+    ext: Ext,
+}
+
+impl std::fmt::Debug for Custody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Custody {{ joined: {}, .. }}", self.joined)
+    }
+}
+
+impl Custody {
+    /// For new keys.
+    #[must_use]
+    pub fn new(keys: &Keys) -> Self {
+        Self {
+            version: VERSION,
+            device: *keys.device.danger_seed(),
+            transport: *keys.transport.danger_seed(),
+            tunnel: *keys.tunnel.danger_seed(),
+            genesis: Vec::new(),
+            epochs: Vec::new(),
+            joined: false,
+            ext: Ext::NONE,
+        }
+    }
+
+    /// The bytes to store.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(encode(self))
+    }
+
+    /// Reads stored bytes.
+    ///
+    /// # Errors
+    /// When they are not a secrets file of this version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, CodecError> {
+        let custody: Self = decode(bytes, BYTES_MAX)?;
+        if custody.version == VERSION {
+            Ok(custody)
+        } else {
+            Err(CodecError::Malformed)
+        }
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        Keys {
+            device: Secret::from_seed(&self.device),
+            transport: Secret::from_seed(&self.transport),
+            tunnel: Secret::from_seed(&self.tunnel),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Everything a replica stores: ops, admits and records, with their reconciler indices (`docs/protocol.md` §7.3).
+//!
+//! What comes in is checked by its own room; what is new comes out as writes. The ledger never asks who counts.
+
+use std::collections::BTreeSet;
+
+use crate::authority::{AdmitInserted, Authority, AuthorityError, Inserted};
+use crate::body::Body;
+use crate::claim::Admit;
+use crate::epochs::Epochs;
+use crate::id::{AdmitId, Digest, NodeId, OpId};
+use crate::io::Write;
+use crate::limits::HEADS_REPORTED_MAX;
+use crate::op::{Op, Realm};
+use crate::reconcile::{Index, short_hash};
+use crate::record::{Record, RecordKind};
+use crate::records::{RecordInserted, Records};
+use crate::wire::{
+    ITEMS_BYTES_MAX, Items, KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, Summary, SyncAnswer, SyncRequest,
+};
+
+/// The stored sets of one network.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Ops and admits.
+    pub authority: Authority,
+    /// Device records.
+    pub records: Records,
+    ops: Index,
+    admits: Index,
+    named: BTreeSet<NodeId>,
+}
+
+/// What an insertion changed.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// To be kept, in causal order.
+    pub writes: Vec<Write>,
+    /// Whether ops or admits are new: the view may differ.
+    pub authority: bool,
+    /// Devices whose records are new.
+    pub devices: BTreeSet<NodeId>,
+    /// Whether a device left.
+    pub left: bool,
+    /// Whether an op waits for parents that are not here.
+    pub held: bool,
+    /// Items that were refused: malformed, unsigned or of another network.
+    pub refused: usize,
+}
+
+impl Change {
+    /// Whether nothing is new.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+}
+
+impl Ledger {
+    /// The ledger of a network with nothing but its genesis.
+    #[must_use]
+    pub fn new(genesis: Op, realm: Realm) -> Self {
+        let (id, hash) = (
+            Digest::new(*genesis.id().as_bytes()),
+            short_hash(genesis.bytes()),
+        );
+        let mut named = BTreeSet::new();
+        if let Body::Genesis(body) = genesis.body() {
+            named.insert(body.founder);
+        }
+        let mut ledger = Self {
+            authority: Authority::found(genesis, realm),
+            records: Records::default(),
+            ops: Index::default(),
+            admits: Index::default(),
+            named,
+        };
+        ledger.ops.insert(id, hash);
+        ledger
+    }
+
+    /// Takes items of a peer; those that need the epoch key are opened with it.
+    pub fn insert(&mut self, items: &Items, epochs: &Epochs) -> Change {
+        let mut change = Change::default();
+        for bytes in &items.ops {
+            self.insert_op(bytes, &mut change);
+        }
+        for bytes in &items.admits {
+            self.insert_admit(bytes, &mut change);
+        }
+        for frame in &items.records {
+            match epochs.open_record(frame) {
+                Ok(bytes) => self.insert_record(&bytes, &mut change),
+                Err(_) => change.refused += 1,
+            }
+        }
+        change
+    }
+
+    /// Takes an op.
+    pub fn insert_op(&mut self, bytes: &[u8], change: &mut Change) {
+        match self.authority.insert_op(bytes) {
+            Ok(Inserted::Added(ids)) => {
+                for id in ids {
+                    self.note_op(&id, change);
+                }
+            }
+            Ok(Inserted::Known) => {}
+            Ok(Inserted::Held) => change.held = true,
+            Err(_) => change.refused += 1,
+        }
+    }
+
+    fn note_op(&mut self, id: &OpId, change: &mut Change) {
+        let op = self
+            .authority
+            .op(id)
+            .expect("an op that was just added is there");
+        if let Body::Grant(grant) = op.body() {
+            self.named.insert(grant.device);
+        }
+        self.ops
+            .insert(Digest::new(*id.as_bytes()), short_hash(op.bytes()));
+        change.writes.push(Write::Op(*id, op.bytes().to_vec()));
+        change.authority = true;
+    }
+
+    /// Takes an admit.
+    pub fn insert_admit(&mut self, bytes: &[u8], change: &mut Change) {
+        match self.authority.insert_admit(bytes) {
+            Ok(AdmitInserted::Added { dropped }) => {
+                let id = Admit::id_of(bytes);
+                let admit = self
+                    .authority
+                    .admit(&id)
+                    .expect("an admit that was just added is there");
+                self.named.insert(admit.claim().device);
+                self.admits
+                    .insert(Digest::new(*id.as_bytes()), short_hash(admit.bytes()));
+                change.writes.push(Write::Admit(id, admit.bytes().to_vec()));
+                if let Some(dropped) = dropped {
+                    self.admits.remove(&Digest::new(*dropped.as_bytes()));
+                    change.writes.push(Write::DropAdmit(dropped));
+                }
+                change.authority = true;
+            }
+            Ok(AdmitInserted::Known | AdmitInserted::NotKept) => {}
+            Err(AuthorityError::UnknownInvite(_)) => change.held = true,
+            Err(_) => change.refused += 1,
+        }
+    }
+
+    /// Takes a record's bytes. Only devices that a stored grant or admit names have any.
+    pub fn insert_record(&mut self, bytes: &[u8], change: &mut Change) {
+        match Record::peek(bytes) {
+            Some((slot, _)) if self.named.contains(&slot.device) => {}
+            Some(_) => {
+                change.held = true;
+                return;
+            }
+            None => {
+                change.refused += 1;
+                return;
+            }
+        }
+        match self.records.insert(bytes, &self.authority.network()) {
+            Ok(RecordInserted::Newest(slot)) => {
+                change.devices.insert(slot.device);
+                change.left |= slot.kind == RecordKind::LEFT;
+                change
+                    .writes
+                    .push(Write::Record(slot.key(), bytes.to_vec()));
+            }
+            Ok(RecordInserted::Stale) => {}
+            Err(_) => change.refused += 1,
+        }
+    }
+
+    /// Whether the device may have records here.
+    #[must_use]
+    pub fn names(&self, device: &NodeId) -> bool {
+        self.named.contains(device)
+    }
+
+    /// What is here, in short.
+    pub fn summary(&mut self) -> Summary {
+        let roots = [
+            self.ops.root(),
+            self.admits.root(),
+            self.records.index().root(),
+        ];
+        let mut heads = self.authority.heads();
+        heads.truncate(HEADS_REPORTED_MAX);
+        Summary { roots, heads }
+    }
+
+    /// The index of a set.
+    pub fn index(&mut self, set: Set) -> &mut Index {
+        match set {
+            Set::Ops => &mut self.ops,
+            Set::Admits => &mut self.admits,
+            Set::Records => self.records.index(),
+        }
+    }
+
+    /// Answers a question of the reconciler; `None` to one that breaks its bounds.
+    pub fn answer(&mut self, request: &SyncRequest, epochs: &Epochs) -> Option<SyncAnswer> {
+        match request {
+            SyncRequest::Summary(summary) => summary
+                .is_bounded()
+                .then(|| SyncAnswer::Summary(self.summary())),
+            SyncRequest::Buckets(set) => {
+                Some(SyncAnswer::Buckets(self.index(*set).bucket_digests()))
+            }
+            SyncRequest::Keys(set, map) => Some(self.keys(*set, map)),
+            SyncRequest::Items(set, keys) if keys.len() <= KEYS_ASKED_MAX => {
+                Some(SyncAnswer::Items(self.items(*set, keys, epochs)))
+            }
+            SyncRequest::Items(..) => None,
+            SyncRequest::Push(_) => Some(SyncAnswer::Heard),
+        }
+    }
+
+    fn keys(&mut self, set: Set, map: &[u8; 32]) -> SyncAnswer {
+        let mut keys: Vec<_> = match set {
+            // Causal order, so that the asker never has to hold an op for its parents.
+            Set::Ops => {
+                let wanted = |key: &Digest| {
+                    let at = usize::from(key.as_bytes()[0]);
+                    map[at / 8] & (1 << (at % 8)) != 0
+                };
+                self.authority
+                    .ops()
+                    .map(|op| (Digest::new(*op.id().as_bytes()), op))
+                    .filter(|(key, _)| wanted(key))
+                    .map(|(key, op)| (key, short_hash(op.bytes())))
+                    .take(KEYS_SENT_MAX + 1)
+                    .collect()
+            }
+            Set::Admits | Set::Records => {
+                self.index(set).keys(map).take(KEYS_SENT_MAX + 1).collect()
+            }
+        };
+        let more = keys.len() > KEYS_SENT_MAX;
+        keys.truncate(KEYS_SENT_MAX);
+        SyncAnswer::Keys { keys, more }
+    }
+
+    fn items(&self, set: Set, keys: &[Digest], epochs: &Epochs) -> Items {
+        let mut items = Items::default();
+        let mut room = ITEMS_BYTES_MAX;
+        for key in keys {
+            let bytes = match set {
+                Set::Ops => self
+                    .authority
+                    .op(&OpId::new(*key.as_bytes()))
+                    .map(|op| op.bytes().to_vec()),
+                Set::Admits => self
+                    .authority
+                    .admit(&AdmitId::new(*key.as_bytes()))
+                    .map(|admit| admit.bytes().to_vec()),
+                Set::Records => self
+                    .records
+                    .by_key(key)
+                    .and_then(|record| epochs.seal_record(record.bytes())),
+            };
+            let Some(bytes) = bytes else { continue };
+            let Some(left) = room.checked_sub(bytes.len() + 8) else {
+                break;
+            };
+            room = left;
+            match set {
+                Set::Ops => items.ops.push(bytes),
+                Set::Admits => items.admits.push(bytes),
+                Set::Records => items.records.push(bytes),
+            }
+        }
+        items
+    }
+
+    /// Everything, as writes: for a joiner that becomes durable.
+    #[must_use]
+    pub fn all_writes(&self) -> Vec<Write> {
+        let ops = self
+            .authority
+            .ops()
+            .map(|op| Write::Op(op.id(), op.bytes().to_vec()));
+        let admits = self
+            .authority
+            .admits()
+            .map(|admit| Write::Admit(admit.id(), admit.bytes().to_vec()));
+        let records = self
+            .records
+            .iter()
+            .map(|record| Write::Record(record.slot().key(), record.bytes().to_vec()));
+        ops.chain(admits).chain(records).collect()
+    }
+}

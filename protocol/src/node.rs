@@ -1,0 +1,216 @@
+//! The machine that ties the core together: [`Input`] in, [`Output`] out (`docs/architecture.md`).
+//!
+//! One mutation, then a complete drain of [`Node::poll_output`], in order; then wait until [`Node::poll_timeout`].
+//! Randomness comes from the seed given at the start, ids from counters inside. The rooms below each own one part of
+//! the work: `links` who is connected and proven, `exchange` reconciliation and gossip, `joiner` and `witness` the two
+//! ends of a join, `author` what this node signs, `ways` the engine's peers and paths, `report` what people see.
+
+mod author;
+mod errands;
+mod exchange;
+mod joiner;
+mod links;
+mod net;
+mod report;
+mod start;
+mod ways;
+mod witness;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use rand_chacha::ChaCha20Rng;
+
+use crate::custody::Custody;
+use crate::id::{NodeId, TransportKey};
+use crate::identity::Keys;
+use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply};
+use crate::link::{CallId, DialId, LinkOutput, Service};
+use crate::node::errands::Errands;
+use crate::node::joiner::Joiner;
+use crate::node::links::Links;
+use crate::node::net::Net;
+use crate::node::witness::Door;
+use crate::record::ControlAddress;
+use crate::time::Moment;
+
+pub use start::{Founded, Founding, Joining, Setup, StartError};
+
+/// A node of a network, or one that is on its way in.
+#[derive(Debug)]
+pub struct Node {
+    keys: Keys,
+    id: NodeId,
+    setup: Setup,
+    rng: ChaCha20Rng,
+    custody: Custody,
+    out: VecDeque<Output>,
+    dials: u64,
+    calls: u64,
+    pending: BTreeMap<CallId, Pending>,
+    links: Links,
+    net: Option<Net>,
+    joiner: Option<Joiner>,
+    door: Door,
+    errands: Errands,
+    interfaces: Vec<IpAddr>,
+    listening: Vec<ControlAddress>,
+    disk_failure: Option<String>,
+    gone: bool,
+}
+
+/// What an outstanding question was for.
+#[derive(Debug)]
+enum Pending {
+    Knock { peer: TransportKey, nonce: [u8; 32] },
+    Redeem { peer: TransportKey },
+    HelloOpen { peer: TransportKey, nonce: [u8; 32] },
+    HelloProve { peer: TransportKey },
+    Pull { peer: TransportKey },
+    Push { peer: TransportKey },
+}
+
+impl Node {
+    /// Takes one input. Drain [`Self::poll_output`] afterwards.
+    pub fn handle(&mut self, input: Input, now: Moment) {
+        if self.gone {
+            return;
+        }
+        match input {
+            Input::Link(input) => self.on_link(input, now),
+            Input::Tunnel(input) => self.on_tunnel(input, now),
+            Input::Interfaces(addresses) => self.on_interfaces(addresses, now),
+            Input::Command(id, command) => self.on_command(id, command, now),
+            Input::Hangup(id) => self.on_hangup(id),
+            Input::PersistFailed(reason) => self.disk_failure = Some(reason),
+            Input::PersistWorks => self.disk_failure = None,
+            Input::Timeout => {}
+        }
+        self.on_time(now);
+        self.refresh(now);
+        self.carry_ways(now);
+    }
+
+    /// The next thing to do, in order.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Until when the driver may wait for other inputs, uptime in milliseconds. May change after every input.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let net = self.net.as_ref().and_then(Net::poll_timeout);
+        let joiner = self.joiner.as_ref().and_then(Joiner::poll_timeout);
+        [
+            net,
+            joiner,
+            self.links.poll_timeout(),
+            self.errands.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    fn on_command(&mut self, id: CommandId, command: Command, now: Moment) {
+        let result = match command {
+            Command::Invite(options) => self.invite(id, &options, now),
+            Command::Leave { wait_ms, force } => self.leave(id, wait_ms, force, now),
+            Command::Ping {
+                node,
+                count,
+                interval_ms,
+                timeout_ms,
+            } => self.start_ping(
+                id,
+                errands::Ping::new(node, count, interval_ms, timeout_ms),
+                now,
+            ),
+            Command::WatchJoin => self.watch_join(id),
+        };
+        if let Err(refusal) = result {
+            self.reply(id, Reply::Refused(refusal));
+        }
+    }
+
+    fn on_hangup(&mut self, id: CommandId) {
+        self.errands.forget(id);
+        if let Some(net) = &mut self.net {
+            net.paths.forget(id);
+        }
+        if let Some(joiner) = &mut self.joiner {
+            joiner.forget_watcher(id);
+        }
+    }
+
+    fn on_time(&mut self, now: Moment) {
+        self.links_on_time(now);
+        self.joiner_on_time(now);
+        self.exchange_on_time(now);
+        self.author_on_time(now);
+        self.errands_on_time(now);
+        if let Some(net) = &mut self.net {
+            net.paths.timeout(now, &mut self.rng);
+        }
+    }
+
+    fn reply(&mut self, id: CommandId, reply: Reply) {
+        self.out.push_back(Output::Reply(id, reply));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.out.push_back(Output::Notice(notice));
+    }
+
+    fn link(&mut self, output: LinkOutput) {
+        self.out.push_back(Output::Link(output));
+    }
+
+    fn dial(&mut self, peer: Option<TransportKey>, addresses: Vec<ControlAddress>) -> DialId {
+        self.dials += 1;
+        let dial = DialId(self.dials);
+        self.link(LinkOutput::Dial {
+            dial,
+            peer,
+            addresses,
+        });
+        dial
+    }
+
+    fn ask(
+        &mut self,
+        peer: TransportKey,
+        service: Service,
+        bytes: Vec<u8>,
+        pending: Pending,
+    ) -> CallId {
+        self.calls += 1;
+        let call = CallId(self.calls);
+        self.pending.insert(call, pending);
+        self.link(LinkOutput::Ask {
+            call,
+            peer,
+            service,
+            bytes,
+        });
+        call
+    }
+
+    /// The network, once this node is in it for good.
+    fn member_net(&mut self) -> Result<&mut Net, Refusal> {
+        if let Some(reason) = &self.disk_failure {
+            return Err(Refusal::Disk(reason.clone()));
+        }
+        self.net
+            .as_mut()
+            .filter(|net| net.is_open())
+            .ok_or(Refusal::NotReady)
+    }
+}

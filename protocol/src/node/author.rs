@@ -1,0 +1,535 @@
+//! What this node signs: invites, grants that settle newcomers, and its own records.
+
+use rand_core::Rng;
+
+use super::Node;
+use super::errands::Errand;
+use crate::body::{Body, Caps, Grant, Invite, InviteTerms, Level, Tags, net_fields};
+use crate::claim::Claim;
+use crate::codec::Ext;
+use crate::id::OpId;
+use crate::identity::{Context, Secret};
+use crate::invite::{Hint, InviteCode, InviteSecret};
+use crate::io::{CommandId, InviteOptions, Invited, Output, Refusal, Reply, Standing};
+use crate::ledger::Change;
+use crate::limits::{CANDIDATES_MAX, INVITE_USES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
+use crate::op::{Draft, Op};
+use crate::path::{is_local, is_probeable};
+use crate::record::{
+    Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody,
+    RecordKind, Tip, Transport,
+};
+use crate::time::Moment;
+use crate::wire::Items;
+
+/// How soon changed endpoints are published after the last time, milliseconds.
+const ENDPOINTS_MS: u64 = 2000;
+/// Between two Tips that say the same.
+const TIP_EVERY_MS: u64 = 3_600_000;
+/// How soon after a change of the authority an admin says what it knows.
+const TIP_SOON_MS: u64 = 5000;
+/// An admin that is not alone waits up to this long before it settles, so that one does.
+const SETTLE_SPREAD_MS: u64 = 4000;
+/// How long the endpoints in a record rank as fresh, seconds.
+const ENDPOINTS_TTL_S: u32 = 7200;
+/// How long an act waits for others to hear of it.
+const HEARD_MS: u64 = 1500;
+
+impl Node {
+    /// Signs an op over all heads, keeps it, tells everybody.
+    pub(super) fn author(&mut self, body: Body, now: Moment) -> Result<Op, Refusal> {
+        let mut merges = 0;
+        while self.member_net()?.authority().heads().len() > PARENTS_MAX && merges < 16 {
+            merges += 1;
+            self.sign_op(Body::Noop, now)?;
+        }
+        self.sign_op(body, now)
+    }
+
+    fn sign_op(&mut self, body: Body, now: Moment) -> Result<Op, Refusal> {
+        let me = self.id;
+        let device = self.keys.device.clone();
+        let net = self.member_net()?;
+        if net.view.outdated().is_some() {
+            return Err(Refusal::Outdated);
+        }
+        let authority = net.view.live(&me).and_then(|member| member.authority);
+        let authority = authority.ok_or(Refusal::NotReady)?;
+        let mut parents = net.authority().heads();
+        parents.truncate(PARENTS_MAX);
+        let network = net.authority().network();
+        let draft = Draft {
+            network,
+            authority,
+            time: now.wall,
+            parents,
+        };
+        let op = Op::sign(body, draft, &device);
+        let mut change = Change::default();
+        net.ledger.insert_op(op.bytes(), &mut change);
+        if change.is_empty() {
+            return Err(Refusal::Limit(
+                "the op was refused by this node's own rules",
+            ));
+        }
+        self.absorb(change, true, now);
+        self.spread(&Items {
+            ops: vec![op.bytes().to_vec()],
+            ..Items::default()
+        });
+        self.refresh(now);
+        Ok(op)
+    }
+
+    fn require_admin(&mut self) -> Result<(), Refusal> {
+        let me = self.id;
+        let net = self.member_net()?;
+        let allowed = net
+            .view
+            .live(&me)
+            .is_some_and(|m| m.level.is_admin() && m.caps.contains(Caps::MEMBERS));
+        if allowed {
+            return Ok(());
+        }
+        let admins: Vec<_> = net
+            .view
+            .members()
+            .values()
+            .filter(|member| net.view.is_admin(&member.id))
+            .map(|member| (member.id, member.name.clone()))
+            .collect();
+        let online = |id| self.is_online(id);
+        Err(Refusal::NotAdmin(
+            admins
+                .iter()
+                .map(|(id, name)| (name.clone(), online(id)))
+                .collect(),
+        ))
+    }
+
+    pub(super) fn invite(
+        &mut self,
+        command: CommandId,
+        options: &InviteOptions,
+        now: Moment,
+    ) -> Result<(), Refusal> {
+        self.require_admin()?;
+        if !(1..=INVITE_USES_MAX).contains(&options.uses) {
+            return Err(Refusal::Limit("an invite is for 1 to 1000 machines"));
+        }
+        let (hints, via) = self.invite_hints(&options.hints)?;
+        let approve = options.approve.unwrap_or(options.uses > 1);
+        let expires = now.wall.plus_ms(options.ttl_ms);
+        let mut invited = Invited {
+            code: None,
+            id: OpId::ZERO,
+            expires,
+            uses: options.uses,
+            approve,
+            hints: hints.iter().map(ToString::to_string).collect(),
+            via,
+            heard: (0, 0),
+        };
+        if options.dry_run {
+            self.reply(command, Reply::Invited(Box::new(invited)));
+            return Ok(());
+        }
+        let secret = InviteSecret::generate(&mut self.rng);
+        let code = secret.stretch();
+        let terms = InviteTerms {
+            key: code.public(),
+            rendezvous: code.rendezvous,
+            psk: code.psk,
+            uses: options.uses,
+            not_after: expires,
+            approve,
+            ephemeral: false,
+            owner: options.owner.clone(),
+            tags: options.tags.clone(),
+            name: options.name.clone(),
+            replaces: None,
+            member_for_ms: None,
+            ext: Ext::NONE,
+        };
+        let body = self.signed_invite(terms, &code.key)?;
+        let op = self.author(Body::Invite(Box::new(body)), now)?;
+        invited.id = op.id();
+        let code = InviteCode::new(secret, hints)
+            .map_err(|_| Refusal::Limit("a code holds at most three hints"))?;
+        invited.code = Some(code.text());
+        let items = Items {
+            ops: vec![op.bytes().to_vec()],
+            ..Items::default()
+        };
+        self.push_to_all(Errand::Invite { command, invited }, &items, HEARD_MS, now);
+        Ok(())
+    }
+
+    fn signed_invite(&mut self, terms: InviteTerms, key: &Secret) -> Result<Invite, Refusal> {
+        let me = self.id;
+        let genesis = self.member_net()?.authority().realm().genesis;
+        let fields = net_fields(&genesis, &me, &terms);
+        let fields: Vec<&[u8]> = fields.iter().map(<[u8; 32]>::as_slice).collect();
+        let net_signature = key.sign(Context::Net, &fields);
+        Ok(Invite {
+            terms,
+            net_signature,
+        })
+    }
+
+    /// The hints typed, or those of a member that can be reached from outside: this node first.
+    fn invite_hints(
+        &mut self,
+        typed: &[String],
+    ) -> Result<(Vec<Hint>, Option<crate::name::NodeName>), Refusal> {
+        if !typed.is_empty() {
+            let hints = typed
+                .iter()
+                .map(|text| Hint::parse(text))
+                .collect::<Result<Vec<_>, _>>();
+            return Ok((
+                hints.map_err(|_| Refusal::Limit("a hint is host:port"))?,
+                None,
+            ));
+        }
+        let me = self.id;
+        let own: Vec<ControlAddress> = self.own_control();
+        let net = self.member_net()?;
+        let others = net.view.members().values().filter(|member| member.id != me);
+        let others = others.filter_map(|member| {
+            let endpoints = net.ledger.records.endpoints(&member.id)?;
+            Some((Some(member.name.clone()), endpoints.control.clone()))
+        });
+        for (name, control) in std::iter::once((None, own)).chain(others) {
+            let public = control.iter().filter(|c| c.transport == Transport::Tcp);
+            let public = public
+                .map(|c| c.address)
+                .filter(|a| !is_local(a) && is_public(a));
+            let hints: Vec<_> = public
+                .filter_map(|a| Hint::parse(&a.to_string()).ok())
+                .take(2)
+                .collect();
+            if !hints.is_empty() {
+                return Ok((hints, name));
+            }
+        }
+        Ok((Vec::new(), None))
+    }
+
+    /// Settles a claim: the device is a member by an admin's word.
+    pub(super) fn grant_claim(
+        &mut self,
+        claim: Claim,
+        invite: &OpId,
+        now: Moment,
+    ) -> Result<Op, Refusal> {
+        let net = self.member_net()?;
+        let Some(Body::Invite(invite)) = net.authority().op(invite).map(Op::body) else {
+            return Err(Refusal::NotReady);
+        };
+        let device = claim.terms.device;
+        let wished = invite.terms.name.as_ref().unwrap_or(&claim.terms.name);
+        let grant = Grant {
+            device,
+            level: Level::MEMBER,
+            caps: Caps::NONE,
+            may_tag: Tags::default(),
+            owner: invite.terms.owner.clone(),
+            tags: invite.terms.tags.clone(),
+            name: net.view.free_name(wished, &device),
+            ipv4: net.view.free_ipv4(&device),
+            expires: invite.terms.member_for_ms.map(|ms| now.wall.plus_ms(ms)),
+            claim: Some(Box::new(claim)),
+            ext: Ext::NONE,
+        };
+        self.author(Body::Grant(Box::new(grant)), now)
+    }
+
+    /// Plans to settle newcomers that members let in, if this node may and knows enough.
+    pub(super) fn plan_settling(&mut self, now: Moment) {
+        let me = self.id;
+        let Some(net) = self.net.as_mut().filter(|net| net.is_open() && net.synced) else {
+            return;
+        };
+        let may = net
+            .view
+            .live(&me)
+            .is_some_and(|m| m.caps.contains(Caps::MEMBERS));
+        let waiting = net
+            .view
+            .members()
+            .values()
+            .any(|m| m.standing == Standing::Provisional);
+        if !may || !waiting || net.timers.settle_ms.is_some() {
+            return;
+        }
+        let admins = net
+            .view
+            .members()
+            .keys()
+            .filter(|id| net.view.is_admin(id))
+            .count();
+        let spread = if admins > 1 {
+            u64::from(self.rng.next_u32()) % SETTLE_SPREAD_MS
+        } else {
+            0
+        };
+        net.timers.settle_ms = Some(now.uptime_ms() + spread);
+    }
+
+    fn settle(&mut self, now: Moment) {
+        let me = self.id;
+        let Some(net) = self.net.as_ref().filter(|net| net.is_open() && net.synced) else {
+            return;
+        };
+        if !net
+            .view
+            .live(&me)
+            .is_some_and(|m| m.caps.contains(Caps::MEMBERS))
+        {
+            return;
+        }
+        let waiting: Vec<_> = net
+            .view
+            .members()
+            .values()
+            .filter(|member| member.standing == Standing::Provisional)
+            .filter_map(|member| net.authority().admit(&member.admit?))
+            .map(|admit| (admit.terms().claim.clone(), admit.claim().invite))
+            .collect();
+        for (claim, invite) in waiting {
+            // A refusal here is this node's own state; the next change tries again.
+            let _settled = self.grant_claim(claim, &invite, now);
+        }
+    }
+
+    pub(super) fn author_on_time(&mut self, now: Moment) {
+        let at = now.uptime_ms();
+        let Some(net) = &mut self.net else { return };
+        let due = |timer: &mut Option<u64>| timer.take_if(|due| *due <= at).is_some();
+        let (settle, endpoints) = (
+            due(&mut net.timers.settle_ms),
+            due(&mut net.timers.endpoints_ms),
+        );
+        let tip = due(&mut net.timers.tip_ms);
+        if due(&mut net.timers.expiry_ms) {
+            net.dirty = true;
+        }
+        if settle {
+            self.settle(now);
+        }
+        if endpoints {
+            self.publish_endpoints(now);
+        }
+        if tip {
+            self.publish_tip(now);
+        }
+    }
+
+    pub(super) fn publish_node_record(&mut self, now: Moment) {
+        let Some(net) = &self.net else { return };
+        let network = net.authority().network();
+        let body = RecordBody::Node(Box::new(NodeRecord {
+            transport: self.keys.transport_binding(&network),
+            tunnel: self.keys.tunnel_binding(&network),
+            tunnel_next: None,
+            os: self.setup.os.clone(),
+            version: self.setup.version.clone(),
+            ext: Ext::NONE,
+        }));
+        self.publish(body, now);
+    }
+
+    /// Publishes a record of this node when it says something new.
+    fn publish(&mut self, body: RecordBody, now: Moment) {
+        let me = self.id;
+        let Some(net) = self.net.as_mut().filter(|net| net.is_open()) else {
+            return;
+        };
+        if !net.ledger.names(&me) {
+            return;
+        }
+        let kind = body.kind();
+        let held = net.ledger.records.of(&me, kind);
+        if held.is_some_and(|record| *record.body() == body) {
+            net.published.insert(kind, body);
+            return;
+        }
+        let next = held.map_or(0, |record| record.seq() + 1);
+        let seq = next.max(now.wall.ms()).min(RECORD_SEQ_MAX);
+        let network = net.authority().network();
+        let record = Record::sign(network, seq, body.clone(), &self.keys.device);
+        net.published.insert(kind, body);
+        let sealed = net.epochs.seal_record(record.bytes());
+        self.take_record(record.bytes());
+        if let Some(sealed) = sealed {
+            self.spread(&Items {
+                records: vec![sealed],
+                ..Items::default()
+            });
+        }
+    }
+
+    /// Somebody showed a record of this node that it did not make in this life: a restored backup, or a clone.
+    pub(super) fn defend_own_records(&mut self, now: Moment) {
+        let Some(net) = &self.net else { return };
+        let published: Vec<_> = net.published.values().cloned().collect();
+        for body in published {
+            self.publish(body, now);
+        }
+    }
+
+    pub(super) fn own_control(&self) -> Vec<ControlAddress> {
+        let overlay = |address: &ControlAddress| {
+            self.net
+                .as_ref()
+                .is_some_and(|net| net.is_overlay(address.address.ip()))
+        };
+        let mut control: Vec<_> = self
+            .listening
+            .iter()
+            .filter(|address| !overlay(address))
+            .copied()
+            .collect();
+        control.sort_unstable();
+        control.dedup();
+        control.truncate(CANDIDATES_MAX);
+        control
+    }
+
+    pub(super) fn endpoints_changed(&mut self, now: Moment) {
+        if let Some(net) = &mut self.net {
+            let soon = now.uptime_ms()
+                + if net.published.contains_key(&RecordKind::ENDPOINTS) {
+                    ENDPOINTS_MS / 8
+                } else {
+                    0
+                };
+            net.timers.endpoints_ms = Some(net.timers.endpoints_ms.map_or(soon, |at| at.min(soon)));
+        }
+    }
+
+    fn publish_endpoints(&mut self, now: Moment) {
+        let Some(net) = &self.net else { return };
+        let port = self.setup.tunnel_port;
+        let host = self.interfaces.iter().filter(|ip| !net.is_overlay(**ip));
+        let host = host.map(|ip| Candidate {
+            kind: CandidateKind::Host,
+            address: (*ip, port).into(),
+        });
+        let observed = net.paths.observed().into_iter().map(|address| Candidate {
+            kind: CandidateKind::Observed,
+            address,
+        });
+        let mut tunnel: Vec<_> = observed
+            .chain(host)
+            .filter(|c| is_probeable(&c.address))
+            .collect();
+        tunnel.truncate(CANDIDATES_MAX);
+        tunnel.sort_unstable();
+        tunnel.dedup();
+        let control = self.own_control();
+        let endpoints = Endpoints {
+            tunnel,
+            control,
+            ttl_s: ENDPOINTS_TTL_S,
+            ext: Ext::NONE,
+        };
+        self.publish(RecordBody::Endpoints(endpoints), now);
+    }
+
+    fn publish_tip(&mut self, now: Moment) {
+        let me = self.id;
+        let Some(net) = self.net.as_mut().filter(|net| net.is_open()) else {
+            return;
+        };
+        net.timers.tip_ms = Some(now.uptime_ms() + TIP_EVERY_MS);
+        if !net.view.is_admin(&me) {
+            return;
+        }
+        let mut heads = net.authority().heads();
+        heads.truncate(PARENTS_MAX);
+        let tip = Tip {
+            heads,
+            ops: u32::try_from(net.authority().op_count()).unwrap_or(u32::MAX),
+            root: net.authority().realm().genesis,
+            policy_base: None,
+            epoch: net.epochs.newest(),
+            time: now.wall.max(net.newest_tip()),
+            ext: Ext::NONE,
+        };
+        self.publish(RecordBody::Tip(Box::new(tip)), now);
+    }
+
+    /// The authority changed: an admin says soon what it knows now.
+    pub(super) fn plan_tip(&mut self, now: Moment) {
+        if let Some(net) = &mut self.net {
+            let soon = now.uptime_ms() + TIP_SOON_MS;
+            net.timers.tip_ms = Some(net.timers.tip_ms.map_or(soon, |at| at.min(soon)));
+        }
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        command: CommandId,
+        wait_ms: u64,
+        force: bool,
+        now: Moment,
+    ) -> Result<(), Refusal> {
+        let me = self.id;
+        if self.net.as_ref().is_none_or(|net| !net.is_open()) {
+            // Nobody knows this node yet: there is nothing to say goodbye to.
+            self.reply(command, Reply::Left { heard: 0, of: 0 });
+            self.vanish();
+            return Ok(());
+        }
+        let net = self.member_net()?;
+        let admins = net
+            .view
+            .members()
+            .keys()
+            .filter(|id| net.view.is_admin(id))
+            .count();
+        let others = net.view.members().len() > 1;
+        if net.view.is_admin(&me) && admins == 1 && others && !force {
+            return Err(Refusal::LastAdmin);
+        }
+        let network = net.authority().network();
+        let record = Record::sign(network, 0, RecordBody::Left, &self.keys.device);
+        let net = self.member_net()?;
+        let sealed = net
+            .epochs
+            .seal_record(record.bytes())
+            .ok_or(Refusal::NotReady)?;
+        self.take_record(record.bytes());
+        let items = Items {
+            records: vec![sealed],
+            ..Items::default()
+        };
+        self.spread(&items);
+        self.push_to_all(Errand::Leave { command }, &items, wait_ms, now);
+        Ok(())
+    }
+
+    /// The end of this membership on this machine.
+    pub(super) fn vanish(&mut self) {
+        self.out.push_back(Output::Interface(None));
+        self.out.push_back(Output::Erase);
+        self.net = None;
+        self.joiner = None;
+        self.gone = true;
+    }
+}
+
+/// Whether an address can be meant for the whole internet.
+pub(super) fn is_public(address: &std::net::SocketAddr) -> bool {
+    match address.ip() {
+        std::net::IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xC0 == 64;
+            is_probeable(address) && !v4.is_private() && !v4.is_link_local() && !shared
+        }
+        std::net::IpAddr::V6(v6) => {
+            is_probeable(address) && !v6.is_unique_local() && !v6.is_unicast_link_local()
+        }
+    }
+}

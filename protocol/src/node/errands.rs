@@ -1,0 +1,212 @@
+//! Acts of people that take a while: who has heard, which probes are out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Node, Pending};
+use crate::id::{NodeId, TransportKey};
+use crate::io::{CommandId, Invited, Refusal, Reply};
+use crate::link::{CallId, Service};
+use crate::time::Moment;
+use crate::wire::{Items, SyncRequest};
+
+/// Peers that an act is told to directly; all others hear by gossip and by rounds.
+const TOLD_MAX: usize = 16;
+
+/// What is told when the act is over.
+#[derive(Debug)]
+pub(super) enum Errand {
+    Invite {
+        command: CommandId,
+        invited: Invited,
+    },
+    Leave {
+        command: CommandId,
+    },
+}
+
+#[derive(Debug)]
+struct Telling {
+    errand: Errand,
+    calls: BTreeSet<CallId>,
+    heard: usize,
+    of: usize,
+    until_ms: u64,
+}
+
+/// A person's probes of one peer.
+#[derive(Debug)]
+pub(super) struct Ping {
+    node: NodeId,
+    count: u32,
+    interval_ms: u64,
+    timeout_ms: u64,
+    sent: u32,
+    ended: u32,
+    next_ms: u64,
+}
+
+impl Ping {
+    pub(super) const fn new(node: NodeId, count: u32, interval_ms: u64, timeout_ms: u64) -> Self {
+        Self {
+            node,
+            count,
+            interval_ms,
+            timeout_ms,
+            sent: 0,
+            ended: 0,
+            next_ms: 0,
+        }
+    }
+}
+
+/// All errands.
+#[derive(Debug, Default)]
+pub(super) struct Errands {
+    tellings: Vec<Telling>,
+    pings: BTreeMap<CommandId, Ping>,
+}
+
+impl Errands {
+    pub(super) fn poll_timeout(&self) -> Option<u64> {
+        let tellings = self.tellings.iter().map(|telling| telling.until_ms).min();
+        let pings = self
+            .pings
+            .values()
+            .filter(|p| p.sent < p.count)
+            .map(|p| p.next_ms)
+            .min();
+        [tellings, pings].into_iter().flatten().min()
+    }
+
+    pub(super) fn forget(&mut self, id: CommandId) {
+        self.pings.remove(&id);
+    }
+}
+
+impl Node {
+    /// Gives items to all connected members and ends the errand when they all heard, or when the time is over.
+    pub(super) fn push_to_all(&mut self, errand: Errand, items: &Items, wait_ms: u64, now: Moment) {
+        let peers: Vec<_> = self
+            .links
+            .trusted()
+            .map(|(key, _)| *key)
+            .take(TOLD_MAX)
+            .collect();
+        let members = self.net.as_ref().map_or(0, |net| net.view.members().len());
+        let bytes = SyncRequest::Push(items.clone()).to_bytes();
+        let mut calls = BTreeSet::new();
+        for peer in peers {
+            calls.insert(self.ask(peer, Service::Sync, bytes.clone(), Pending::Push { peer }));
+        }
+        let telling = Telling {
+            errand,
+            calls,
+            heard: 0,
+            of: members.saturating_sub(1),
+            until_ms: now.uptime_ms().saturating_add(wait_ms),
+        };
+        self.errands.tellings.push(telling);
+        self.end_tellings(now);
+    }
+
+    pub(super) fn on_pushed(
+        &mut self,
+        peer: &TransportKey,
+        call: CallId,
+        heard: bool,
+        now: Moment,
+    ) {
+        for telling in &mut self.errands.tellings {
+            if telling.calls.remove(&call) && heard {
+                telling.heard += 1;
+            }
+        }
+        if let (true, Some(entry)) = (heard, self.links.peers.get_mut(peer)) {
+            entry.heard_ms = now.uptime_ms();
+        }
+        self.end_tellings(now);
+    }
+
+    fn end_tellings(&mut self, now: Moment) {
+        let over =
+            |telling: &Telling| telling.calls.is_empty() || telling.until_ms <= now.uptime_ms();
+        let (done, waiting): (Vec<_>, Vec<_>) = self.errands.tellings.drain(..).partition(over);
+        self.errands.tellings = waiting;
+        for Telling {
+            errand, heard, of, ..
+        } in done
+        {
+            match errand {
+                Errand::Invite {
+                    command,
+                    mut invited,
+                } => {
+                    invited.heard = (heard, of);
+                    self.reply(command, Reply::Invited(Box::new(invited)));
+                }
+                Errand::Leave { command } => {
+                    self.reply(command, Reply::Left { heard, of });
+                    self.vanish();
+                }
+            }
+        }
+    }
+
+    pub(super) fn start_ping(
+        &mut self,
+        command: CommandId,
+        ping: Ping,
+        now: Moment,
+    ) -> Result<(), Refusal> {
+        let me = self.id;
+        let net = self.member_net()?;
+        if ping.node == me {
+            return Err(Refusal::SelfPing);
+        }
+        net.view.live(&ping.node).ok_or(Refusal::UnknownNode)?;
+        self.errands.pings.insert(
+            command,
+            Ping {
+                next_ms: now.uptime_ms(),
+                ..ping
+            },
+        );
+        self.send_pings(now);
+        Ok(())
+    }
+
+    fn send_pings(&mut self, now: Moment) {
+        let Some(net) = &mut self.net else { return };
+        for (command, ping) in &mut self.errands.pings {
+            if ping.sent >= ping.count || ping.next_ms > now.uptime_ms() {
+                continue;
+            }
+            ping.sent += 1;
+            ping.next_ms = now.uptime_ms() + ping.interval_ms;
+            let (command, seq, timeout_ms) = (*command, ping.sent, ping.timeout_ms);
+            let rng = &mut self.rng;
+            net.paths.with(&ping.node, |peer| {
+                peer.ping(command, seq, timeout_ms, now, rng)
+            });
+        }
+    }
+
+    /// One of a person's probes came to its end.
+    pub(super) fn on_ping_ended(&mut self, command: CommandId, reply: Reply) {
+        let Some(ping) = self.errands.pings.get_mut(&command) else {
+            return;
+        };
+        ping.ended += 1;
+        let over = ping.ended >= ping.count;
+        self.reply(command, reply);
+        if over {
+            self.errands.pings.remove(&command);
+            self.reply(command, Reply::PingDone);
+        }
+    }
+
+    pub(super) fn errands_on_time(&mut self, now: Moment) {
+        self.end_tellings(now);
+        self.send_pings(now);
+    }
+}

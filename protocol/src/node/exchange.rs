@@ -1,0 +1,307 @@
+//! Reconciliation and gossip: how copies become equal (`docs/protocol.md` §7.3, §7.4).
+
+use rand_core::Rng;
+
+use super::net::Phase;
+use super::{Node, Pending};
+use crate::id::TransportKey;
+use crate::io::{Notice, Write};
+use crate::ledger::Change;
+use crate::limits::GOSSIP_BYTES_MAX;
+use crate::link::{CallError, GossipId, LinkOutput, Service};
+use crate::pull::{Pull, Step};
+use crate::time::Moment;
+use crate::wire::{Items, SyncAnswer, SyncRequest};
+
+/// Between two rounds with random members.
+const SYNC_EVERY_MS: u64 = 60_000;
+/// Random members that a round is held with.
+const SYNC_PARTNERS: usize = 2;
+/// Least time between two rounds with one peer that nobody asked for.
+const QUIET_MS: u64 = 1000;
+/// The same, after a round that brought nothing although the summaries differed.
+const QUIET_USELESS_MS: u64 = 20_000;
+/// Room that sealing and framing take in a gossip message.
+const GOSSIP_FRAME_BYTES: usize = 128;
+
+impl Node {
+    /// Starts a round with a peer, unless one is going on.
+    pub(super) fn start_pull(&mut self, peer: TransportKey) {
+        let (Some(net), Some(entry)) = (&mut self.net, self.links.peers.get_mut(&peer)) else {
+            return;
+        };
+        if entry.pull.is_some() || !entry.trusted {
+            return;
+        }
+        let (pull, request) = Pull::start(&mut net.ledger);
+        entry.pull = Some(pull);
+        self.ask(
+            peer,
+            Service::Sync,
+            request.to_bytes(),
+            Pending::Pull { peer },
+        );
+    }
+
+    /// Starts a round that a hint suggests; seldom enough that two who cannot agree do not race for ever.
+    fn suggest_pull(&mut self, peer: &TransportKey, now: Moment) {
+        let ready = self
+            .links
+            .peers
+            .get(peer)
+            .is_some_and(|entry| entry.quiet_ms <= now.uptime_ms());
+        if ready {
+            self.start_pull(*peer);
+        }
+    }
+
+    pub(super) fn on_pulled(
+        &mut self,
+        peer: &TransportKey,
+        result: Result<Vec<u8>, CallError>,
+        now: Moment,
+    ) {
+        let Some(mut pull) = self
+            .links
+            .peers
+            .get_mut(peer)
+            .and_then(|entry| entry.pull.take())
+        else {
+            return;
+        };
+        let Some(net) = &mut self.net else { return };
+        let answer = result.ok().and_then(|bytes| SyncAnswer::parse(&bytes).ok());
+        let Some(answer) = answer else {
+            self.quieten(peer, QUIET_MS, now);
+            return;
+        };
+        let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs);
+        let useless = change.is_empty() && pull.differed();
+        self.absorb(change, false, now);
+        match step {
+            Step::Ask(request) => {
+                if let Some(entry) = self.links.peers.get_mut(peer) {
+                    entry.pull = Some(pull);
+                }
+                self.ask(
+                    *peer,
+                    Service::Sync,
+                    request.to_bytes(),
+                    Pending::Pull { peer: *peer },
+                );
+            }
+            Step::Done => {
+                self.quieten(peer, if useless { QUIET_USELESS_MS } else { QUIET_MS }, now);
+                self.on_round_done(peer, now);
+            }
+            Step::Nonsense => {
+                self.notice(Notice::Refused(
+                    "an answer of the reconciler that fits no question",
+                ));
+                self.link(LinkOutput::HangUp { peer: *peer });
+            }
+        }
+    }
+
+    fn quieten(&mut self, peer: &TransportKey, ms: u64, now: Moment) {
+        if let Some(entry) = self.links.peers.get_mut(peer) {
+            entry.quiet_ms = now.uptime_ms() + ms;
+            entry.heard_ms = now.uptime_ms();
+        }
+    }
+
+    /// A round came to its end: nothing that this peer could give is missing.
+    fn on_round_done(&mut self, peer: &TransportKey, now: Moment) {
+        if let Some(entry) = self.links.peers.get_mut(peer) {
+            entry.in_sync = true;
+        }
+        let Some(net) = &mut self.net else { return };
+        let met = net.goal_is_met();
+        match net.phase {
+            Phase::Open => {
+                if !net.synced {
+                    net.synced = true;
+                    net.timers.settle_ms = Some(now.uptime_ms());
+                }
+            }
+            Phase::CatchingUp { .. } => self.joiner_caught_up(peer, now),
+            Phase::Recovering { .. } if met => {
+                net.phase = Phase::Open;
+                net.dirty = true;
+                self.notice(Notice::Recovered);
+                self.publish_node_record(now);
+            }
+            Phase::Recovering { .. } => {}
+        }
+    }
+
+    pub(super) fn on_sync_request(
+        &mut self,
+        peer: &TransportKey,
+        bytes: &[u8],
+        now: Moment,
+    ) -> Option<Vec<u8>> {
+        if !self.links.peers.get(peer)?.trusted {
+            return None;
+        }
+        let request = SyncRequest::parse(bytes).ok()?;
+        let net = self.net.as_mut()?;
+        let mut differs = false;
+        if let SyncRequest::Summary(theirs) = &request {
+            let ours = net.ledger.summary();
+            differs = ours.roots != theirs.roots;
+            if let Some(entry) = self.links.peers.get_mut(peer) {
+                entry.in_sync = ours.roots[..2] == theirs.roots[..2];
+            }
+        }
+        let net = self.net.as_mut()?;
+        let answer = net.ledger.answer(&request, &net.epochs)?.to_bytes();
+        if let SyncRequest::Push(items) = &request {
+            let change = net.ledger.insert(items, &net.epochs);
+            let held = change.held;
+            self.absorb(change, true, now);
+            if held {
+                self.start_pull(*peer);
+            }
+        }
+        if differs {
+            self.suggest_pull(peer, now);
+        }
+        Some(answer)
+    }
+
+    pub(super) fn on_gossip(
+        &mut self,
+        from: TransportKey,
+        message: GossipId,
+        bytes: &[u8],
+        now: Moment,
+    ) {
+        let Some(net) = &mut self.net else { return };
+        let opened = net.epochs.open_gossip(bytes).ok();
+        let items = opened.and_then(|plain| Items::parse(&plain).ok());
+        self.link(LinkOutput::Verdict {
+            message,
+            good: items.is_some(),
+        });
+        let (Some(items), Some(net)) = (items, &mut self.net) else {
+            return;
+        };
+        let change = net.ledger.insert(&items, &net.epochs);
+        if let Some(entry) = self.links.peers.get_mut(&from) {
+            entry.heard_ms = now.uptime_ms();
+        }
+        let (held, lost) = (change.held, change.refused > 0);
+        self.absorb(change, false, now);
+        if held || lost {
+            self.suggest_pull(&from, now);
+        }
+    }
+
+    /// Keeps what is new and marks what follows from it.
+    pub(super) fn absorb(&mut self, change: Change, urgent: bool, now: Moment) {
+        if change.is_empty() {
+            return;
+        }
+        let Some(net) = &mut self.net else { return };
+        net.dirty |= change.authority || change.left || !change.devices.is_empty();
+        if change.devices.contains(&self.id) {
+            self.defend_own_records(now);
+        }
+        if self
+            .net
+            .as_ref()
+            .is_some_and(|net| !matches!(net.phase, Phase::CatchingUp { .. }))
+        {
+            self.persist(change.writes, urgent);
+        }
+        if change.authority {
+            for peer in self.links.peers.values_mut() {
+                peer.in_sync = false;
+            }
+        }
+    }
+
+    /// Takes one record that came outside of a round.
+    pub(super) fn take_record(&mut self, bytes: &[u8]) {
+        let Some(net) = &mut self.net else { return };
+        let mut change = Change::default();
+        net.ledger.insert_record(bytes, &mut change);
+        if !change.is_empty() {
+            net.dirty = true;
+            if !matches!(net.phase, Phase::CatchingUp { .. }) {
+                self.persist(change.writes, false);
+            }
+        }
+    }
+
+    /// Tells everybody of new items of this node's own making: by gossip, in as many messages as they need.
+    pub(super) fn spread(&mut self, items: &Items) {
+        let Some(net) = &self.net else { return };
+        let mut messages = Vec::new();
+        let mut batch = Items::default();
+        let mut room = GOSSIP_BYTES_MAX - GOSSIP_FRAME_BYTES;
+        let tagged = (items.ops.iter().map(|op| (0, op)))
+            .chain(items.admits.iter().map(|admit| (1, admit)))
+            .chain(items.records.iter().map(|record| (2, record)));
+        for (list, bytes) in tagged {
+            if room < bytes.len() + 8 {
+                messages.push(std::mem::take(&mut batch));
+                room = GOSSIP_BYTES_MAX - GOSSIP_FRAME_BYTES;
+            }
+            // An item too long for any message travels by rounds alone.
+            if room < bytes.len() + 8 {
+                continue;
+            }
+            room -= bytes.len() + 8;
+            match list {
+                0 => batch.ops.push(bytes.clone()),
+                1 => batch.admits.push(bytes.clone()),
+                _ => batch.records.push(bytes.clone()),
+            }
+        }
+        messages.push(batch);
+        let sealed: Vec<_> = messages
+            .iter()
+            .filter(|items| !items.is_empty())
+            .filter_map(|items| net.epochs.seal_gossip(&items.to_bytes()))
+            .collect();
+        for message in sealed {
+            self.link(LinkOutput::Publish(message));
+        }
+    }
+
+    pub(super) fn exchange_on_time(&mut self, now: Moment) {
+        let at = now.uptime_ms();
+        let Some(net) = self.net.as_mut().filter(|net| net.timers.sync_ms <= at) else {
+            return;
+        };
+        let jitter = u64::from(self.rng.next_u32()) % (SYNC_EVERY_MS / 4);
+        net.timers.sync_ms = at + SYNC_EVERY_MS - SYNC_EVERY_MS / 8 + jitter;
+        let mut peers: Vec<_> = self.links.trusted().map(|(key, _)| *key).collect();
+        for _ in 0..SYNC_PARTNERS.min(peers.len()) {
+            let chosen = self.rng.next_u32() as usize % peers.len();
+            let peer = peers.swap_remove(chosen);
+            self.start_pull(peer);
+        }
+        let alone = self
+            .net
+            .as_ref()
+            .is_some_and(|net| net.view.members().len() <= 1);
+        if let (true, Some(net)) = (alone, &mut self.net) {
+            net.synced = true;
+        }
+    }
+
+    /// Writes the heads file when the authority changed.
+    pub(super) fn note_heads(&mut self) {
+        let Some(net) = self.net.as_mut().filter(|net| net.is_open()) else {
+            return;
+        };
+        let heads = net.authority().heads();
+        if heads != net.heads_written {
+            net.heads_written.clone_from(&heads);
+            self.persist(vec![Write::Heads(heads)], true);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The network as this node has it: what it stores, what it makes of it, and what hangs on that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::authority::Authority;
+use crate::body::Body;
+use crate::epochs::Epochs;
+use crate::id::{NodeId, OpId, TransportKey, TunnelKey, WireGuardKey};
+use crate::io::{Interface, Standing};
+use crate::ledger::Ledger;
+use crate::op::{Op, Realm};
+use crate::paths::Paths;
+use crate::peering::PeerConfig;
+use crate::record::{RecordBody, RecordKind};
+use crate::seal::Sealer;
+use crate::time::{Moment, Timestamp};
+use crate::view::{View, ViewMember};
+
+/// How far this node's own copy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A joiner that fetches what it must know before it opens its data plane.
+    CatchingUp { witness: NodeId, goal: Vec<OpId> },
+    /// The store lost ops that it had acknowledged; a member has to give them back.
+    Recovering { goal: Vec<OpId> },
+    /// In.
+    Open,
+}
+
+/// Everything about the network.
+#[derive(Debug)]
+pub(super) struct Net {
+    pub(super) ledger: Ledger,
+    pub(super) epochs: Epochs,
+    pub(super) view: View,
+    pub(super) hello: Sealer,
+    pub(super) phase: Phase,
+    pub(super) paths: Paths,
+    /// What the engine has.
+    pub(super) engine: BTreeMap<NodeId, PeerConfig>,
+    /// Whose key a WireGuard key is.
+    pub(super) wireguard: BTreeMap<WireGuardKey, NodeId>,
+    /// Whose key a transport key is: of every device that has any standing.
+    pub(super) transports: BTreeMap<TransportKey, NodeId>,
+    pub(super) traffic: BTreeMap<NodeId, Traffic>,
+    pub(super) shared_keys: BTreeSet<(NodeId, NodeId)>,
+    pub(super) interface: Option<Interface>,
+    /// The view must be computed again.
+    pub(super) dirty: bool,
+    /// One full round with a member since the start, or nobody else to have one with.
+    pub(super) synced: bool,
+    pub(super) timers: Timers,
+    /// The bodies this node last published, to notice when somebody shows a newer one of its own.
+    pub(super) published: BTreeMap<RecordKind, RecordBody>,
+    pub(super) heads_written: Vec<OpId>,
+    pub(super) isolated_ms: Option<u64>,
+    pub(super) opened_ms: u64,
+}
+
+/// When what is due, uptime in milliseconds.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    pub(super) sync_ms: u64,
+    pub(super) settle_ms: Option<u64>,
+    pub(super) endpoints_ms: Option<u64>,
+    pub(super) tip_ms: Option<u64>,
+    pub(super) expiry_ms: Option<u64>,
+}
+
+/// What moved with a peer since the start.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Traffic {
+    pub(super) rx_bytes: u64,
+    pub(super) tx_bytes: u64,
+    pub(super) handshake: Option<Timestamp>,
+}
+
+impl Net {
+    pub(super) fn new(
+        genesis: Op,
+        realm: Realm,
+        epochs: Epochs,
+        phase: Phase,
+        now: Moment,
+    ) -> Self {
+        let hello = Sealer::for_hello(&realm.genesis);
+        let ledger = Ledger::new(genesis, realm);
+        let view = View::compute(&ledger.authority, &BTreeSet::new(), now.wall);
+        Self {
+            ledger,
+            epochs,
+            view,
+            hello,
+            phase,
+            paths: Paths::default(),
+            engine: BTreeMap::new(),
+            wireguard: BTreeMap::new(),
+            transports: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            shared_keys: BTreeSet::new(),
+            interface: None,
+            dirty: true,
+            synced: false,
+            timers: Timers::default(),
+            published: BTreeMap::new(),
+            heads_written: Vec::new(),
+            isolated_ms: None,
+            opened_ms: now.uptime_ms(),
+        }
+    }
+
+    pub(super) fn authority(&self) -> &Authority {
+        &self.ledger.authority
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// The ops that this node waits for, while it waits.
+    pub(super) fn goal_is_met(&self) -> bool {
+        match &self.phase {
+            Phase::CatchingUp { goal, .. } | Phase::Recovering { goal } => {
+                goal.iter().all(|id| self.authority().contains(id))
+            }
+            Phase::Open => true,
+        }
+    }
+
+    /// Whether the reconciler serves a device: members, and those whose right is only in doubt.
+    pub(super) fn serves(&self, device: &NodeId) -> bool {
+        match &self.phase {
+            // The view is incomplete: whoever proved to know the network may help, and is checked later.
+            Phase::CatchingUp { .. } | Phase::Recovering { .. } => true,
+            Phase::Open => self.view.members().get(device).is_some_and(|member| {
+                matches!(
+                    member.standing,
+                    Standing::Settled | Standing::Provisional | Standing::Quarantined
+                )
+            }),
+        }
+    }
+
+    /// A device's tunnel key: from its newest record, else from the claim by which it came in.
+    pub(super) fn tunnel_key(&self, member: &ViewMember) -> Option<TunnelKey> {
+        match self.ledger.records.node(&member.id) {
+            Some(node) => Some(node.tunnel.key),
+            None => self.claim_keys(member).map(|(_, tunnel)| tunnel),
+        }
+    }
+
+    /// A device's transport key, likewise.
+    pub(super) fn transport_key(&self, member: &ViewMember) -> Option<TransportKey> {
+        match self.ledger.records.node(&member.id) {
+            Some(node) => Some(node.transport.key),
+            None => self.claim_keys(member).map(|(transport, _)| transport),
+        }
+    }
+
+    fn claim_keys(&self, member: &ViewMember) -> Option<(TransportKey, TunnelKey)> {
+        let claim = match (member.admit, member.authority) {
+            (Some(admit), _) => self.authority().admit(&admit)?.claim(),
+            (None, Some(grant)) => match self.authority().op(&grant)?.body() {
+                Body::Grant(grant) => &grant.claim.as_ref()?.terms,
+                Body::Genesis(_) | Body::Invite(_) | Body::Noop | Body::Opaque => return None,
+            },
+            (None, None) => return None,
+        };
+        (claim.device == member.id).then_some((claim.transport.key, claim.tunnel.key))
+    }
+
+    /// Whether an address belongs to the overlay itself: no way may lead through it.
+    pub(super) fn is_overlay(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.authority().genesis().ipv4_range.contains(v4),
+            IpAddr::V6(v6) => {
+                let own = crate::address::ipv6(
+                    &self.authority().realm().genesis,
+                    &self.authority().genesis().founder,
+                );
+                v6.octets()[..6] == own.octets()[..6]
+            }
+        }
+    }
+
+    /// The newest date that an admin's Tip or an op told: the network's idea of the time.
+    pub(super) fn newest_tip(&self) -> Timestamp {
+        let admins = self
+            .view
+            .members()
+            .keys()
+            .filter(|device| self.view.is_admin(device));
+        let tips = admins.filter_map(|device| self.ledger.records.tip(device).map(|tip| tip.time));
+        tips.max().unwrap_or_default()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<u64> {
+        let timers = &self.timers;
+        let sync = self.is_open().then_some(timers.sync_ms);
+        [
+            sync,
+            timers.settle_ms,
+            timers.endpoints_ms,
+            timers.tip_ms,
+            timers.expiry_ms,
+            self.paths.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

@@ -1,0 +1,293 @@
+//! From the view to the machine: which peers the engine has, by which ways, and what this node's addresses are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::Node;
+use super::net::Net;
+use crate::id::{NodeId, TransportKey, WireGuardKey};
+use crate::io::{Interface, Notice, Output, Reply, Standing};
+use crate::path::{PathEvent, kind_of};
+use crate::peering::{PeerChange, PeerConfig, Roaming, TunnelInput};
+use crate::probe::ProbeKeys;
+use crate::time::Moment;
+use crate::view::View;
+
+impl Node {
+    pub(super) fn on_tunnel(&mut self, input: TunnelInput, now: Moment) {
+        let Some(net) = &mut self.net else { return };
+        let rng = &mut self.rng;
+        match input {
+            TunnelInput::Datagram { path, bytes } => net.paths.datagram(path, &bytes, now, rng),
+            TunnelInput::Moved { key, path } => {
+                if let Some(node) = net.wireguard.get(&key).copied() {
+                    net.paths.with(&node, |peer| peer.moved(path, now, rng));
+                }
+            }
+            TunnelInput::Traffic {
+                key,
+                rx_bytes,
+                tx_bytes,
+                handshake,
+            } => {
+                if let Some(node) = net.wireguard.get(&key).copied() {
+                    let traffic = net.traffic.entry(node).or_default();
+                    traffic.rx_bytes += rx_bytes;
+                    traffic.tx_bytes += tx_bytes;
+                    traffic.handshake = handshake.or(traffic.handshake);
+                    net.paths.with(&node, |peer| peer.traffic(now));
+                }
+            }
+            TunnelInput::Wanted { key } => {
+                if let Some(node) = net.wireguard.get(&key).copied() {
+                    net.paths.with(&node, |peer| peer.traffic(now));
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_interfaces(&mut self, addresses: Vec<IpAddr>, now: Moment) {
+        if self.interfaces == addresses {
+            return;
+        }
+        self.interfaces = addresses;
+        if let Some(net) = &mut self.net {
+            net.paths.forget_observed();
+            net.paths.with_all(|peer| peer.shake(now));
+            let members: Vec<_> = net.transports.keys().copied().collect();
+            for peer in members {
+                self.links.hurry(&peer);
+            }
+        }
+        self.endpoints_changed(now);
+    }
+
+    /// Makes everything follow from the stored set again, if it changed.
+    pub(super) fn refresh(&mut self, now: Moment) {
+        self.watch_isolation(now);
+        let Some(net) = self.net.as_mut().filter(|net| net.dirty) else {
+            return;
+        };
+        net.dirty = false;
+        let wall = now.wall.max(net.newest_tip());
+        let view = View::compute(&net.ledger.authority, &net.ledger.records.left(), wall);
+        let changed = view.digest() != net.view.digest();
+        let before = std::mem::replace(&mut net.view, view);
+        net.timers.expiry_ms = next_expiry(&net.view, now);
+        net.transports = transports(net);
+        self.door.learn(net);
+        self.program(now);
+        self.judge_links();
+        self.note_heads();
+        if changed {
+            self.tell_changes(&before);
+            self.plan_tip(now);
+        }
+        self.plan_settling(now);
+        self.watch_isolation(now);
+    }
+
+    fn tell_changes(&mut self, before: &View) {
+        let Some(net) = self.net.as_ref().filter(|net| net.is_open()) else {
+            return;
+        };
+        let (old, new) = (before.members(), net.view.members());
+        let came = new.values().filter(|m| !old.contains_key(&m.id));
+        let went = old.values().filter(|m| !new.contains_key(&m.id));
+        let mut notices: Vec<_> = came
+            .filter(|member| member.id != self.id)
+            .map(|member| Notice::MemberJoined(member.id, member.name.clone()))
+            .collect();
+        notices.extend(went.map(|m| Notice::MemberGone(m.id, m.name.clone())));
+        notices.extend(net.view.outdated().map(Notice::Outdated));
+        for notice in notices {
+            self.notice(notice);
+        }
+    }
+
+    /// Gives the engine the peers that the view admits, and no other.
+    fn program(&mut self, now: Moment) {
+        let me = self.id;
+        let Some(net) = &mut self.net else { return };
+        let open = net.is_open() && net.view.live(&me).is_some();
+        let (wanted, shared) = if open {
+            wanted_peers(net, &me)
+        } else {
+            Default::default()
+        };
+        let interface = net.view.live(&me).filter(|_| open);
+        let interface = interface.map(|m| Interface {
+            ipv4: m.ipv4,
+            ipv6: m.ipv6,
+        });
+        if interface != net.interface {
+            net.interface.clone_from(&interface);
+            self.out.push_back(Output::Interface(interface));
+        }
+        let Some(net) = &mut self.net else { return };
+        let gone: Vec<_> = net
+            .engine
+            .iter()
+            .filter(|(node, config)| wanted.get(node).is_none_or(|(w, _)| w.key != config.key))
+            .map(|(node, config)| (*node, config.key))
+            .collect();
+        for (node, key) in gone {
+            net.engine.remove(&node);
+            net.wireguard.remove(&key);
+            net.paths.remove(&node);
+            self.out.push_back(Output::Peer(PeerChange::Remove(key)));
+        }
+        let network = net.authority().network();
+        for (node, (config, tunnel)) in wanted {
+            if net.engine.get(&node) != Some(&config) {
+                if !net.engine.contains_key(&node) {
+                    let Ok(keys) = ProbeKeys::new(&self.keys.tunnel, &tunnel, &network) else {
+                        continue;
+                    };
+                    net.paths.insert(node, keys);
+                }
+                net.wireguard.insert(config.key, node);
+                net.engine.insert(node, config.clone());
+                self.out.push_back(Output::Peer(PeerChange::Set(config)));
+            }
+            if let Some(endpoints) = net.ledger.records.endpoints(&node) {
+                let overlay = |address: &std::net::SocketAddr| net.is_overlay(address.ip());
+                let candidates: Vec<_> = endpoints
+                    .tunnel
+                    .iter()
+                    .filter(|c| !overlay(&c.address))
+                    .copied()
+                    .collect();
+                net.paths.learn(&node, &candidates, now);
+            }
+        }
+        let news: Vec<_> = shared.difference(&net.shared_keys).copied().collect();
+        net.shared_keys = shared;
+        for (a, b) in news {
+            self.notice(Notice::SharedKey(a, b));
+        }
+    }
+
+    /// Carries out what the ways to the peers want.
+    pub(super) fn carry_ways(&mut self, now: Moment) {
+        while let Some((node, event)) = self.net.as_mut().and_then(|net| net.paths.poll_event()) {
+            match event {
+                PathEvent::Send(path, bytes) => {
+                    self.out.push_back(Output::Datagram { path, bytes })
+                }
+                PathEvent::Active(path) => {
+                    let key = self
+                        .net
+                        .as_ref()
+                        .and_then(|n| n.engine.get(&node))
+                        .map(|c| c.key);
+                    if let Some(key) = key {
+                        self.out
+                            .push_back(Output::Peer(PeerChange::Path(key, path)));
+                        self.notice(Notice::PathChanged(node, path));
+                    }
+                    self.hurry_link(&node);
+                }
+                PathEvent::Observed(address) => {
+                    let own = self.interfaces.clone();
+                    let news = self
+                        .net
+                        .as_mut()
+                        .is_some_and(|net| net.paths.saw_us(node, address, &own, now));
+                    if news {
+                        self.endpoints_changed(now);
+                    }
+                }
+                PathEvent::Pong {
+                    command,
+                    seq,
+                    rtt_us,
+                    path,
+                } => {
+                    let kind = kind_of(&path.remote);
+                    self.on_ping_ended(
+                        command,
+                        Reply::Pong {
+                            seq,
+                            rtt_us,
+                            path,
+                            kind,
+                        },
+                    );
+                }
+                PathEvent::Silence { command, seq } => {
+                    self.on_ping_ended(command, Reply::Silence { seq });
+                }
+            }
+        }
+    }
+
+    /// A way to a peer stands: its control plane can be called through it.
+    fn hurry_link(&mut self, node: &NodeId) {
+        let transport = self.net.as_ref().and_then(|net| {
+            net.view
+                .members()
+                .get(node)
+                .and_then(|member| net.transport_key(member))
+        });
+        if let Some(transport) = transport {
+            self.links.hurry(&transport);
+        }
+    }
+}
+
+fn next_expiry(view: &View, now: Moment) -> Option<u64> {
+    let soonest = view
+        .members()
+        .values()
+        .filter_map(|member| member.expires)
+        .min()?;
+    Some(
+        now.uptime_ms()
+            .saturating_add(soonest.since_ms(now.wall))
+            .saturating_add(1),
+    )
+}
+
+fn transports(net: &Net) -> BTreeMap<TransportKey, NodeId> {
+    let members = net.view.members().values();
+    members
+        .filter_map(|member| Some((net.transport_key(member)?, member.id)))
+        .collect()
+}
+
+type Wanted = BTreeMap<NodeId, (PeerConfig, crate::id::TunnelKey)>;
+
+/// The peers that the view admits; two that present one key are left out, both.
+fn wanted_peers(net: &Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId)>) {
+    let mut owners: BTreeMap<WireGuardKey, NodeId> = BTreeMap::new();
+    let mut shared = BTreeSet::new();
+    let mut wanted = Wanted::new();
+    let members = net.view.members().values();
+    let live = |standing: Standing| matches!(standing, Standing::Settled | Standing::Provisional);
+    for member in members.filter(|member| live(member.standing)) {
+        let Some(tunnel) = net.tunnel_key(member) else {
+            continue;
+        };
+        let key = tunnel.wireguard();
+        if let Some(other) = owners.insert(key, member.id) {
+            shared.insert((other, member.id));
+            continue;
+        }
+        let v4 = member.ipv4.map(IpAddr::V4);
+        let allowed_ips = v4.into_iter().chain([IpAddr::V6(member.ipv6)]).collect();
+        let config = PeerConfig {
+            key,
+            allowed_ips,
+            roaming: Roaming::Told,
+            keepalive_s: 0,
+        };
+        wanted.insert(member.id, (config, tunnel));
+    }
+    for (a, b) in &shared {
+        wanted.remove(a);
+        wanted.remove(b);
+    }
+    wanted.remove(me);
+    (wanted, shared)
+}

@@ -1,0 +1,661 @@
+//! The way to one peer: candidates, probes, choice, loss (`docs/protocol.md` §8.4).
+//!
+//! The story: every candidate is probed in a ladder of growing gaps; whoever answers first carries the packets at once;
+//! a better tier takes over at once, a better round trip only when it is clearly better. The path in use is probed for
+//! as long as it is used; three silent probes make it suspect and start a new ladder; three more seconds of silence
+//! end it. A peer's own probe is a candidate by itself, so the answer goes to wherever it really came from.
+//!
+//! Nothing here can be made a tool against a third party: an address that never answered gets [`BURSTS_MAX`] ladders,
+//! then one every [`BURST_REFILL_MS`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use rand_core::Rng;
+
+use crate::io::{CommandId, PathKind};
+use crate::peering::Path;
+use crate::probe::{Probe, ProbeKeys};
+use crate::record::CandidateKind;
+use crate::time::Moment;
+
+/// When the probes of a ladder leave, milliseconds after its start.
+const LADDER_MS: [u64; 8] = [0, 50, 100, 150, 250, 450, 850, 1650];
+/// When a new ladder starts after one that found nothing, milliseconds; the last repeats.
+const RETRY_MS: [u64; 5] = [1000, 3000, 10_000, 30_000, 60_000];
+/// Between two probes on the path in use while packets flow.
+const PROBE_BUSY_MS: u64 = 5000;
+/// Between two probes on the path in use otherwise; below the 30 s after which routers forget a UDP flow.
+const PROBE_IDLE_MS: u64 = 25_000;
+/// How long packets count as flowing.
+const BUSY_MS: u64 = 10_000;
+/// How long a probe on the path in use may stay unanswered before the next.
+const MISS_MS: u64 = 700;
+/// Unanswered probes that make the path suspect.
+const MISSES_MAX: u32 = 3;
+/// How long a suspect path is kept.
+const SUSPECT_MS: u64 = 3000;
+/// How long a path is kept after a change for the round trip's sake.
+const HOLD_MS: u64 = 10_000;
+/// Candidates remembered for one peer.
+const CANDIDATES_KEPT_MAX: usize = 24;
+/// Probes in flight to one peer.
+const IN_FLIGHT_MAX: usize = 256;
+/// Ladders that an address which never answered gets at first.
+const BURSTS_MAX: u8 = 3;
+/// After which one more is allowed.
+const BURST_REFILL_MS: u64 = 20 * 60 * 1000;
+/// Least time between two probes that answer a peer's probe.
+const REFLEX_MS: u64 = 40;
+/// How long a probe is remembered.
+const FLIGHT_MS: u64 = 10_000;
+
+/// What the way to a peer wants done or known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathEvent {
+    /// Send this datagram.
+    Send(Path, Vec<u8>),
+    /// Packets travel by this path from now on.
+    Active(Option<Path>),
+    /// The peer saw us at this address.
+    Observed(SocketAddr),
+    /// A person's probe was answered.
+    Pong {
+        /// Whose command.
+        command: CommandId,
+        /// Which probe.
+        seq: u32,
+        /// Round trip in microseconds.
+        rtt_us: u64,
+        /// By which path.
+        path: Path,
+    },
+    /// A person's probe was not answered in time.
+    Silence {
+        /// Whose command.
+        command: CommandId,
+        /// Which probe.
+        seq: u32,
+    },
+}
+
+#[derive(Debug)]
+struct Candidate {
+    source: Option<CandidateKind>,
+    answered_ms: Option<u64>,
+    probed_ms: Option<u64>,
+    rtts_us: VecDeque<u64>,
+    ladder: Option<(u64, usize)>,
+    bursts: u8,
+    refill_ms: u64,
+}
+
+#[derive(Debug)]
+struct Active {
+    address: SocketAddr,
+    since_ms: u64,
+    misses: u32,
+    suspect_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    address: SocketAddr,
+    sent_us: u64,
+    command: Option<(CommandId, u32)>,
+    on_active: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    command: CommandId,
+    seq: u32,
+    until_ms: u64,
+}
+
+/// The way to one peer.
+#[derive(Debug)]
+pub struct PeerPath {
+    keys: ProbeKeys,
+    candidates: BTreeMap<SocketAddr, Candidate>,
+    active: Option<Active>,
+    flights: BTreeMap<[u8; 12], Flight>,
+    retry_ms: Option<u64>,
+    retries: usize,
+    probe_ms: Option<u64>,
+    busy_ms: Option<u64>,
+    heard_ms: Option<u64>,
+    waiting: Vec<Waiting>,
+    events: VecDeque<PathEvent>,
+}
+
+/// Whether an address is one of a local network: private, link-local or unique local.
+#[must_use]
+pub fn is_local(address: &SocketAddr) -> bool {
+    match address {
+        SocketAddr::V4(v4) => v4.ip().is_private() || v4.ip().is_link_local(),
+        SocketAddr::V6(v6) => v6.ip().is_unique_local() || v6.ip().is_unicast_link_local(),
+    }
+}
+
+/// Whether an address may be probed at all: unicast, no loopback, no port of a well-known service but 443.
+#[must_use]
+pub fn is_probeable(address: &SocketAddr) -> bool {
+    let unicast = match address.ip() {
+        std::net::IpAddr::V4(v4) => !(v4.is_broadcast() || v4.octets()[0] == 0),
+        std::net::IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),
+    };
+    let ip = address.ip();
+    let port = address.port() >= 1024 || address.port() == 443;
+    unicast && port && !ip.is_multicast() && !ip.is_loopback() && !ip.is_unspecified()
+}
+
+/// What kind of way leads to an address.
+#[must_use]
+pub fn kind_of(address: &SocketAddr) -> PathKind {
+    if is_local(address) {
+        PathKind::Lan
+    } else {
+        PathKind::Direct
+    }
+}
+
+impl PeerPath {
+    /// The way to a peer of which nothing is known but its probe keys.
+    #[must_use]
+    pub fn new(keys: ProbeKeys) -> Self {
+        Self {
+            keys,
+            candidates: BTreeMap::new(),
+            active: None,
+            flights: BTreeMap::new(),
+            retry_ms: None,
+            retries: 0,
+            probe_ms: None,
+            busy_ms: None,
+            heard_ms: None,
+            waiting: Vec::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The tag that the peer's probes carry.
+    #[must_use]
+    pub fn tag_in(&self) -> [u8; 8] {
+        self.keys.tag_in()
+    }
+
+    /// Learns where the peer says it is. New addresses are probed at once.
+    pub fn learn(&mut self, candidates: &[crate::record::Candidate], now: Moment) {
+        for candidate in candidates.iter().filter(|c| is_probeable(&c.address)) {
+            if self.add(candidate.address, Some(candidate.kind), now) {
+                self.retries = 0;
+                if let Some(known) = self.candidates.get_mut(&candidate.address) {
+                    known.start_ladder(now.uptime_ms());
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, address: SocketAddr, source: Option<CandidateKind>, now: Moment) -> bool {
+        if let Some(known) = self.candidates.get_mut(&address) {
+            known.source = known.source.or(source);
+            return false;
+        }
+        if self.candidates.len() >= CANDIDATES_KEPT_MAX && !self.forget_one() {
+            return false;
+        }
+        let candidate = Candidate {
+            source,
+            answered_ms: None,
+            probed_ms: None,
+            rtts_us: VecDeque::new(),
+            ladder: None,
+            bursts: BURSTS_MAX,
+            refill_ms: now.uptime_ms(),
+        };
+        self.candidates.insert(address, candidate);
+        true
+    }
+
+    /// Forgets the candidate that answered longest ago; never the one in use.
+    fn forget_one(&mut self) -> bool {
+        let active = self.active.as_ref().map(|active| active.address);
+        let oldest = self
+            .candidates
+            .iter()
+            .filter(|(address, _)| Some(**address) != active)
+            .min_by_key(|(_, candidate)| candidate.answered_ms)
+            .map(|(address, _)| *address);
+        oldest.is_some_and(|address| self.candidates.remove(&address).is_some())
+    }
+
+    /// Probes all candidates from now on that are not being probed already.
+    pub fn search(&mut self, now: Moment) {
+        self.retry_ms = None;
+        for candidate in self.candidates.values_mut() {
+            candidate.start_ladder(now.uptime_ms());
+        }
+    }
+
+    /// Our own addresses changed: what worked may not work any more.
+    pub fn shake(&mut self, now: Moment) {
+        for candidate in self.candidates.values_mut() {
+            candidate.bursts = candidate.bursts.max(1);
+        }
+        self.retries = 0;
+        self.search(now);
+        if self.active.is_some() {
+            self.probe_ms = Some(now.uptime_ms());
+        }
+    }
+
+    /// Packets of a person's programs flow, or want to.
+    pub fn traffic(&mut self, now: Moment) {
+        let was_idle = self.busy_ms.is_none_or(|at| at + BUSY_MS < now.uptime_ms());
+        self.busy_ms = Some(now.uptime_ms());
+        if self.active.is_none() && was_idle {
+            self.search(now);
+        } else if was_idle {
+            let soon = now.uptime_ms() + PROBE_BUSY_MS;
+            self.probe_ms = self.probe_ms.map(|at| at.min(soon));
+        }
+    }
+
+    /// The engine heard the peer at an address that is not its path.
+    pub fn moved<R: Rng>(&mut self, path: Path, now: Moment, rng: &mut R) {
+        self.heard_ms = Some(now.uptime_ms());
+        if is_probeable(&path.remote) {
+            self.add(path.remote, None, now);
+            self.reflex(path.remote, now, rng);
+        }
+    }
+
+    /// A probe of a person; answered by [`PathEvent::Pong`] or [`PathEvent::Silence`].
+    pub fn ping<R: Rng>(
+        &mut self,
+        command: CommandId,
+        seq: u32,
+        timeout_ms: u64,
+        now: Moment,
+        rng: &mut R,
+    ) {
+        let until_ms = now.uptime_ms().saturating_add(timeout_ms);
+        self.waiting.push(Waiting {
+            command,
+            seq,
+            until_ms,
+        });
+        match self.active.as_ref().map(|active| active.address) {
+            Some(address) => self.probe(address, Some((command, seq)), true, now, rng),
+            None => self.search(now),
+        }
+    }
+
+    /// Forgets the probes of a person who went away.
+    pub fn forget(&mut self, command: CommandId) {
+        self.waiting.retain(|waiting| waiting.command != command);
+    }
+
+    /// Opens a datagram that carried this peer's tag.
+    pub fn datagram<R: Rng>(&mut self, path: Path, bytes: &[u8], now: Moment, rng: &mut R) {
+        let Ok(probe) = self.keys.open(bytes) else {
+            return;
+        };
+        self.heard_ms = Some(now.uptime_ms());
+        match probe {
+            Probe::Ping { txid, .. } => {
+                let pong = Probe::Pong {
+                    txid,
+                    observed: path.remote,
+                };
+                let bytes = self.keys.seal(&pong, nonce(rng));
+                self.events.push_back(PathEvent::Send(path, bytes));
+                if is_probeable(&path.remote) {
+                    self.add(path.remote, None, now);
+                    self.reflex(path.remote, now, rng);
+                }
+            }
+            Probe::Pong { txid, observed } => self.pong(txid, observed, path, now, rng),
+        }
+    }
+
+    /// Probes back an address that the peer itself was heard at, if it did not answer lately.
+    fn reflex<R: Rng>(&mut self, address: SocketAddr, now: Moment, rng: &mut R) {
+        let Some(candidate) = self.candidates.get(&address) else {
+            return;
+        };
+        let after = |at: Option<u64>, ms: u64| at.is_none_or(|at| at + ms <= now.uptime_ms());
+        if after(candidate.probed_ms, REFLEX_MS) && after(candidate.answered_ms, PROBE_BUSY_MS) {
+            self.probe(address, None, false, now, rng);
+        }
+    }
+
+    fn pong<R: Rng>(
+        &mut self,
+        txid: [u8; 12],
+        observed: SocketAddr,
+        path: Path,
+        now: Moment,
+        rng: &mut R,
+    ) {
+        let Some(flight) = self.flights.remove(&txid) else {
+            return;
+        };
+        let rtt_us = now.uptime_us.saturating_sub(flight.sent_us);
+        self.events.push_back(PathEvent::Observed(observed));
+        self.add(path.remote, None, now);
+        let Some(candidate) = self.candidates.get_mut(&path.remote) else {
+            return;
+        };
+        candidate.answered_ms = Some(now.uptime_ms());
+        candidate.bursts = BURSTS_MAX;
+        candidate.rtts_us.push_front(rtt_us);
+        candidate.rtts_us.truncate(5);
+        if let Some((command, seq)) = flight.command {
+            let before = self.waiting.len();
+            self.waiting
+                .retain(|waiting| (waiting.command, waiting.seq) != (command, seq));
+            if self.waiting.len() < before {
+                self.events.push_back(PathEvent::Pong {
+                    command,
+                    seq,
+                    rtt_us,
+                    path,
+                });
+            }
+        }
+        if let Some(active) = self
+            .active
+            .as_mut()
+            .filter(|active| active.address == path.remote)
+        {
+            active.misses = 0;
+            active.suspect_ms = None;
+            self.flights
+                .retain(|_, flight| !flight.on_active || flight.command.is_some());
+            self.schedule_probe(now);
+        }
+        if self.better(path.remote, now) {
+            self.activate(path.remote, now, rng);
+        }
+    }
+
+    /// Whether an address that just answered is to carry the packets instead of the one that does.
+    fn better(&self, address: SocketAddr, now: Moment) -> bool {
+        let Some(active) = &self.active else {
+            return true;
+        };
+        if active.address == address {
+            return false;
+        }
+        if active.suspect_ms.is_some() {
+            return true;
+        }
+        let (ours, theirs) = (kind_of(&active.address), kind_of(&address));
+        if ours != theirs {
+            return theirs < ours;
+        }
+        let held = now.uptime_ms() < active.since_ms + HOLD_MS;
+        let (Some(current), Some(new)) = (self.rtt_us(&active.address), self.rtt_us(&address))
+        else {
+            return false;
+        };
+        let samples = self
+            .candidates
+            .get(&address)
+            .map_or(0, |candidate| candidate.rtts_us.len());
+        !held && samples >= 3 && new + (current / 5).max(10_000) < current
+    }
+
+    fn rtt_us(&self, address: &SocketAddr) -> Option<u64> {
+        self.candidates.get(address)?.rtts_us.iter().min().copied()
+    }
+
+    fn activate<R: Rng>(&mut self, address: SocketAddr, now: Moment, rng: &mut R) {
+        self.active = Some(Active {
+            address,
+            since_ms: now.uptime_ms(),
+            misses: 0,
+            suspect_ms: None,
+        });
+        self.retry_ms = None;
+        self.retries = 0;
+        self.schedule_probe(now);
+        self.events
+            .push_back(PathEvent::Active(Some(Path::to(address))));
+        let waiting: Vec<_> = self.waiting.iter().map(|w| (w.command, w.seq)).collect();
+        for command in waiting {
+            self.probe(address, Some(command), true, now, rng);
+        }
+    }
+
+    fn schedule_probe(&mut self, now: Moment) {
+        let busy = self
+            .busy_ms
+            .is_some_and(|at| at + BUSY_MS >= now.uptime_ms());
+        let gap = if busy { PROBE_BUSY_MS } else { PROBE_IDLE_MS };
+        self.probe_ms = Some(now.uptime_ms() + gap);
+    }
+
+    fn probe<R: Rng>(
+        &mut self,
+        address: SocketAddr,
+        command: Option<(CommandId, u32)>,
+        on_active: bool,
+        now: Moment,
+        rng: &mut R,
+    ) {
+        if self.flights.len() >= IN_FLIGHT_MAX {
+            return;
+        }
+        let mut txid = [0; 12];
+        rng.fill_bytes(&mut txid);
+        let bytes = self
+            .keys
+            .seal(&Probe::Ping { txid, padding: 0 }, nonce(rng));
+        self.flights.insert(
+            txid,
+            Flight {
+                address,
+                sent_us: now.uptime_us,
+                command,
+                on_active,
+            },
+        );
+        if let Some(candidate) = self.candidates.get_mut(&address) {
+            candidate.probed_ms = Some(now.uptime_ms());
+        }
+        self.events
+            .push_back(PathEvent::Send(Path::to(address), bytes));
+    }
+
+    /// Does what is due.
+    pub fn timeout<R: Rng>(&mut self, now: Moment, rng: &mut R) {
+        let at = now.uptime_ms();
+        self.flights
+            .retain(|_, flight| flight.sent_us / 1000 + FLIGHT_MS > at);
+        self.expire_waiting(at);
+        if self.retry_ms.is_some_and(|due| due <= at) {
+            self.search(now);
+        }
+        self.climb(now, rng);
+        if self.probe_ms.is_some_and(|due| due <= at) {
+            self.keep(now, rng);
+        }
+    }
+
+    fn expire_waiting(&mut self, at: u64) {
+        let (over, waiting): (Vec<_>, Vec<_>) = self
+            .waiting
+            .drain(..)
+            .partition(|waiting| waiting.until_ms <= at);
+        self.waiting = waiting;
+        for Waiting { command, seq, .. } in over {
+            self.events.push_back(PathEvent::Silence { command, seq });
+        }
+    }
+
+    /// The due steps of all ladders.
+    fn climb<R: Rng>(&mut self, now: Moment, rng: &mut R) {
+        let mut targets = Vec::new();
+        for (address, candidate) in &mut self.candidates {
+            if candidate.climb(now.uptime_ms()) {
+                targets.push(*address);
+            }
+        }
+        for address in targets {
+            self.probe(address, None, false, now, rng);
+        }
+        let searching = self
+            .candidates
+            .values()
+            .any(|candidate| candidate.ladder.is_some());
+        let lost = self.active.is_none() && !self.candidates.is_empty();
+        if lost && !searching && self.retry_ms.is_none() {
+            let gap = RETRY_MS[self.retries.min(RETRY_MS.len() - 1)];
+            self.retries += 1;
+            self.retry_ms = Some(now.uptime_ms() + gap);
+        }
+    }
+
+    /// The due probe on the path in use.
+    fn keep<R: Rng>(&mut self, now: Moment, rng: &mut R) {
+        let at = now.uptime_ms();
+        let Some(active) = &mut self.active else {
+            self.probe_ms = None;
+            return;
+        };
+        let address = active.address;
+        let unanswered = self
+            .flights
+            .values()
+            .any(|flight| flight.on_active && flight.address == address);
+        if unanswered {
+            active.misses += 1;
+        }
+        if active.misses >= MISSES_MAX && active.suspect_ms.is_none() {
+            active.suspect_ms = Some(at);
+            self.search(now);
+        } else if active
+            .suspect_ms
+            .is_some_and(|since| since + SUSPECT_MS <= at)
+        {
+            self.active = None;
+            self.probe_ms = None;
+            self.events.push_back(PathEvent::Active(None));
+            self.search(now);
+            return;
+        }
+        self.probe(address, None, true, now, rng);
+        self.probe_ms = Some(at + MISS_MS);
+    }
+
+    /// When [`Self::timeout`] has something to do, uptime in milliseconds.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let ladder = self.candidates.values().filter_map(Candidate::due_ms).min();
+        let waiting = self.waiting.iter().map(|waiting| waiting.until_ms).min();
+        [ladder, self.retry_ms, self.probe_ms, waiting]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next event, in order.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<PathEvent> {
+        self.events.pop_front()
+    }
+
+    /// The path in use, its source, smallest recent round trip, and since when.
+    #[must_use]
+    pub fn active(&self) -> Option<(Path, Option<CandidateKind>, Option<u64>, u64)> {
+        let active = self.active.as_ref()?;
+        let source = self
+            .candidates
+            .get(&active.address)
+            .and_then(|candidate| candidate.source);
+        Some((
+            Path::to(active.address),
+            source,
+            self.rtt_us(&active.address),
+            active.since_ms,
+        ))
+    }
+
+    /// When the peer's last authentic packet came, uptime in milliseconds.
+    #[must_use]
+    pub const fn heard_ms(&self) -> Option<u64> {
+        self.heard_ms
+    }
+
+    /// Whether the path in use stopped answering.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.suspect_ms.is_some())
+    }
+}
+
+impl Candidate {
+    fn start_ladder(&mut self, at: u64) {
+        if self.ladder.is_none() && self.take_burst(at) {
+            self.ladder = Some((at, 0));
+        }
+    }
+
+    fn due_ms(&self) -> Option<u64> {
+        let (start, step) = self.ladder?;
+        Some(
+            start
+                + LADDER_MS
+                    .get(step)
+                    .copied()
+                    .unwrap_or(LADDER_MS[LADDER_MS.len() - 1]),
+        )
+    }
+
+    /// Takes the due step; gives whether to probe.
+    fn climb(&mut self, at: u64) -> bool {
+        let Some((start, step)) = self
+            .ladder
+            .filter(|_| self.due_ms().is_some_and(|due| due <= at))
+        else {
+            return false;
+        };
+        if step == LADDER_MS.len() || self.answered_ms.is_some_and(|answered| answered >= start) {
+            self.ladder = None;
+            return false;
+        }
+        self.ladder = Some((start, step + 1));
+        true
+    }
+
+    /// Takes one ladder from the budget; free for an address that answered in the last day.
+    fn take_burst(&mut self, at: u64) -> bool {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        if self
+            .answered_ms
+            .is_some_and(|answered| answered + DAY_MS > at)
+        {
+            return true;
+        }
+        if self.bursts < BURSTS_MAX && at >= self.refill_ms + BURST_REFILL_MS {
+            self.bursts += 1;
+            self.refill_ms = at;
+        }
+        if self.bursts == 0 {
+            return false;
+        }
+        self.bursts -= 1;
+        true
+    }
+}
+
+fn nonce<R: Rng>(rng: &mut R) -> [u8; 24] {
+    let mut nonce = [0; 24];
+    rng.fill_bytes(&mut nonce);
+    nonce
+}

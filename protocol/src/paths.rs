@@ -1,0 +1,153 @@
+//! All ways to all peers: which probe belongs to whom, and what the peers tell us about ourselves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use rand_core::Rng;
+
+use crate::id::NodeId;
+use crate::io::CommandId;
+use crate::path::{PathEvent, PeerPath, is_local};
+use crate::peering::Path;
+use crate::probe::{ProbeKeys, tag_of};
+use crate::record::Candidate;
+use crate::time::Moment;
+
+/// Observed addresses that we announce.
+const OBSERVED_MAX: usize = 3;
+
+/// The ways to all peers.
+#[derive(Debug, Default)]
+pub struct Paths {
+    peers: BTreeMap<NodeId, PeerPath>,
+    tags: BTreeMap<[u8; 8], NodeId>,
+    observed: BTreeMap<NodeId, (SocketAddr, u64)>,
+    events: VecDeque<(NodeId, PathEvent)>,
+}
+
+impl Paths {
+    /// Adds a peer with nothing known of where it is.
+    pub fn insert(&mut self, node: NodeId, keys: ProbeKeys) {
+        let peer = PeerPath::new(keys);
+        self.tags.insert(peer.tag_in(), node);
+        self.peers.insert(node, peer);
+    }
+
+    /// Forgets a peer.
+    pub fn remove(&mut self, node: &NodeId) {
+        if let Some(peer) = self.peers.remove(node) {
+            self.tags.remove(&peer.tag_in());
+        }
+        self.observed.remove(node);
+    }
+
+    /// The way to a peer.
+    #[must_use]
+    pub fn peer(&self, node: &NodeId) -> Option<&PeerPath> {
+        self.peers.get(node)
+    }
+
+    /// Does something with the way to a peer and collects what follows.
+    pub fn with(&mut self, node: &NodeId, act: impl FnOnce(&mut PeerPath)) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            act(peer);
+            self.collect(*node);
+        }
+    }
+
+    /// Does something with all ways.
+    pub fn with_all(&mut self, mut act: impl FnMut(&mut PeerPath)) {
+        let nodes: Vec<_> = self.peers.keys().copied().collect();
+        for node in nodes {
+            self.with(&node, &mut act);
+        }
+    }
+
+    /// Learns where a peer says it is.
+    pub fn learn(&mut self, node: &NodeId, candidates: &[Candidate], now: Moment) {
+        self.with(node, |peer| peer.learn(candidates, now));
+    }
+
+    /// Takes a probe datagram from the network.
+    pub fn datagram<R: Rng>(&mut self, path: Path, bytes: &[u8], now: Moment, rng: &mut R) {
+        let Some(node) = tag_of(bytes).and_then(|tag| self.tags.get(&tag).copied()) else {
+            return;
+        };
+        self.with(&node, |peer| peer.datagram(path, bytes, now, rng));
+    }
+
+    /// Forgets the probes of a person who went away.
+    pub fn forget(&mut self, command: CommandId) {
+        self.with_all(|peer| peer.forget(command));
+    }
+
+    /// Does what is due.
+    pub fn timeout<R: Rng>(&mut self, now: Moment, rng: &mut R) {
+        let due: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.poll_timeout().is_some_and(|at| at <= now.uptime_ms()))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            self.with(&node, |peer| peer.timeout(now, rng));
+        }
+    }
+
+    fn collect(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        while let Some(event) = peer.poll_event() {
+            self.events.push_back((node, event));
+        }
+    }
+
+    /// When [`Self::timeout`] has something to do, uptime in milliseconds.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.peers.values().filter_map(PeerPath::poll_timeout).min()
+    }
+
+    /// The next event, in order.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<(NodeId, PathEvent)> {
+        self.events.pop_front()
+    }
+
+    /// Remembers where a peer saw us. Gives whether what we announce changes.
+    pub fn saw_us(
+        &mut self,
+        node: NodeId,
+        address: SocketAddr,
+        own: &[IpAddr],
+        now: Moment,
+    ) -> bool {
+        if own.contains(&address.ip()) || is_local(&address) {
+            return false;
+        }
+        let before = self.observed();
+        self.observed.insert(node, (address, now.uptime_ms()));
+        self.observed() != before
+    }
+
+    /// Forgets what peers saw: our own addresses changed.
+    pub fn forget_observed(&mut self) {
+        self.observed.clear();
+    }
+
+    /// The addresses that peers saw us at: those that most of them saw, ascending.
+    #[must_use]
+    pub fn observed(&self) -> Vec<SocketAddr> {
+        let mut votes: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+        for (address, _) in self.observed.values() {
+            *votes.entry(*address).or_default() += 1;
+        }
+        let mut addresses: Vec<_> = votes.into_iter().collect();
+        addresses.sort_by_key(|(address, votes)| (std::cmp::Reverse(*votes), *address));
+        addresses.truncate(OBSERVED_MAX);
+        let mut addresses: Vec<_> = addresses.into_iter().map(|(address, _)| address).collect();
+        addresses.sort_unstable();
+        addresses
+    }
+}

@@ -1,0 +1,154 @@
+//! Reconciliation of a set: 256 buckets by key prefix, each with a digest over its sorted (key, hash) list
+//! (`docs/protocol.md` §7.3).
+//!
+//! This room compares and names differences. It does not know what the items are, nor who asks.
+
+use std::collections::BTreeMap;
+
+use crate::id::Digest;
+use crate::identity::hash_as;
+
+/// The short hash of an item: the first 8 bytes of its BLAKE3 hash.
+pub type ShortHash = [u8; 8];
+
+/// The index of one set: key and short hash of every item.
+#[derive(Debug, Clone)]
+pub struct Index {
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Bucket {
+    items: BTreeMap<Digest, ShortHash>,
+    digest: Option<[u8; 16]>,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            buckets: vec![Bucket::default(); 256],
+        }
+    }
+}
+
+/// The short hash of bytes.
+#[must_use]
+pub fn short_hash(bytes: &[u8]) -> ShortHash {
+    let mut short = [0; 8];
+    short.copy_from_slice(&crate::identity::hash(bytes).as_bytes()[..8]);
+    short
+}
+
+impl Index {
+    /// Adds an item, or changes its hash.
+    pub fn insert(&mut self, key: Digest, hash: ShortHash) {
+        let bucket = self.bucket_mut(&key);
+        bucket.items.insert(key, hash);
+        bucket.digest = None;
+    }
+
+    /// Removes an item.
+    pub fn remove(&mut self, key: &Digest) {
+        let bucket = self.bucket_mut(key);
+        bucket.items.remove(key);
+        bucket.digest = None;
+    }
+
+    fn bucket_mut(&mut self, key: &Digest) -> &mut Bucket {
+        &mut self.buckets[usize::from(key.as_bytes()[0])]
+    }
+
+    /// The digests of all 256 buckets.
+    pub fn bucket_digests(&mut self) -> Vec<[u8; 16]> {
+        self.buckets.iter_mut().map(Bucket::digest).collect()
+    }
+
+    /// One digest of the whole set.
+    pub fn root(&mut self) -> Digest {
+        hash_as("meshnode set root 1", &self.bucket_digests().concat())
+    }
+
+    /// The buckets that differ from another node's digests, as a bit map.
+    pub fn differing(&mut self, theirs: &[[u8; 16]]) -> [u8; 32] {
+        let mut map = [0; 32];
+        for (at, bucket) in self.buckets.iter_mut().enumerate() {
+            if theirs
+                .get(at)
+                .is_none_or(|digest| *digest != bucket.digest())
+            {
+                map[at / 8] |= 1 << (at % 8);
+            }
+        }
+        map
+    }
+
+    /// Key and short hash of every item in the buckets of a bit map, by key.
+    pub fn keys<'a>(&'a self, map: &'a [u8; 32]) -> impl Iterator<Item = (Digest, ShortHash)> + 'a {
+        let wanted = |at: usize| map[at / 8] & (1 << (at % 8)) != 0;
+        self.buckets
+            .iter()
+            .enumerate()
+            .filter(move |(at, _)| wanted(*at))
+            .flat_map(|(_, bucket)| bucket.items.iter().map(|(key, hash)| (*key, *hash)))
+    }
+
+    /// Whether an item is here with this very hash.
+    #[must_use]
+    pub fn has(&self, key: &Digest, hash: &ShortHash) -> bool {
+        self.buckets[usize::from(key.as_bytes()[0])].items.get(key) == Some(hash)
+    }
+}
+
+impl Bucket {
+    fn digest(&mut self) -> [u8; 16] {
+        *self.digest.get_or_insert_with(|| {
+            let mut list = Vec::with_capacity(self.items.len() * 40);
+            for (key, hash) in &self.items {
+                list.extend_from_slice(key.as_bytes());
+                list.extend_from_slice(hash);
+            }
+            let mut digest = [0; 16];
+            digest.copy_from_slice(&hash_as("meshnode bucket 1", &list).as_bytes()[..16]);
+            digest
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> Digest {
+        crate::identity::hash(&[n])
+    }
+
+    #[test]
+    fn equal_sets_have_equal_roots_whatever_the_order() {
+        let (mut a, mut b) = (Index::default(), Index::default());
+        for n in 0..50 {
+            a.insert(key(n), [n; 8]);
+            b.insert(key(49 - n), [49 - n; 8]);
+        }
+        assert_eq!(a.root(), b.root());
+        b.insert(key(7), [9; 8]);
+        assert_ne!(a.root(), b.root());
+    }
+
+    #[test]
+    fn the_difference_names_just_the_buckets_that_differ() {
+        let (mut a, mut b) = (Index::default(), Index::default());
+        for n in 0..50 {
+            a.insert(key(n), [n; 8]);
+            b.insert(key(n), [n; 8]);
+        }
+        b.insert(key(77), [1; 8]);
+        let map = a.differing(&b.bucket_digests());
+        let keys: Vec<_> = b
+            .keys(&map)
+            .filter(|(key, hash)| !a.has(key, hash))
+            .collect();
+        assert_eq!(keys, vec![(key(77), [1; 8])]);
+        b.remove(&key(77));
+        assert_eq!(a.differing(&b.bucket_digests()), [0; 32]);
+    }
+}

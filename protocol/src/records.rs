@@ -1,0 +1,138 @@
+//! The stored set of device records: one register per slot, the newest stays (`docs/protocol.md` §5.1).
+//!
+//! It keeps records of whatever device; which devices may have any is the caller's rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{Digest, NetworkId, NodeId};
+use crate::reconcile::{Index, short_hash};
+use crate::record::{
+    Endpoints, NodeRecord, Record, RecordBody, RecordError, RecordKind, Slot, Tip,
+};
+
+/// The registers.
+#[derive(Debug, Default)]
+pub struct Records {
+    slots: BTreeMap<Slot, Record>,
+    keys: BTreeMap<Digest, Slot>,
+    index: Index,
+}
+
+/// What became of a record.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RecordInserted {
+    /// It is the newest of its slot now.
+    Newest(Slot),
+    /// The same or a newer one is here.
+    Stale,
+}
+
+impl Records {
+    /// Takes a record's bytes: stale ones are dropped before their signature is checked.
+    ///
+    /// # Errors
+    /// When the bytes are no record of the network.
+    pub fn insert(
+        &mut self,
+        bytes: &[u8],
+        network: &NetworkId,
+    ) -> Result<RecordInserted, RecordError> {
+        if let Some((slot, seq)) = Record::peek(bytes) {
+            let settled = |record: &Record| record.seq() > seq || record.bytes() == bytes;
+            if self.slots.get(&slot).is_some_and(settled) {
+                return Ok(RecordInserted::Stale);
+            }
+        }
+        let record = Record::parse(bytes, network)?;
+        Ok(self.put(record))
+    }
+
+    /// Takes a record of our own making.
+    pub fn put(&mut self, record: Record) -> RecordInserted {
+        let slot = record.slot();
+        if self
+            .slots
+            .get(&slot)
+            .is_some_and(|held| !record.replaces(held))
+        {
+            return RecordInserted::Stale;
+        }
+        let key = slot.key();
+        self.index.insert(key, short_hash(record.bytes()));
+        self.keys.insert(key, slot);
+        self.slots.insert(slot, record);
+        RecordInserted::Newest(slot)
+    }
+
+    /// The record of a device and kind, sub zero.
+    #[must_use]
+    pub fn of(&self, device: &NodeId, kind: RecordKind) -> Option<&Record> {
+        self.slots.get(&Slot {
+            device: *device,
+            kind,
+            sub: [0; 32],
+        })
+    }
+
+    /// A device's Node record.
+    #[must_use]
+    pub fn node(&self, device: &NodeId) -> Option<&NodeRecord> {
+        match self.of(device, RecordKind::NODE)?.body() {
+            RecordBody::Node(node) => Some(node),
+            RecordBody::Endpoints(_)
+            | RecordBody::Tip(_)
+            | RecordBody::Left
+            | RecordBody::Opaque(_) => None,
+        }
+    }
+
+    /// A device's Endpoints record.
+    #[must_use]
+    pub fn endpoints(&self, device: &NodeId) -> Option<&Endpoints> {
+        match self.of(device, RecordKind::ENDPOINTS)?.body() {
+            RecordBody::Endpoints(endpoints) => Some(endpoints),
+            RecordBody::Node(_) | RecordBody::Tip(_) | RecordBody::Left | RecordBody::Opaque(_) => {
+                None
+            }
+        }
+    }
+
+    /// A device's Tip.
+    #[must_use]
+    pub fn tip(&self, device: &NodeId) -> Option<&Tip> {
+        match self.of(device, RecordKind::TIP)?.body() {
+            RecordBody::Tip(tip) => Some(tip),
+            RecordBody::Node(_)
+            | RecordBody::Endpoints(_)
+            | RecordBody::Left
+            | RecordBody::Opaque(_) => None,
+        }
+    }
+
+    /// The devices that left for ever.
+    #[must_use]
+    pub fn left(&self) -> BTreeSet<NodeId> {
+        let left = |record: &&Record| record.slot().kind == RecordKind::LEFT;
+        self.slots
+            .values()
+            .filter(left)
+            .map(|record| record.slot().device)
+            .collect()
+    }
+
+    /// The record with a reconciler key.
+    #[must_use]
+    pub fn by_key(&self, key: &Digest) -> Option<&Record> {
+        self.slots.get(self.keys.get(key)?)
+    }
+
+    /// All records.
+    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.slots.values()
+    }
+
+    /// The index for the reconciler.
+    pub fn index(&mut self) -> &mut Index {
+        &mut self.index
+    }
+}

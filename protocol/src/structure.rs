@@ -1,0 +1,225 @@
+//! The structural check: may this author say this at all (`docs/protocol.md` §3.7).
+//!
+//! Stateless: the answer depends on an op and its causal past alone, so every replica gives the same one, for ever.
+//! Whether an op that passed counts is the business of `view`.
+
+use crate::body::{Body, Caps, Grant, Invite, Kind, Level, Tags, net_fields};
+use crate::claim::{Claim, ClaimError};
+use crate::id::{NodeId, OpId};
+use crate::identity::{BadSignature, Context, verify};
+use crate::name::Owner;
+use crate::op::{Author, Op, Realm};
+
+/// Why an op has no place in the stored set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StructureError {
+    /// The cited authority is not in the op's past.
+    #[error("the cited authority is not in the past")]
+    AuthorityNotInPast,
+    /// The cited op confers nothing on the author.
+    #[error("the cited op confers nothing on the author")]
+    NoAuthority,
+    /// The author lacks the cap for this kind.
+    #[error("the author lacks the cap")]
+    MissingCap,
+    /// A grant of the author's own level or above.
+    #[error("the level is not below the author's")]
+    Level,
+    /// A grant of caps that the author has not.
+    #[error("the caps exceed the author's")]
+    Caps,
+    /// Tags or owner that the author may not give.
+    #[error("the tags or the owner are not the author's to give")]
+    Label,
+    /// The invite key did not sign the network and the terms.
+    #[error("the invite's network signature is wrong")]
+    NetSignature(#[source] BadSignature),
+    /// The root set issues no invites: a joiner must find an issuing device.
+    #[error("the root set issues no invites")]
+    RootInvite,
+    /// The claim is of another network or another device than the grant.
+    #[error("the claim is not the grant's")]
+    OtherClaim,
+    /// The claim cites no Invite op in the grant's past.
+    #[error("the claimed invite is not in the past")]
+    InviteNotInPast,
+    /// A signature or binding of the claim.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// A second genesis.
+    #[error("a network has one genesis")]
+    SecondGenesis,
+}
+
+/// What an op's author may draw on: conferred by the cited genesis or grant, literally.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Conferred<'a> {
+    /// The author's level.
+    pub(crate) level: Level,
+    caps: Caps,
+    may_tag: Option<&'a Tags>,
+    owner: Option<&'a Owner>,
+}
+
+impl Conferred<'_> {
+    fn everything(level: Level) -> Self {
+        Self {
+            level,
+            caps: Caps::ALL,
+            may_tag: None,
+            owner: None,
+        }
+    }
+
+    fn need(&self, caps: Caps) -> Result<(), StructureError> {
+        if self.caps.contains(caps) {
+            Ok(())
+        } else {
+            Err(StructureError::MissingCap)
+        }
+    }
+
+    /// Without the cap `label`, tags come from the author's own list and the owner is the author's.
+    fn may_label(&self, lists: &[&Tags], owner: Option<&Owner>) -> Result<(), StructureError> {
+        let own_tags = |tags: &&Tags| match self.may_tag {
+            Some(own) => tags.is_subset(own),
+            None => tags.as_slice().is_empty(),
+        };
+        let own = owner == self.owner && lists.iter().all(own_tags);
+        if self.caps.contains(Caps::LABEL) || own {
+            Ok(())
+        } else {
+            Err(StructureError::Label)
+        }
+    }
+}
+
+/// What a structural check may look at: the stored ops.
+pub(crate) trait Lookup {
+    /// A stored op.
+    fn op(&self, id: &OpId) -> Option<&Op>;
+    /// Whether an op is one of `parents` or in the past of one.
+    fn reaches(&self, parents: &[OpId], ancestor: &OpId) -> bool;
+}
+
+/// What a stored op confers on an author, if anything.
+pub(crate) fn conferred<'a>(authority: &'a Op, author: &Author) -> Option<Conferred<'a>> {
+    match (authority.body(), author) {
+        (Body::Genesis(_), Author::Root) => Some(Conferred::everything(Level::ROOT)),
+        (Body::Genesis(genesis), Author::Device(device)) => {
+            (genesis.founder == *device).then(|| Conferred::everything(Level::FOUNDER))
+        }
+        (Body::Grant(grant), Author::Device(device)) => {
+            let holds = grant.device == *device && grant.level.is_admin();
+            holds.then_some(Conferred {
+                level: grant.level,
+                caps: grant.caps,
+                may_tag: Some(&grant.may_tag),
+                owner: grant.owner.as_ref(),
+            })
+        }
+        (Body::Grant(_), Author::Root) | (Body::Invite(_) | Body::Noop | Body::Opaque, _) => None,
+    }
+}
+
+/// Checks an op whose parents are all stored; gives the level of its author.
+///
+/// # Errors
+/// With the first rule that the op breaks.
+pub(crate) fn check(op: &Op, realm: &Realm, stored: &impl Lookup) -> Result<Level, StructureError> {
+    let header = op.header();
+    if !stored.reaches(&header.parents, &header.authority) {
+        return Err(StructureError::AuthorityNotInPast);
+    }
+    let author = stored
+        .op(&header.authority)
+        .and_then(|authority| conferred(authority, &header.author))
+        .ok_or(StructureError::NoAuthority)?;
+    match op.body() {
+        Body::Genesis(_) => return Err(StructureError::SecondGenesis),
+        Body::Grant(grant) => check_grant(grant, op, &author, realm, stored)?,
+        Body::Invite(invite) => check_invite(invite, op, &author, realm)?,
+        // Later versions know more kinds; refusing what they say now would cut off its descendants for ever.
+        Body::Noop | Body::Opaque => {}
+    }
+    Ok(author.level)
+}
+
+fn check_grant(
+    grant: &Grant,
+    op: &Op,
+    author: &Conferred<'_>,
+    realm: &Realm,
+    stored: &impl Lookup,
+) -> Result<(), StructureError> {
+    author.need(Caps::MEMBERS)?;
+    if grant.level <= author.level {
+        return Err(StructureError::Level);
+    }
+    if !author.caps.contains(grant.caps) {
+        return Err(StructureError::Caps);
+    }
+    author.may_label(&[&grant.tags, &grant.may_tag], grant.owner.as_ref())?;
+    match &grant.claim {
+        Some(claim) => check_claim(claim, &grant.device, &op.header().parents, realm, stored),
+        None => Ok(()),
+    }
+}
+
+fn check_claim(
+    claim: &Claim,
+    device: &NodeId,
+    parents: &[OpId],
+    realm: &Realm,
+    stored: &impl Lookup,
+) -> Result<(), StructureError> {
+    let terms = &claim.terms;
+    if terms.network != realm.genesis.network() || terms.device != *device {
+        return Err(StructureError::OtherClaim);
+    }
+    let Some(Body::Invite(invite)) = stored.op(&terms.invite).map(Op::body) else {
+        return Err(StructureError::InviteNotInPast);
+    };
+    if !stored.reaches(parents, &terms.invite) {
+        return Err(StructureError::InviteNotInPast);
+    }
+    claim
+        .check_invite(&invite.terms.key)
+        .map_err(ClaimError::from)?;
+    Ok(claim.check_joiner()?)
+}
+
+fn check_invite(
+    invite: &Invite,
+    op: &Op,
+    author: &Conferred<'_>,
+    realm: &Realm,
+) -> Result<(), StructureError> {
+    author.need(Caps::MEMBERS)?;
+    let terms = &invite.terms;
+    author.may_label(&[&terms.tags], terms.owner.as_ref())?;
+    let Author::Device(issuer) = op.header().author else {
+        return Err(StructureError::RootInvite);
+    };
+    let fields = net_fields(&realm.genesis, &issuer, terms);
+    let fields: Vec<&[u8]> = fields.iter().map(<[u8; 32]>::as_slice).collect();
+    verify(
+        terms.key.key(),
+        Context::Net,
+        &fields,
+        &invite.net_signature,
+    )
+    .map_err(StructureError::NetSignature)
+}
+
+/// Whether this version knows everything that an op wants understood: its kind and its extensions.
+pub(crate) fn understood(op: &Op) -> bool {
+    let kind = op.header().kind;
+    let known = matches!(
+        kind,
+        Kind::GENESIS | Kind::GRANT | Kind::INVITE | Kind::NOOP
+    );
+    (known || !kind.critical())
+        && !op.header().ext.must_understand()
+        && !op.body().ext().must_understand()
+}

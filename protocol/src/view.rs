@@ -1,0 +1,266 @@
+//! The view: who is in, by what right, under which name and address (`docs/protocol.md` §3.8).
+//!
+//! A pure function of the stored set and of the devices that left; the clock only hides what has expired.
+
+mod digest;
+mod joiners;
+mod register;
+mod titles;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::address::ipv6;
+use crate::authority::Authority;
+use crate::body::{Body, Caps, Level, Tags};
+use crate::id::{AdmitId, Digest, NodeId, OpId};
+use crate::io::Standing;
+use crate::name::{NodeName, Owner};
+use crate::structure::understood;
+use crate::time::Timestamp;
+
+use self::joiners::Joiner;
+use self::register::{Binding, Register};
+use self::titles::Title;
+
+/// A device with a standing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewMember {
+    /// The device.
+    pub id: NodeId,
+    /// Its name; no two devices share one.
+    pub name: NodeName,
+    /// The name that was claimed for it, or that it wished for.
+    pub wished: NodeName,
+    /// Its level.
+    pub level: Level,
+    /// What it may do.
+    pub caps: Caps,
+    /// Tags that it may give although it has not the cap `label`.
+    pub may_tag: Tags,
+    /// How far it is in.
+    pub standing: Standing,
+    /// Its tags.
+    pub tags: Tags,
+    /// Whose it is.
+    pub owner: Option<Owner>,
+    /// Its IPv4 address; none while it waits, or when the range is full. No two devices share one.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ipv6: Ipv6Addr,
+    /// The effective grant (or the genesis): what it cites as authority. None unless settled.
+    pub authority: Option<OpId>,
+    /// The admit that lets it in. None when settled.
+    pub admit: Option<AdmitId>,
+    /// The invite that it redeemed.
+    pub invite: Option<OpId>,
+    /// When it stops to count, if ever.
+    pub expires: Option<Timestamp>,
+}
+
+/// An invite and who redeemed it; every list ascends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InviteView {
+    /// Who made it.
+    pub issuer: NodeId,
+    /// How many devices may redeem it.
+    pub uses: u16,
+    /// Whether an admin must approve each joiner.
+    pub approve: bool,
+    /// When it ends, by the clock of the member that answers. Not judged here.
+    pub not_after: Timestamp,
+    /// Whether it still lets anybody in.
+    pub open: bool,
+    /// Devices that an admin's grant settled under it.
+    pub used: Vec<NodeId>,
+    /// Devices that a member let in under it.
+    pub provisional: Vec<NodeId>,
+    /// Devices that wait for an admin.
+    pub pending: Vec<NodeId>,
+    /// Devices that are too many for it.
+    pub quarantined: Vec<NodeId>,
+}
+
+/// What a replica makes of its stored set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    members: BTreeMap<NodeId, ViewMember>,
+    invites: BTreeMap<OpId, InviteView>,
+    register: Register,
+    outdated: Option<OpId>,
+    digest: Digest,
+}
+
+impl View {
+    /// Computes the view of a stored set. `left` are the devices with a Left record; `wall` only hides what expired.
+    #[must_use]
+    pub fn compute(authority: &Authority, left: &BTreeSet<NodeId>, wall: Timestamp) -> Self {
+        let order = authority.order();
+        let counts = titles::counting(authority);
+        let titles = titles::titles(authority, &order, &counts, left);
+        let mut invites = joiners::invites(authority, &counts, &titles, left);
+        let joiners = joiners::joiners(authority, &titles, left, &mut invites);
+        let mut register = Register::new(authority.network(), authority.genesis().ipv4_range);
+        let mut bindings = register.walk(&titles);
+        let genesis = authority.realm().genesis;
+        let mut members = BTreeMap::new();
+        for (device, title) in titles::effective(&titles) {
+            if let Some(binding) = bindings.remove(&device) {
+                members.insert(device, by_title(title, binding, &genesis));
+            }
+        }
+        // Who has traffic is called before who waits, so that waiting joiners never move anybody.
+        let mut queue: Vec<Joiner<'_>> = joiners.into_values().collect();
+        queue.sort_by_key(|joiner| (joiner.standing, joiner.admit.id()));
+        for joiner in queue {
+            if let Some(member) = by_admit(joiner, authority, &mut register) {
+                members.insert(member.id, member);
+            }
+        }
+        let outdated = not_understood(authority, &order, &counts);
+        let digest = digest::of(&members, &invites, &register, outdated);
+        members.retain(|_, member| member.expires.is_none_or(|expires| expires >= wall));
+        Self {
+            members,
+            invites,
+            register,
+            outdated,
+            digest,
+        }
+    }
+
+    /// Everybody with a standing: settled, provisional, pending and quarantined devices.
+    #[must_use]
+    pub const fn members(&self) -> &BTreeMap<NodeId, ViewMember> {
+        &self.members
+    }
+
+    /// A device that has traffic: settled or provisional.
+    #[must_use]
+    pub fn live(&self, device: &NodeId) -> Option<&ViewMember> {
+        self.members
+            .get(device)
+            .filter(|member| match member.standing {
+                Standing::Settled | Standing::Provisional => true,
+                Standing::Pending | Standing::Quarantined => false,
+            })
+    }
+
+    /// Whether a device is a live admin.
+    #[must_use]
+    pub fn is_admin(&self, device: &NodeId) -> bool {
+        self.live(device)
+            .is_some_and(|member| member.level.is_admin())
+    }
+
+    /// Whether a device is live by grant: may witness and serve newcomers.
+    #[must_use]
+    pub fn settled_witness(&self, device: &NodeId) -> bool {
+        self.live(device)
+            .is_some_and(|member| member.standing == Standing::Settled)
+    }
+
+    /// Every stored invite.
+    #[must_use]
+    pub const fn invites(&self) -> &BTreeMap<OpId, InviteView> {
+        &self.invites
+    }
+
+    /// The IPv4 address a granter claims for a device: what it has, else its first free candidate. In a full range
+    /// that is its first candidate, free or not: the grant counts, and its device goes without IPv4.
+    #[must_use]
+    pub fn free_ipv4(&self, device: &NodeId) -> Ipv4Addr {
+        self.members
+            .get(device)
+            .and_then(|member| member.ipv4)
+            .or_else(|| self.register.free_ipv4(device))
+            .unwrap_or_else(|| self.register.first_ipv4(device))
+    }
+
+    /// The name a granter claims for a device: what it has for this wish, else the wish or its first free variant.
+    #[must_use]
+    pub fn free_name(&self, wished: &NodeName, device: &NodeId) -> NodeName {
+        match self.members.get(device) {
+            Some(member) if member.wished == *wished => member.name.clone(),
+            Some(_) | None => self.register.free_name(wished, device),
+        }
+    }
+
+    /// The first op of a senior that this version does not understand.
+    #[must_use]
+    pub const fn outdated(&self) -> Option<OpId> {
+        self.outdated
+    }
+
+    /// A digest of everything but what the clock hides: equal on replicas whose views agree.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+fn by_title(title: &Title<'_>, binding: Binding, genesis: &OpId) -> ViewMember {
+    ViewMember {
+        id: title.device,
+        name: binding.name,
+        wished: binding.wished,
+        level: title.level,
+        caps: title.caps,
+        may_tag: title.may_tag.cloned().unwrap_or_default(),
+        standing: Standing::Settled,
+        tags: title.tags.cloned().unwrap_or_default(),
+        owner: title.owner.cloned(),
+        ipv4: binding.ipv4,
+        ipv6: ipv6(genesis, &title.device),
+        authority: Some(title.op),
+        admit: None,
+        invite: title.invite,
+        expires: title.expires,
+    }
+}
+
+/// A joiner has what its invite says; while it waits it has a name to be told by, but no address.
+fn by_admit(
+    joiner: Joiner<'_>,
+    authority: &Authority,
+    register: &mut Register,
+) -> Option<ViewMember> {
+    let claim = joiner.admit.claim();
+    let Body::Invite(invite) = authority.op(&claim.invite)?.body() else {
+        return None;
+    };
+    let wished = invite.terms.name.as_ref().unwrap_or(&claim.name);
+    let name = register.name(wished, &claim.device);
+    let ipv4 = match joiner.standing {
+        Standing::Settled | Standing::Provisional => register.ipv4(&claim.device),
+        Standing::Pending | Standing::Quarantined => None,
+    };
+    Some(ViewMember {
+        id: claim.device,
+        name,
+        wished: wished.clone(),
+        level: Level::MEMBER,
+        caps: Caps::NONE,
+        may_tag: Tags::default(),
+        standing: joiner.standing,
+        tags: invite.terms.tags.clone(),
+        owner: invite.terms.owner.clone(),
+        ipv4,
+        ipv6: ipv6(&authority.realm().genesis, &claim.device),
+        authority: None,
+        admit: Some(joiner.admit.id()),
+        invite: Some(claim.invite),
+        expires: None,
+    })
+}
+
+/// The first counting op by the root set or a founder that wants more understood than this version does. Never a
+/// junior's: one stolen key would freeze the network.
+fn not_understood(authority: &Authority, order: &[u32], counts: &[bool]) -> Option<OpId> {
+    order
+        .iter()
+        .filter(|place| counts[**place as usize])
+        .map(|place| authority.at(*place))
+        .find(|entry| entry.level <= Level::FOUNDER && !understood(&entry.op))
+        .map(|entry| entry.op.id())
+}

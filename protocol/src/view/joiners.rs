@@ -1,0 +1,126 @@
+//! Joiners: devices that redeemed an invite and have no grant yet (`docs/protocol.md` §3.8, §4.2).
+//!
+//! Too many uses of one invite are never decided by lottery: all its unsettled joiners wait for an admin.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::InviteView;
+use super::titles::Title;
+use crate::authority::Authority;
+use crate::body::Body;
+use crate::claim::Admit;
+use crate::id::{NodeId, OpId};
+use crate::io::Standing;
+use crate::op::Author;
+use crate::structure::understood;
+
+/// A device that stands by an admit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joiner<'a> {
+    /// The admit.
+    pub(super) admit: &'a Admit,
+    /// How far it is in.
+    pub(super) standing: Standing,
+}
+
+/// All stored invites, before any joiner is entered. Open are those that count and whose issuer has not left.
+pub(super) fn invites(
+    authority: &Authority,
+    counts: &[bool],
+    titles: &[Title<'_>],
+    left: &BTreeSet<NodeId>,
+) -> BTreeMap<OpId, InviteView> {
+    let mut invites = BTreeMap::new();
+    for (entry, counts) in authority.entries().iter().zip(counts) {
+        let (Body::Invite(invite), Author::Device(issuer)) =
+            (entry.op.body(), entry.op.header().author)
+        else {
+            continue;
+        };
+        let terms = &invite.terms;
+        let view = InviteView {
+            issuer,
+            uses: terms.uses,
+            approve: terms.approve,
+            not_after: terms.not_after,
+            open: *counts && understood(&entry.op) && !left.contains(&issuer),
+            used: Vec::new(),
+            provisional: Vec::new(),
+            pending: Vec::new(),
+            quarantined: Vec::new(),
+        };
+        invites.insert(entry.op.id(), view);
+    }
+    let uses: BTreeSet<(OpId, NodeId)> = titles
+        .iter()
+        .filter_map(|title| Some((title.invite?, title.device)))
+        .collect();
+    for (invite, device) in uses {
+        if let Some(view) = invites.get_mut(&invite) {
+            view.used.push(device);
+        }
+    }
+    invites
+}
+
+/// The joiners and their standing; enters them into the lists of their invites. An admit counts if its witness is
+/// live by grant and its device has neither a title nor left.
+pub(super) fn joiners<'a>(
+    authority: &'a Authority,
+    titles: &[Title<'_>],
+    left: &BTreeSet<NodeId>,
+    invites: &mut BTreeMap<OpId, InviteView>,
+) -> BTreeMap<NodeId, Joiner<'a>> {
+    let titled: BTreeSet<NodeId> = titles.iter().map(|title| title.device).collect();
+    let settled: BTreeSet<NodeId> = titles
+        .iter()
+        .filter(|title| title.live)
+        .map(|title| title.device)
+        .collect();
+    let mut waiting: BTreeMap<OpId, Vec<&Admit>> = BTreeMap::new();
+    for admit in authority.admits() {
+        let (claim, ext) = (admit.claim(), &admit.terms().ext);
+        let joining = !titled.contains(&claim.device) && !left.contains(&claim.device);
+        let clear = !ext.must_understand() && !claim.ext.must_understand();
+        if joining && clear && settled.contains(&claim.witness) {
+            waiting.entry(claim.invite).or_default().push(admit);
+        }
+    }
+    let mut joiners: BTreeMap<NodeId, Joiner<'_>> = BTreeMap::new();
+    for (invite, admits) in waiting {
+        let Some(view) = invites.get(&invite) else {
+            continue;
+        };
+        let standing = standing(view, admits.len());
+        for admit in admits {
+            let joiner = Joiner { admit, standing };
+            let best = joiners.entry(admit.claim().device).or_insert(joiner);
+            if (standing, admit.id()) < (best.standing, best.admit.id()) {
+                *best = joiner;
+            }
+        }
+    }
+    for (device, joiner) in &joiners {
+        if let Some(view) = invites.get_mut(&joiner.admit.claim().invite) {
+            match joiner.standing {
+                Standing::Provisional => view.provisional.push(*device),
+                Standing::Pending => view.pending.push(*device),
+                Standing::Quarantined => view.quarantined.push(*device),
+                Standing::Settled => unreachable!("a joiner has no title"),
+            }
+        }
+    }
+    joiners
+}
+
+/// The standing of all unsettled joiners of one invite.
+fn standing(invite: &InviteView, unsettled: usize) -> Standing {
+    let uses = usize::from(invite.uses);
+    if !invite.open || invite.approve || invite.used.len() >= uses {
+        Standing::Pending
+    } else if invite.used.len() + unsettled > uses {
+        Standing::Quarantined
+    } else {
+        Standing::Provisional
+    }
+}

@@ -1,0 +1,186 @@
+//! The register of names and IPv4 addresses: no two devices share one, seniors' claims first (`docs/protocol.md` §6.5).
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::titles::Title;
+use crate::address::{ipv4_assignable, ipv4_assignable_count, ipv4_candidate};
+use crate::body::{Ipv4Range, Level};
+use crate::id::{NetworkId, NodeId};
+use crate::name::NodeName;
+
+/// Candidates a device tries before it goes without IPv4: only a nearly full range makes it try so many.
+const IPV4_TRIES_MAX: u32 = 4096;
+/// Symbols of the device id in the name of a device that lost its claim.
+const SUFFIX_SYMBOLS: usize = 4;
+
+/// Who has which name and address, or keeps it from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Register {
+    network: NetworkId,
+    range: Ipv4Range,
+    names: BTreeMap<NodeName, NodeId>,
+    ipv4s: BTreeMap<Ipv4Addr, NodeId>,
+    /// How many of the held addresses are assignable: the founder may have chosen another.
+    assigned: u32,
+}
+
+/// What a device is called.
+#[derive(Clone, Debug)]
+pub(super) struct Binding {
+    /// Its name.
+    pub(super) name: NodeName,
+    /// What was claimed first.
+    pub(super) wished: NodeName,
+    /// Its address, if one is left.
+    pub(super) ipv4: Option<Ipv4Addr>,
+}
+
+/// What a device got of its claims so far.
+struct Claimed<'a> {
+    device: NodeId,
+    wished: &'a NodeName,
+    name: Option<&'a NodeName>,
+    ipv4: Option<Ipv4Addr>,
+}
+
+impl Register {
+    /// An empty register.
+    pub(super) fn new(network: NetworkId, range: Ipv4Range) -> Self {
+        Self {
+            network,
+            range,
+            names: BTreeMap::new(),
+            ipv4s: BTreeMap::new(),
+            assigned: 0,
+        }
+    }
+
+    /// Walks the titles by the granter's level, then op order: a live device takes the first of its claims that is
+    /// free, a title that does not make its device live only reserves. Then the losers take what is left.
+    pub(super) fn walk(&mut self, titles: &[Title<'_>]) -> BTreeMap<NodeId, Binding> {
+        let mut walk: Vec<&Title<'_>> = titles.iter().collect();
+        walk.sort_by_key(|title| title.author);
+        let mut claimed: Vec<Claimed<'_>> = Vec::new();
+        let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for title in walk {
+            if !title.live {
+                self.take_name(title.name, &title.device);
+                self.take_ipv4(title);
+                continue;
+            }
+            let place = *places.entry(title.device).or_insert_with(|| {
+                claimed.push(Claimed {
+                    device: title.device,
+                    wished: title.name,
+                    name: None,
+                    ipv4: None,
+                });
+                claimed.len() - 1
+            });
+            let claimed = &mut claimed[place];
+            if claimed.name.is_none() && self.take_name(title.name, &title.device) {
+                claimed.name = Some(title.name);
+            }
+            if claimed.ipv4.is_none() && self.take_ipv4(title) {
+                claimed.ipv4 = Some(title.ipv4);
+            }
+        }
+        claimed
+            .into_iter()
+            .map(|claimed| (claimed.device, self.complete(&claimed)))
+            .collect()
+    }
+
+    /// Gives a loser of a claim a name, and an address, that nobody has.
+    fn complete(&mut self, claimed: &Claimed<'_>) -> Binding {
+        let device = &claimed.device;
+        Binding {
+            name: match claimed.name {
+                Some(name) => name.clone(),
+                None => self.name(claimed.wished, device),
+            },
+            wished: claimed.wished.clone(),
+            ipv4: claimed.ipv4.or_else(|| self.ipv4(device)),
+        }
+    }
+
+    /// Gives a device an address that nobody has, if one is left.
+    pub(super) fn ipv4(&mut self, device: &NodeId) -> Option<Ipv4Addr> {
+        let address = self.free_ipv4(device)?;
+        self.hold_ipv4(address, device);
+        Some(address)
+    }
+
+    /// Gives a device a name that nobody has.
+    pub(super) fn name(&mut self, wished: &NodeName, device: &NodeId) -> NodeName {
+        let name = self.free_name(wished, device);
+        self.names.insert(name.clone(), *device);
+        name
+    }
+
+    /// The wish if it is free to the device, else with four symbols of the device id, else with a count behind them.
+    pub(super) fn free_name(&self, wished: &NodeName, device: &NodeId) -> NodeName {
+        let free = |name: &NodeName| self.names.get(name).is_none_or(|holder| holder == device);
+        if free(wished) {
+            return wished.clone();
+        }
+        let mut symbols = device.short();
+        symbols.truncate(SUFFIX_SYMBOLS);
+        let mut name = wished.with_suffix(&symbols);
+        // Finitely many names are held, so this ends.
+        let mut count: u32 = 2;
+        while !free(&name) {
+            name = wished.with_suffix(&format!("{symbols}-{count}"));
+            count += 1;
+        }
+        name
+    }
+
+    /// The first candidate that is free to the device.
+    pub(super) fn free_ipv4(&self, device: &NodeId) -> Option<Ipv4Addr> {
+        if self.assigned >= ipv4_assignable_count(self.range) {
+            return None;
+        }
+        (0..IPV4_TRIES_MAX)
+            .map(|i| ipv4_candidate(self.range, &self.network, device, i))
+            .find(|address| {
+                self.ipv4s
+                    .get(address)
+                    .is_none_or(|holder| holder == device)
+            })
+    }
+
+    /// The first candidate of a device, free or not.
+    pub(super) fn first_ipv4(&self, device: &NodeId) -> Ipv4Addr {
+        ipv4_candidate(self.range, &self.network, device, 0)
+    }
+
+    /// The names and their holders.
+    pub(super) fn names(&self) -> Vec<(&NodeName, &NodeId)> {
+        self.names.iter().collect()
+    }
+
+    /// The addresses and their holders.
+    pub(super) fn ipv4s(&self) -> Vec<(&Ipv4Addr, &NodeId)> {
+        self.ipv4s.iter().collect()
+    }
+
+    fn take_name(&mut self, name: &NodeName, device: &NodeId) -> bool {
+        self.names.entry(name.clone()).or_insert(*device) == device
+    }
+
+    /// A grant claims assignable addresses only; the founder may have any of the range it chose.
+    fn take_ipv4(&mut self, title: &Title<'_>) -> bool {
+        let founders = title.author == Level::ROOT && self.range.contains(title.ipv4);
+        (founders || ipv4_assignable(self.range, title.ipv4))
+            && self.hold_ipv4(title.ipv4, &title.device)
+    }
+
+    fn hold_ipv4(&mut self, address: Ipv4Addr, device: &NodeId) -> bool {
+        if !self.ipv4s.contains_key(&address) && ipv4_assignable(self.range, address) {
+            self.assigned += 1;
+        }
+        self.ipv4s.entry(address).or_insert(*device) == device
+    }
+}

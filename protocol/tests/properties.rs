@@ -1,0 +1,30 @@
+//! Properties of the authority plane, each for random networks that hold liars too.
+//!
+//! `MESHNODE_CASES` raises the number of cases; a failing case prints the seed that repeats it.
+
+#[path = "properties/claims.rs"]
+mod claims;
+#[path = "properties/forgery.rs"]
+mod forgery;
+#[path = "properties/merge.rs"]
+mod merge;
+#[path = "properties/model.rs"]
+mod model;
+#[path = "properties/scenario.rs"]
+mod scenario;
+
+use proptest::test_runner::Config;
+
+/// How many cases each property runs.
+fn cases() -> Config {
+    let cases = std::env::var("MESHNODE_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(16);
+    Config {
+        cases,
+        // A found seed becomes a named test, not a file.
+        failure_persistence: None,
+        ..Config::default()
+    }
+}

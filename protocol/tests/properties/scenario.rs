@@ -1,0 +1,464 @@
+//! Random networks from a seed: admins in partitions, joiners, and liars who sign what they may not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use meshnode_protocol::authority::{Authority, Inserted};
+use meshnode_protocol::body::{
+    Body, Caps, Genesis, Grant, Invite, InviteTerms, Ipv4Range, Kind, Level, Tags, net_fields,
+};
+use meshnode_protocol::claim::{Admit, AdmitTerms, Claim, ClaimTerms};
+use meshnode_protocol::codec::Ext;
+use meshnode_protocol::id::{Digest, InviteKey, NodeId, OpId, RootKey};
+use meshnode_protocol::identity::{Context, Keys, Secret, hash, hash_as};
+use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
+use meshnode_protocol::op::{Author, Draft, Header, Op, Realm};
+use meshnode_protocol::time::Timestamp;
+use meshnode_protocol::view::View;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// Devices of a scenario; the first founds the network.
+pub(crate) const ACTORS: usize = 14;
+/// The wall clock of all views here.
+pub(crate) const NOW: Timestamp = Timestamp::from_ms(1_000_000);
+const STEPS: usize = 40;
+const PARTITIONS: usize = 3;
+const NAMES: [&str; 4] = ["nas", "pi", "tv", "phone"];
+
+/// A network that is written into.
+pub(crate) struct Scenario {
+    /// The source of all choices.
+    pub(crate) rng: ChaCha8Rng,
+    /// The devices.
+    pub(crate) keys: Vec<Keys>,
+    /// The root key.
+    pub(crate) root: Secret,
+    /// Everything that passed, as one replica holds it.
+    pub(crate) authority: Authority,
+    /// The bytes of everything said, in causal order: also what was refused.
+    pub(crate) ops: Vec<Vec<u8>>,
+    /// The bytes of every admit.
+    pub(crate) admits: Vec<Vec<u8>>,
+    /// Devices that left.
+    pub(crate) left: BTreeSet<NodeId>,
+    /// The secret key of each invite.
+    pub(crate) invites: BTreeMap<OpId, Secret>,
+    claims: Vec<Claim>,
+    /// What each partition has heard.
+    heard: Vec<BTreeSet<OpId>>,
+}
+
+impl Scenario {
+    /// A network of a founder alone.
+    pub(crate) fn founded(seed: u64) -> Self {
+        let keys: Vec<Keys> = (0..ACTORS as u8).map(actor).collect();
+        let root = Secret::from_seed(&[200; 32]);
+        let genesis = Genesis {
+            random: [1; 32],
+            roots: vec![RootKey::new(root.public())],
+            threshold: 1,
+            name: NetworkName::parse("homelab").unwrap(),
+            ipv4_range: Ipv4Range::new(Ipv4Addr::new(10, 7, 0, 0), 24).unwrap(),
+            founder: keys[0].node(),
+            founder_name: NodeName::parse("nas").unwrap(),
+            founder_ipv4: Ipv4Addr::new(10, 7, 0, 70),
+            owner: None,
+            epoch_commitment: Digest::ZERO,
+            closed: false,
+            ext: Ext::NONE,
+        };
+        let roots = std::slice::from_ref(&root);
+        let op = Op::found(genesis, NOW, roots, &keys[0].device);
+        let (op, realm) = Op::parse_genesis(op.bytes()).unwrap();
+        let heard = vec![BTreeSet::from([op.id()]); PARTITIONS];
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            keys,
+            root,
+            authority: Authority::found(op, realm),
+            ops: Vec::new(),
+            admits: Vec::new(),
+            left: BTreeSet::new(),
+            invites: BTreeMap::new(),
+            claims: Vec::new(),
+            heard,
+        }
+    }
+
+    /// A network with a history.
+    pub(crate) fn random(seed: u64) -> Self {
+        let mut scenario = Self::founded(seed);
+        // Two admins in every history, else most of what is said is void.
+        for (actor, level) in [(1, 10), (2, 20)] {
+            let mut grant = scenario.grant(actor, Level(level));
+            grant.caps = Caps::ALL;
+            let genesis = scenario.authority.realm().genesis;
+            scenario.say(0, 0, genesis, Body::Grant(Box::new(grant)));
+            scenario.merge(1, 0);
+            scenario.merge(2, 0);
+        }
+        for _ in 0..STEPS {
+            scenario.step();
+        }
+        for actor in 0..ACTORS {
+            if scenario.one_in(16) {
+                scenario.left.insert(scenario.keys[actor].node());
+            }
+        }
+        scenario
+    }
+
+    /// The view of everything.
+    pub(crate) fn view(&self) -> View {
+        View::compute(&self.authority, &self.left, NOW)
+    }
+
+    /// An empty replica of the same network.
+    pub(crate) fn replica(&self) -> Authority {
+        let realm: Realm = self.authority.realm().clone();
+        let genesis = self.authority.op(&realm.genesis).unwrap().clone();
+        Authority::found(genesis, realm)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.rng.next_u32() as usize % bound
+    }
+
+    /// True once in `odds` times.
+    pub(crate) fn one_in(&mut self, odds: usize) -> bool {
+        self.below(odds) == 0
+    }
+
+    /// One thing happens somewhere.
+    fn step(&mut self) {
+        let partition = self.below(PARTITIONS);
+        if self.one_in(3) {
+            let other = self.below(PARTITIONS);
+            self.merge(partition, other);
+        }
+        match self.below(16) {
+            0..=5 => self.say_grant(partition),
+            6 | 7 => self.say_invite(partition),
+            8 | 9 => self.say_body(partition, Body::Noop),
+            10 => self.say_unknown(partition),
+            _ => self.join(partition),
+        }
+    }
+
+    /// What one partition hears of another.
+    fn merge(&mut self, to: usize, from: usize) {
+        let heard = self.heard[from].clone();
+        self.heard[to].extend(heard);
+    }
+
+    /// An author, and mostly a title of its own that it heard of; seldom somebody else's.
+    fn speaker(&mut self, partition: usize) -> (usize, OpId) {
+        if self.one_in(6) {
+            let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
+            return (self.below(ACTORS), heard[self.below(heard.len())]);
+        }
+        let titles: Vec<(usize, OpId)> = self.heard[partition]
+            .iter()
+            .filter_map(|id| {
+                let device = match self.authority.op(id).unwrap().body() {
+                    Body::Genesis(genesis) => genesis.founder,
+                    Body::Grant(grant) if grant.level.is_admin() => grant.device,
+                    Body::Grant(_) | Body::Invite(_) | Body::Noop | Body::Opaque => return None,
+                };
+                let actor = self.keys.iter().position(|keys| keys.node() == device)?;
+                Some((actor, *id))
+            })
+            .collect();
+        titles[self.below(titles.len())]
+    }
+
+    fn say_body(&mut self, partition: usize, body: Body) {
+        let (author, authority) = self.speaker(partition);
+        self.say(partition, author, authority, body);
+    }
+
+    /// A device says something over the heads of its partition, or over an older op; true if it passed.
+    pub(crate) fn say(
+        &mut self,
+        partition: usize,
+        author: usize,
+        authority: OpId,
+        body: Body,
+    ) -> bool {
+        let parents = self.parents(partition, authority);
+        let draft = Draft {
+            network: self.authority.network(),
+            authority,
+            time: NOW,
+            parents,
+        };
+        let op = if author == 0 && self.one_in(6) {
+            let set = self.authority.realm().roots.clone();
+            Op::sign_as_root(body, draft, std::slice::from_ref(&self.root), &set)
+        } else {
+            Op::sign(body, draft, &self.keys[author].device)
+        };
+        self.tell(partition, op.id(), op.bytes())
+    }
+
+    /// Gives bytes to a partition; true if they passed.
+    pub(crate) fn tell(&mut self, partition: usize, id: OpId, bytes: &[u8]) -> bool {
+        self.ops.push(bytes.to_vec());
+        let passed = matches!(self.authority.insert_op(bytes), Ok(Inserted::Added(_)));
+        if passed {
+            self.heard[partition].insert(id);
+        }
+        passed
+    }
+
+    fn parents(&mut self, partition: usize, authority: OpId) -> Vec<OpId> {
+        if self.one_in(4) {
+            let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
+            return vec![authority, heard[self.below(heard.len())]];
+        }
+        let heard = &self.heard[partition];
+        let mut heads = heard.clone();
+        for id in heard {
+            for parent in &self.authority.op(id).unwrap().header().parents {
+                heads.remove(parent);
+            }
+        }
+        heads.into_iter().take(16).collect()
+    }
+
+    fn say_grant(&mut self, partition: usize) {
+        let actor = self.below(ACTORS);
+        let level = [1, 10, 20, 30, 255, 255][self.below(6)];
+        let mut grant = self.grant(actor, Level(level));
+        if !self.claims.is_empty() && self.one_in(2) {
+            let place = self.below(self.claims.len());
+            let claim = self.claims[place].clone();
+            if !self.one_in(6) {
+                grant.device = claim.terms.device;
+            }
+            grant.claim = Some(Box::new(claim));
+        }
+        self.say_body(partition, Body::Grant(Box::new(grant)));
+    }
+
+    /// A grant with random attributes.
+    pub(crate) fn grant(&mut self, actor: usize, level: Level) -> Grant {
+        let admin = level.is_admin();
+        let caps = [Caps::ALL, Caps::MEMBERS, Caps::NONE][self.below(3)];
+        let ipv4 = match self.below(8) {
+            0 => Ipv4Addr::new(10, 7, 0, 3),
+            1 => Ipv4Addr::new(8, 8, 8, 8),
+            _ => Ipv4Addr::new(10, 7, 0, 70 + self.below(5) as u8),
+        };
+        Grant {
+            device: self.keys[actor].node(),
+            level,
+            caps: if admin { caps } else { Caps::NONE },
+            may_tag: if admin { self.tags() } else { Tags::default() },
+            owner: self.owner(),
+            tags: self.tags(),
+            name: self.name(),
+            ipv4,
+            expires: [None, None, Some(Timestamp::from_ms(5)), Some(NOW)][self.below(4)],
+            claim: None,
+            ext: self.ext(),
+        }
+    }
+
+    fn name(&mut self) -> NodeName {
+        // The name that a device gets when it loses `nas` is worth stealing too.
+        if self.one_in(8) {
+            let actor = self.below(ACTORS);
+            let suffix = &self.keys[actor].node().short()[..4];
+            return NodeName::parse("nas").unwrap().with_suffix(suffix);
+        }
+        NodeName::parse(NAMES[self.below(NAMES.len())]).unwrap()
+    }
+
+    fn tags(&mut self) -> Tags {
+        let tags = match self.below(6) {
+            0 => vec![Tag::parse("prod").unwrap()],
+            _ => Vec::new(),
+        };
+        Tags::new(tags).unwrap()
+    }
+
+    fn owner(&mut self) -> Option<Owner> {
+        self.one_in(8).then(|| Owner::parse("alice").unwrap())
+    }
+
+    fn ext(&mut self) -> Ext {
+        match self.below(24) {
+            0 => Ext::new(vec![(0x8000, vec![1])]).unwrap(),
+            1 => Ext::new(vec![(1, vec![1])]).unwrap(),
+            _ => Ext::NONE,
+        }
+    }
+
+    fn say_invite(&mut self, partition: usize) {
+        let (author, authority) = self.speaker(partition);
+        let uses = 1 + self.below(3) as u16;
+        self.invite(partition, author, authority, uses);
+    }
+
+    /// An invite; true if it passed.
+    pub(crate) fn invite(
+        &mut self,
+        partition: usize,
+        author: usize,
+        authority: OpId,
+        uses: u16,
+    ) -> bool {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let secret = Secret::from_seed(&seed);
+        let terms = InviteTerms {
+            key: InviteKey::new(secret.public()),
+            rendezvous: seed,
+            psk: seed,
+            uses,
+            not_after: NOW,
+            approve: self.one_in(5),
+            ephemeral: false,
+            owner: self.owner(),
+            tags: self.tags(),
+            name: if self.one_in(3) {
+                Some(self.name())
+            } else {
+                None
+            },
+            replaces: None,
+            member_for_ms: None,
+            ext: self.ext(),
+        };
+        // Seldom the invite is signed for another issuer.
+        let issuer = if self.one_in(8) { 9 } else { author };
+        let genesis = self.authority.realm().genesis;
+        let fields = net_fields(&genesis, &self.keys[issuer].node(), &terms);
+        let fields: Vec<&[u8]> = fields.iter().map(<[u8; 32]>::as_slice).collect();
+        let net_signature = secret.sign(Context::Net, &fields);
+        let body = Body::Invite(Box::new(Invite {
+            terms,
+            net_signature,
+        }));
+        let before: BTreeSet<OpId> = self.heard[partition].clone();
+        let passed = self.say(partition, author, authority, body);
+        let new = self.heard[partition].difference(&before).next().copied();
+        if let Some(invite) = new {
+            self.invites.insert(invite, secret);
+        }
+        passed
+    }
+
+    fn say_unknown(&mut self, partition: usize) {
+        let (author, authority) = self.speaker(partition);
+        let kind = [Kind::REVOKE, Kind(77), Kind(0x9000)][self.below(3)];
+        self.unknown(partition, author, authority, kind);
+    }
+
+    /// An op of a kind that nobody knows; its id if it passed.
+    pub(crate) fn unknown(
+        &mut self,
+        partition: usize,
+        author: usize,
+        authority: OpId,
+        kind: Kind,
+    ) -> Option<OpId> {
+        let ext = self.ext();
+        let parents = self.parents(partition, authority);
+        let said = (kind, b"from the future".as_slice());
+        let (id, bytes) = self.craft(parents, author, authority, said, ext);
+        self.tell(partition, id, &bytes).then_some(id)
+    }
+
+    /// The id and the bytes of an op with any body, soundly signed.
+    pub(crate) fn craft(
+        &self,
+        mut parents: Vec<OpId>,
+        author: usize,
+        authority: OpId,
+        (kind, body): (Kind, &[u8]),
+        ext: Ext,
+    ) -> (OpId, Vec<u8>) {
+        parents.sort_unstable();
+        parents.dedup();
+        let header = Header {
+            kind,
+            network: self.authority.network(),
+            author: Author::Device(self.keys[author].node()),
+            authority,
+            time: NOW,
+            parents,
+            body_len: body.len() as u32,
+            body_hash: hash(body),
+            ext,
+        };
+        let head = header.to_bytes();
+        let id = OpId::new(*hash_as("meshnode op id 1", &head).as_bytes());
+        let device = &self.keys[author].device;
+        let signature = device.sign(Context::Op, &[id.as_bytes()]);
+        (id, [&head, signature.as_bytes().as_slice(), body].concat())
+    }
+
+    fn join(&mut self, partition: usize) {
+        let known: Vec<OpId> = self.invites.keys().copied().collect();
+        if known.is_empty() {
+            return;
+        }
+        let invite = known[self.below(known.len())];
+        // Mostly a stranger at somebody who may be an admin.
+        let joiner = ACTORS - 1 - self.below(ACTORS - 3);
+        let witness = if self.one_in(4) {
+            self.below(ACTORS)
+        } else {
+            self.below(3)
+        };
+        self.admit(partition, invite, joiner, witness);
+    }
+
+    /// A device redeems an invite at a witness.
+    pub(crate) fn admit(&mut self, partition: usize, invite: OpId, joiner: usize, witness: usize) {
+        let network = self.authority.network();
+        let terms = ClaimTerms {
+            version: 1,
+            network,
+            invite,
+            device: self.keys[joiner].node(),
+            transport: self.keys[joiner].transport_binding(&network),
+            tunnel: self.keys[joiner].tunnel_binding(&network),
+            name: self.name(),
+            time: NOW,
+            witness: self.keys[witness].node(),
+            transcript: Digest::ZERO,
+            ext: self.ext(),
+        };
+        let claim = Claim::sign(terms, &self.invites[&invite], &self.keys[joiner].device);
+        self.claims.push(claim.clone());
+        let terms = AdmitTerms {
+            version: 1,
+            network,
+            claim,
+            heads: self.heard[partition].iter().copied().take(2).collect(),
+            ext: self.ext(),
+        };
+        let admit = Admit::sign(terms, &self.keys[witness].device);
+        self.admits.push(admit.bytes().to_vec());
+        // A refusal is part of the scenario.
+        let _ = self.authority.insert_admit(admit.bytes());
+    }
+}
+
+fn actor(number: u8) -> Keys {
+    let secret = |kind: u8| {
+        let mut seed = [number; 32];
+        seed[0] = kind;
+        Secret::from_seed(&seed)
+    };
+    Keys {
+        device: secret(1),
+        transport: secret(2),
+        tunnel: secret(3),
+    }
+}

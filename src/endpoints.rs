@@ -1,0 +1,168 @@
+//! Where this machine can be reached: the addresses of its interfaces, and when they change.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{StreamExt as _, TryStreamExt as _};
+use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::{MulticastGroup, new_multicast_connection};
+
+use crate::host::Host;
+
+/// How the devices of all our networks begin: a path inside a tunnel is no candidate for a tunnel.
+const OVERLAY_PREFIX: &str = "mn-";
+
+impl Host {
+    /// The unicast addresses of the machine, ascending, that other machines could reach.
+    ///
+    /// Left out: loopback, IPv6 link-local, interfaces that are down, addresses that are not usable (yet), devices of
+    /// meshnode, and devices whose names begin with one of `except`.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub async fn addresses(&self, except: &[&str]) -> anyhow::Result<Vec<IpAddr>> {
+        let links: Vec<LinkMessage> = self
+            .handle()
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .context("Failed to list the interfaces")?;
+        let usable: BTreeMap<u32, bool> = links
+            .iter()
+            .map(|link| (link.header.index, is_usable(link, except)))
+            .collect();
+        let all: Vec<AddressMessage> = self
+            .handle()
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .context("Failed to list the addresses")?;
+        let mut found: Vec<IpAddr> = all
+            .iter()
+            .filter(|message| usable.get(&message.header.index) == Some(&true))
+            .filter(|message| !message.header.flags.intersects(unusable_flags()))
+            .filter_map(address)
+            .filter(|address| is_candidate(*address))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// A stream of moments at which addresses or interfaces changed.
+#[derive(Debug)]
+pub struct Changes {
+    messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+}
+
+impl Changes {
+    /// Listens in the network namespace of this thread, on the current runtime.
+    ///
+    /// # Errors
+    /// When the kernel refuses the socket.
+    pub fn watch() -> anyhow::Result<Self> {
+        let (connection, _, messages) = new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ])
+        .context("Failed to open a netlink socket")?;
+        tokio::spawn(connection);
+        Ok(Self { messages })
+    }
+
+    /// Waits for a change; several at once may be one. `None` when the kernel hung up. Safe to cancel.
+    pub async fn next(&mut self) -> Option<()> {
+        self.messages.next().await?;
+        while self.messages.try_recv().is_ok() {}
+        Some(())
+    }
+}
+
+/// The address in a message: the local end where there are two.
+pub(crate) fn address(message: &AddressMessage) -> Option<IpAddr> {
+    let find =
+        |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
+    find(|attribute| {
+        if let AddressAttribute::Local(address) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
+    })
+    .or_else(|| {
+        find(|attribute| {
+            if let AddressAttribute::Address(address) = attribute {
+                Some(*address)
+            } else {
+                None
+            }
+        })
+    })
+}
+
+fn is_usable(link: &LinkMessage, except: &[&str]) -> bool {
+    let name = link
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.as_str()),
+            _ => None,
+        });
+    let flags = link.header.flags;
+    name.is_some_and(|name| {
+        flags.contains(LinkFlags::Up)
+            && !flags.contains(LinkFlags::Loopback)
+            && !name.starts_with(OVERLAY_PREFIX)
+            && !except.iter().any(|prefix| name.starts_with(prefix))
+    })
+}
+
+fn unusable_flags() -> AddressHeaderFlags {
+    AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed | AddressHeaderFlags::Deprecated
+}
+
+const fn is_candidate(address: IpAddr) -> bool {
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        return false;
+    }
+    match address {
+        IpAddr::V4(address) => !address.is_broadcast(),
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_another_machine_could_reach_are_candidates() {
+        let candidate = |text: &str| is_candidate(text.parse().unwrap());
+        for good in ["192.168.1.2", "100.64.0.1", "2001:db8::1", "fd00::1"] {
+            assert!(candidate(good), "{good}");
+        }
+        for bad in [
+            "127.0.0.1",
+            "::1",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "ff02::1",
+        ] {
+            assert!(!candidate(bad), "{bad}");
+        }
+    }
+}

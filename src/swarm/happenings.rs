@@ -1,0 +1,327 @@
+//! What happens in libp2p, in the core's words.
+
+use std::collections::BTreeMap;
+
+use libp2p::core::ConnectedPoint;
+use libp2p::gossipsub::{self, MessageAcceptance};
+use libp2p::request_response::{self, InboundRequestId, Message, OutboundFailure};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, kad, mdns};
+use meshnode_protocol::link::{AnswerId, CallError, GossipId, LinkId, LinkInput, Service};
+use meshnode_protocol::record::ControlAddress;
+use tokio::time::Instant;
+
+use super::address;
+use super::behaviour::LinksEvent;
+use super::gate::GateEvent;
+use super::state::{Link, Question, State};
+
+type Said = request_response::Event<Vec<u8>, Vec<u8>>;
+
+impl State {
+    /// Takes one event of libp2p.
+    pub(super) fn on_event(&mut self, event: SwarmEvent<LinksEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
+                self.on_up(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                num_established,
+                ..
+            } => {
+                if num_established == 0 {
+                    self.forget_in_dht(&peer_id);
+                }
+                if let Some(link) = self.links.remove(&connection_id) {
+                    self.happened.push_back(LinkInput::Down {
+                        link: link.id,
+                        peer: link.key,
+                    });
+                }
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
+                let end = self.dials.failed(&mut self.swarm, connection_id, &error);
+                self.happened.extend(end);
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "A connection from outside was not made");
+            }
+            SwarmEvent::NewListenAddr { .. }
+            | SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ListenerClosed { .. } => self.on_listening(),
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::debug!(%error, "A listener stumbled");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_behaviour(&mut self, event: LinksEvent) {
+        match event {
+            LinksEvent::Join(said) => self.on_said(Service::Join, said),
+            LinksEvent::Hello(said) => self.on_said(Service::Hello, said),
+            LinksEvent::Sync(said) => self.on_said(Service::Sync, said),
+            LinksEvent::Gossip(GateEvent::Inner(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            })) => self.on_gossip(propagation_source, message_id, message.data),
+            LinksEvent::Dht(GateEvent::Sighted { peer, addresses }) => {
+                self.on_sighted(peer, &addresses);
+            }
+            LinksEvent::Dht(GateEvent::Inner(kad::Event::OutboundQueryProgressed {
+                id,
+                result,
+                step,
+                ..
+            })) => self.on_search(id, &result, step.last),
+            LinksEvent::Mdns(mdns::Event::Discovered(found)) => self.on_found(found),
+            // A peer that is silent on the LAN may be well otherwise, and the other behaviours say nothing of use.
+            LinksEvent::Mdns(mdns::Event::Expired(_))
+            | LinksEvent::Gossip(_)
+            | LinksEvent::Dht(_)
+            | LinksEvent::Identify(_) => {}
+            LinksEvent::Limits(never) => match never {},
+            LinksEvent::Guard(never) => match never {},
+        }
+    }
+
+    fn on_up(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let dial = self.dials.succeeded(&mut self.swarm, connection);
+        let remote = address::control_address(endpoint.get_remote_address());
+        let (Some(key), Some(remote)) = (address::transport_key(&peer), remote) else {
+            self.swarm.close_connection(connection);
+            return;
+        };
+        let (id, now) = (LinkId(self.count()), Instant::now());
+        self.links.insert(
+            connection,
+            Link {
+                id,
+                peer,
+                key,
+                since: now,
+                active: now,
+            },
+        );
+        self.happened.push_back(LinkInput::Up {
+            link: id,
+            peer: key,
+            remote,
+            dial,
+        });
+        self.tell_dht(peer);
+    }
+
+    fn on_said(&mut self, service: Service, said: Said) {
+        match said {
+            Said::Message {
+                peer,
+                connection_id,
+                message,
+            } => {
+                self.touch(connection_id);
+                match message {
+                    Message::Request {
+                        request_id,
+                        request,
+                        channel,
+                    } => {
+                        let question = Question {
+                            service,
+                            request: request_id,
+                            channel,
+                        };
+                        self.on_question(peer, connection_id, question, request);
+                    }
+                    Message::Response {
+                        request_id,
+                        response,
+                    } => {
+                        self.on_answer(service, request_id, connection_id, Ok(response));
+                    }
+                }
+            }
+            Said::OutboundFailure {
+                connection_id,
+                request_id,
+                error,
+                ..
+            } => {
+                let error = call_error(&error);
+                self.on_answer(service, request_id, connection_id, Err(error));
+            }
+            Said::InboundFailure {
+                request_id, error, ..
+            } => {
+                tracing::debug!(%error, "A question got no answer");
+                self.forget_question(service, request_id);
+            }
+            Said::ResponseSent { connection_id, .. } => self.touch(connection_id),
+        }
+    }
+
+    fn on_question(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        question: Question,
+        bytes: Vec<u8>,
+    ) {
+        let service = question.service;
+        let is_served = match service {
+            Service::Join | Service::Hello => true,
+            Service::Sync => self.swarm.behaviour().guard.is_trusted(&peer),
+        };
+        let Some(link) = self.links.get(&connection).filter(|_| is_served) else {
+            tracing::debug!(%peer, reason = "not trusted", "A question is refused");
+            return;
+        };
+        let (link, peer) = (link.id, link.key);
+        let answer = AnswerId(self.count());
+        self.questions.insert(answer, question);
+        self.happened.push_back(LinkInput::Asked {
+            answer,
+            link,
+            peer,
+            service,
+            bytes,
+        });
+    }
+
+    fn on_answer(
+        &mut self,
+        service: Service,
+        request: request_response::OutboundRequestId,
+        connection: ConnectionId,
+        result: Result<Vec<u8>, CallError>,
+    ) {
+        let Some(call) = self.calls.remove(&(service, request)) else {
+            return;
+        };
+        let link = self.links.get(&connection).map(|link| link.id);
+        self.happened
+            .push_back(LinkInput::Answered { call, link, result });
+    }
+
+    fn forget_question(&mut self, service: Service, request: InboundRequestId) {
+        self.questions
+            .retain(|_, question| question.service != service || question.request != request);
+    }
+
+    fn on_gossip(&mut self, from: PeerId, id: gossipsub::MessageId, bytes: Vec<u8>) {
+        let message = GossipId(self.count());
+        self.messages.insert(message, (id, from));
+        if self.messages.len() > MESSAGES_MAX
+            && let Some((oldest, _)) = self.messages.first_key_value()
+        {
+            self.judge(*oldest, MessageAcceptance::Ignore);
+        }
+        let Some(from) = address::transport_key(&from).filter(|_| self.trusts(&from)) else {
+            self.judge(message, MessageAcceptance::Ignore);
+            return;
+        };
+        self.happened.push_back(LinkInput::Gossip {
+            from,
+            message,
+            bytes,
+        });
+    }
+
+    fn trusts(&self, peer: &PeerId) -> bool {
+        self.swarm.behaviour().guard.is_trusted(peer)
+    }
+
+    fn on_sighted(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        if !self.searches.iter().any(|(_, wanted)| *wanted == peer) {
+            return;
+        }
+        let addresses = plain(addresses.iter());
+        if let Some(peer) = address::transport_key(&peer).filter(|_| !addresses.is_empty()) {
+            self.happened
+                .push_back(LinkInput::Located { peer, addresses });
+        }
+    }
+
+    fn on_search(&mut self, id: kad::QueryId, result: &kad::QueryResult, last: bool) {
+        if let kad::QueryResult::GetClosestPeers(Ok(closest)) = result {
+            for peer in &closest.peers {
+                if self.searches.contains(&(id, peer.peer_id)) {
+                    self.on_sighted(peer.peer_id, &peer.addrs);
+                }
+            }
+        }
+        if last {
+            self.searches.retain(|(query, _)| *query != id);
+        }
+    }
+
+    fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        let mut peers: BTreeMap<PeerId, Vec<Multiaddr>> = BTreeMap::new();
+        for (peer, address) in found {
+            if peer != *self.swarm.local_peer_id() {
+                peers.entry(peer).or_default().push(address);
+            }
+        }
+        for (peer, addresses) in peers {
+            let addresses = plain(addresses.iter());
+            if let Some(peer) = address::transport_key(&peer).filter(|_| !addresses.is_empty()) {
+                self.happened
+                    .push_back(LinkInput::Found { peer, addresses });
+            }
+        }
+    }
+
+    fn on_listening(&mut self) {
+        let mut all = listed(self.swarm.listeners());
+        all.sort_unstable();
+        all.dedup();
+        if all != self.listening {
+            self.listening.clone_from(&all);
+            self.happened.push_back(LinkInput::Listening(all));
+        }
+    }
+}
+
+/// The addresses that the core understands and another machine may reach, at most so many.
+fn plain<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> Vec<ControlAddress> {
+    let mut addresses = listed(addresses);
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
+
+fn listed<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> Vec<ControlAddress> {
+    addresses
+        .filter_map(address::control_address)
+        .filter(address::is_worth_telling)
+        .collect()
+}
+
+fn call_error(failure: &OutboundFailure) -> CallError {
+    match failure {
+        OutboundFailure::Timeout => CallError::TimedOut,
+        OutboundFailure::DialFailure | OutboundFailure::ConnectionClosed => CallError::Broken,
+        OutboundFailure::UnsupportedProtocols => CallError::Unsupported,
+        // The stream ended before an answer, or with something that is none.
+        OutboundFailure::Io(_) => CallError::Refused,
+    }
+}
+
+/// Addresses of one peer from hearsay.
+const ADDRESSES_MAX: usize = 16;
+/// Gossip messages that wait for a verdict.
+const MESSAGES_MAX: usize = 1024;

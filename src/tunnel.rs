@@ -1,0 +1,348 @@
+//! The packet engine: TUN, WireGuard and UDP. Packets never leave this room; the core hears only what it must decide.
+//!
+//! Two blocking threads move packets, each from its read to its write without a queue between; a third lets time pass.
+//! They see the peers through an immutable [`Router`](router::Router) behind one atomic pointer. A peer's sessions and
+//! path are behind one lock of its own, held while a packet is sealed or opened, never while it is sent.
+
+mod device;
+mod inbound;
+mod outbound;
+mod packet;
+mod peer;
+mod router;
+mod sockets;
+mod timers;
+
+use std::fmt;
+use std::io::{self, PipeReader, PipeWriter};
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use meshnode_protocol::io::Interface;
+use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
+use meshnode_protocol::time::Moment;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use self::device::Device;
+pub use self::device::TunError;
+use self::inbound::Inbound;
+use self::outbound::Outbound;
+use self::peer::{Identity, Peer};
+use self::router::Router;
+use self::sockets::{Patience, Sockets};
+use crate::clock::Clock;
+
+/// How to start an engine.
+pub struct TunnelConfig {
+    /// The wanted name of the device, at most 15 bytes; when it is in use, a number is appended.
+    pub name: String,
+    /// The X25519 secret key of this node.
+    pub secret: Zeroizing<[u8; 32]>,
+    /// The UDP port; 0 for a random one whose TCP twin and whose next UDP port are free too.
+    pub port: u16,
+    /// Bytes of the largest packet inside the tunnel.
+    pub mtu: u16,
+}
+
+impl fmt::Debug for TunnelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelConfig")
+            .field("name", &self.name)
+            .field("port", &self.port)
+            .field("mtu", &self.mtu)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Packets that the engine lost, by reason, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Not IP, or not as long as they say.
+    pub malformed: u64,
+    /// From a peer, with a source address that is not that peer's.
+    pub spoofed: u64,
+    /// To an address that nobody has.
+    pub unroutable: u64,
+    /// WireGuard messages of strangers, replays, and wrong seals.
+    pub unauthentic: u64,
+    /// Datagrams for the core that found its queue full.
+    pub overflow: u64,
+}
+
+/// A running engine. Its threads end, and its device vanishes, when it is dropped.
+#[derive(Debug)]
+pub struct Tunnel {
+    engine: Arc<Engine>,
+    /// Closes to stop the threads.
+    alive: Option<PipeWriter>,
+    threads: Vec<JoinHandle<()>>,
+    /// One change of the router at a time.
+    changes: Mutex<()>,
+}
+
+impl Tunnel {
+    /// Opens the device and the sockets and starts the threads. Events are offered, never waited for.
+    ///
+    /// # Errors
+    /// A [`TunError`] inside when the device cannot be had; else when the port is taken or threads are refused.
+    pub fn start(config: TunnelConfig, events: mpsc::Sender<TunnelInput>) -> anyhow::Result<Self> {
+        let sockets = Sockets::open(config.port)?;
+        let device = Device::open(&config.name, config.mtu)?;
+        let (stopped, alive) = io::pipe().context("Failed to open a pipe")?;
+        let engine = Arc::new(Engine {
+            device,
+            sockets,
+            mtu: config.mtu,
+            identity: Identity::new(*config.secret),
+            router: ArcSwap::default(),
+            events,
+            clock: Clock::new(),
+            stopped,
+            failed: AtomicBool::new(false),
+            losses: Default::default(),
+        });
+        let mut tunnel = Self {
+            engine,
+            alive: Some(alive),
+            threads: Vec::new(),
+            changes: Mutex::new(()),
+        };
+        let outbound = Outbound::new(Arc::clone(&tunnel.engine));
+        tunnel.spawn("mn-outbound", move || outbound.run())?;
+        let inbound = Inbound::new(Arc::clone(&tunnel.engine));
+        tunnel.spawn("mn-inbound", move || inbound.run())?;
+        let engine = Arc::clone(&tunnel.engine);
+        tunnel.spawn("mn-timers", move || timers::run(&engine))?;
+        Ok(tunnel)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let _guard = AbortOnPanic;
+                work();
+            })
+            .with_context(|| format!("Failed to start thread {name}"))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// The name that the device got.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        self.engine.device.name()
+    }
+
+    /// The UDP port of both sockets.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.engine.sockets.port()
+    }
+
+    /// Carries out a change of the peers. A path for an unknown peer is ignored.
+    pub fn apply(&self, change: PeerChange) {
+        let _one_at_a_time = self.changes.lock().expect("no change panics half-way");
+        let router = self.engine.router.load_full();
+        match change {
+            PeerChange::Set(config) => {
+                let peer = match router.by_key(config.key) {
+                    Some(peer) => {
+                        peer.set(&config);
+                        Arc::clone(peer)
+                    }
+                    None => self.new_peer(&router, &config),
+                };
+                self.engine
+                    .router
+                    .store(Arc::new(router.with(peer, config.allowed_ips)));
+            }
+            PeerChange::Path(key, path) => {
+                let Some(peer) = router.by_key(key) else {
+                    return;
+                };
+                let mut out = [0; 256];
+                if let Some((path, bytes)) = peer.set_path(path, &mut out, self.engine.now()) {
+                    self.engine.sockets.send(path, bytes, Patience::Drop);
+                }
+            }
+            PeerChange::Remove(key) => {
+                self.engine.router.store(Arc::new(router.without(key)));
+            }
+        }
+    }
+
+    /// Lets packets in to these addresses alone. Before the first call, the host's own routing decides.
+    pub fn interface(&self, own: Option<&Interface>) {
+        let _one_at_a_time = self.changes.lock().expect("no change panics half-way");
+        let addresses = own.map_or_else(Vec::new, |own| {
+            own.ipv4
+                .map(IpAddr::from)
+                .into_iter()
+                .chain([own.ipv6.into()])
+                .collect()
+        });
+        let router = self.engine.router.load_full();
+        self.engine
+            .router
+            .store(Arc::new(router.with_own(addresses)));
+    }
+
+    /// Sends a datagram that is no WireGuard message; lost when the kernel has no room.
+    pub fn send(&self, path: Path, bytes: &[u8]) {
+        self.engine.sockets.send(path, bytes, Patience::Drop);
+    }
+
+    /// What was lost so far.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let count = |loss: Loss| self.engine.losses[loss as usize].load(Ordering::Relaxed);
+        Losses {
+            malformed: count(Loss::Malformed),
+            spoofed: count(Loss::Spoofed),
+            unroutable: count(Loss::Unroutable),
+            unauthentic: count(Loss::Unauthentic),
+            overflow: count(Loss::Overflow),
+        }
+    }
+
+    /// Whether the device was taken away: the engine must be started anew.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.engine.failed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the threads and waits for them; the device vanishes.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// A peer under a random index that no other has, so that indices tell nothing and are not used twice in a row.
+    fn new_peer(&self, router: &Router, config: &PeerConfig) -> Arc<Peer> {
+        let index = loop {
+            let random = getrandom::u32().expect("the kernel gives randomness once it has booted");
+            let index = random >> 8;
+            if router.index_is_free(index) {
+                break index;
+            }
+        };
+        Arc::new(Peer::new(&self.engine.identity, index, config))
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.alive = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panics ends the process before it could be joined.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the threads share.
+struct Engine {
+    device: Device,
+    sockets: Sockets,
+    mtu: u16,
+    identity: Identity,
+    router: ArcSwap<Router>,
+    events: mpsc::Sender<TunnelInput>,
+    clock: Clock,
+    /// Reads end-of-file when the engine is to stop.
+    stopped: PipeReader,
+    failed: AtomicBool,
+    losses: [AtomicU64; Loss::COUNT],
+}
+
+/// Why a packet was lost.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Malformed,
+    Spoofed,
+    Unroutable,
+    Unauthentic,
+    Overflow,
+}
+
+impl Loss {
+    const COUNT: usize = Self::Overflow as usize + 1;
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wake {
+    Ready,
+    Late,
+    Stopped,
+}
+
+impl Engine {
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn count(&self, loss: Loss) {
+        self.losses[loss as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the core, if its queue has room.
+    fn tell(&self, event: TunnelInput) -> bool {
+        self.events.try_send(event).is_ok()
+    }
+
+    /// Writes a packet to the host, which may refuse it: a device that is down takes none.
+    fn write(&self, packet: &[u8]) {
+        if let Err(error) = self.device.send(packet) {
+            tracing::trace!(%error, "packet not written to the device");
+        }
+    }
+
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until one of the descriptors can be read, the time is over, or the engine stops.
+    fn wait(&self, fds: &[BorrowedFd<'_>], timeout_ms: Option<u16>) -> Wake {
+        let mut polled = vec![PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN)];
+        polled.extend(fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
+        let timeout = timeout_ms.map_or(PollTimeout::NONE, PollTimeout::from);
+        let ready = poll(&mut polled, timeout);
+        if polled[0].any() != Some(false) {
+            return Wake::Stopped;
+        }
+        match ready {
+            Ok(0) => Wake::Late,
+            Ok(_) => Wake::Ready,
+            // A signal; the caller finds nothing to read and waits again.
+            Err(_) if timeout_ms.is_some() => Wake::Late,
+            Err(_) => Wake::Ready,
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A data thread that died alone would leave a node that looks alive and carries nothing: the process goes instead.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! From the network to the device: one thread, one datagram at a time. Every byte here is hostile until it is opened.
+
+use std::sync::Arc;
+
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::{Packet as WireGuard, TunnResult};
+use meshnode_protocol::id::WireGuardKey;
+use meshnode_protocol::peering::{Path, Socket, TunnelInput};
+
+use super::packet::Packet;
+use super::peer::{Content, Message, Peer};
+use super::router::Router;
+use super::sockets::Patience;
+use super::{Engine, Loss, Wake};
+
+/// Bytes of the largest UDP datagram.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+/// Bytes of the largest datagram that the core gets.
+const CORE_DATAGRAM_BYTES_MAX: usize = 1500;
+
+/// Datagrams taken from one socket before the other has its turn.
+const BATCH: usize = 64;
+
+/// Packets that a session can have waiting; the library queues no more.
+const WAITING_MAX: usize = 256;
+
+/// The state of the inbound thread.
+pub(crate) struct Inbound {
+    engine: Arc<Engine>,
+    datagram: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Inbound {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self {
+            engine,
+            datagram: vec![0; DATAGRAM_BYTES_MAX],
+            // Room for any datagram opened, and for any packet that waited, sealed.
+            out: vec![0; DATAGRAM_BYTES_MAX + 64],
+        }
+    }
+
+    /// Runs until the engine stops.
+    pub(crate) fn run(mut self) {
+        let engine = Arc::clone(&self.engine);
+        let fds: Vec<_> = [Socket::V4, Socket::V6]
+            .into_iter()
+            .filter_map(|s| engine.sockets.fd(s))
+            .collect();
+        while engine.wait(&fds, None) == Wake::Ready {
+            self.drain(Socket::V4);
+            self.drain(Socket::V6);
+        }
+    }
+
+    fn drain(&mut self, socket: Socket) {
+        for _ in 0..BATCH {
+            match self.engine.sockets.receive(socket, &mut self.datagram) {
+                Ok(Some((length, path))) => self.handle(length, path),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::trace!(%error, "nothing received");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, length: usize, path: Path) {
+        let datagram = &self.datagram[..length];
+        if is_wireguard(datagram) {
+            self.handle_wireguard(length, path);
+        } else if (1..=CORE_DATAGRAM_BYTES_MAX).contains(&length) {
+            let told = self.engine.tell(TunnelInput::Datagram {
+                path,
+                bytes: datagram.to_vec(),
+            });
+            if !told {
+                self.engine.count(Loss::Overflow);
+            }
+        } else {
+            self.engine.count(Loss::Malformed);
+        }
+    }
+
+    fn handle_wireguard(&mut self, length: usize, path: Path) {
+        let now = self.engine.now();
+        let router = self.engine.router.load_full();
+        let datagram = &self.datagram[..length];
+        let found = match self.engine.identity.limiter.verify_packet(
+            Some(path.remote.ip()),
+            datagram,
+            &mut self.out,
+        ) {
+            Ok(message) => self.engine.recipient(&router, &message),
+            Err(TunnResult::WriteToNetwork(cookie)) => {
+                self.engine.sockets.send(path, cookie, Patience::Drop);
+                return;
+            }
+            Err(_) => None,
+        };
+        let Some((peer, message)) = found else {
+            self.engine.count(Loss::Unauthentic);
+            return;
+        };
+        let received = peer.open(message, datagram, path, &mut self.out, now);
+        if received.moved {
+            self.engine.tell(TunnelInput::Moved {
+                key: peer.key(),
+                path,
+            });
+        }
+        match received.content {
+            Content::Nothing => {}
+            Content::Refused => self.engine.count(Loss::Unauthentic),
+            Content::Reply(bytes) => self.engine.sockets.send(path, bytes, Patience::Drop),
+            Content::Packet(bytes) => self.engine.deliver(&router, &peer, bytes),
+        }
+        if received.session {
+            for _ in 0..WAITING_MAX {
+                let Some((path, bytes)) = peer.waiting(&mut self.out, now) else {
+                    break;
+                };
+                self.engine.sockets.send(path, bytes, Patience::Drop);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Whose message this is: by the key inside an initiation, else by the index that we gave.
+    fn recipient(&self, router: &Router, message: &WireGuard<'_>) -> Option<(Arc<Peer>, Message)> {
+        let (peer, message) = match message {
+            WireGuard::HandshakeInit(initiation) => {
+                let identity = &self.identity;
+                let half =
+                    parse_handshake_anon(&identity.secret, &identity.public, initiation).ok()?;
+                let key = WireGuardKey::new(half.peer_static_public);
+                (router.by_key(key), Message::Initiation)
+            }
+            WireGuard::HandshakeResponse(response) => {
+                (router.by_receiver(response.receiver_idx), Message::Response)
+            }
+            WireGuard::PacketCookieReply(cookie) => {
+                (router.by_receiver(cookie.receiver_idx), Message::Cookie)
+            }
+            WireGuard::PacketData(data) => (
+                router.by_receiver(data.receiver_idx),
+                Message::Data(data.receiver_idx),
+            ),
+        };
+        peer.map(|peer| (Arc::clone(peer), message))
+    }
+
+    /// Hands an authentic packet to the host, if it is what this peer may send.
+    fn deliver(&self, router: &Router, peer: &Arc<Peer>, bytes: &[u8]) {
+        let Some(packet) = Packet::parse(bytes) else {
+            self.count(Loss::Malformed);
+            return;
+        };
+        if !router.owns(peer, packet.source()) {
+            self.count(Loss::Spoofed);
+            return;
+        }
+        if !router.is_ours(packet.destination()) {
+            self.count(Loss::Unroutable);
+            return;
+        }
+        peer.let_in(packet.bytes().len());
+        self.write(packet.bytes());
+    }
+}
+
+/// Whether a datagram is a WireGuard message by type and length (`docs/protocol.md` §8.1).
+fn is_wireguard(datagram: &[u8]) -> bool {
+    let Some(kind) = datagram.first_chunk::<4>() else {
+        return false;
+    };
+    match u32::from_le_bytes(*kind) {
+        1 => datagram.len() == 148,
+        2 => datagram.len() == 92,
+        3 => datagram.len() == 64,
+        4 => datagram.len() >= 32,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_four_message_types_in_their_lengths_are_wireguard() {
+        for (kind, length) in [(1, 148), (2, 92), (3, 64), (4, 32), (4, 1452)] {
+            let mut datagram = vec![0; length];
+            datagram[0] = kind;
+            assert!(is_wireguard(&datagram), "type {kind}, {length} bytes");
+            datagram[1] = 1;
+            assert!(!is_wireguard(&datagram), "a STUN answer begins 01 01");
+        }
+        for (kind, length) in [(1, 147), (2, 93), (3, 63), (4, 31), (0, 148), (5, 148)] {
+            let mut datagram = vec![0; length];
+            datagram[0] = kind;
+            assert!(!is_wireguard(&datagram), "type {kind}, {length} bytes");
+        }
+        assert!(!is_wireguard(&[]));
+        assert!(!is_wireguard(&[4, 0, 0]));
+        assert!(!is_wireguard(&[0x6d, 0x4e, 0x50, 1].repeat(20)));
+    }
+}

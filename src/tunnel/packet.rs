@@ -1,0 +1,271 @@
+//! Inner packets: just enough of IP to route them, and the answer for those that have no way.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes of the smallest IPv4 header.
+const V4_HEADER: usize = 20;
+/// Bytes of the IPv6 header.
+const V6_HEADER: usize = 40;
+/// Bytes of an ICMP or `ICMPv6` header.
+const ICMP_HEADER: usize = 8;
+/// Bytes of a whole ICMP error at most (RFC 1812 §4.3.2.3).
+const V4_ERROR_MAX: usize = 576;
+/// Bytes of a whole `ICMPv6` error at most (RFC 4443 §2.4).
+const V6_ERROR_MAX: usize = 1280;
+
+/// An inner packet whose header was checked: version, header and length fit its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet<'a> {
+    bytes: &'a [u8],
+    source: IpAddr,
+    destination: IpAddr,
+}
+
+impl<'a> Packet<'a> {
+    /// Checks a packet; bytes behind its own length are cut off. `None` when it is malformed.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        match bytes.first()? >> 4 {
+            4 => {
+                let header = bytes.first_chunk::<V4_HEADER>()?;
+                let header_bytes = usize::from(header[0] & 15) * 4;
+                let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+                if header_bytes < V4_HEADER || length < header_bytes {
+                    return None;
+                }
+                let address = |at: usize| {
+                    Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
+                };
+                Some(Self {
+                    bytes: bytes.get(..length)?,
+                    source: address(12).into(),
+                    destination: address(16).into(),
+                })
+            }
+            6 => {
+                let header = bytes.first_chunk::<V6_HEADER>()?;
+                let length = V6_HEADER + usize::from(u16::from_be_bytes([header[4], header[5]]));
+                let address = |at: usize| {
+                    let octets: [u8; 16] = header[at..at + 16]
+                        .try_into()
+                        .expect("the header has 40 bytes");
+                    Ipv6Addr::from(octets)
+                };
+                Some(Self {
+                    bytes: bytes.get(..length)?,
+                    source: address(8).into(),
+                    destination: address(24).into(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The packet, exactly as long as its header says.
+    pub(crate) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Whom it comes from, as it says.
+    pub(crate) const fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Whom it goes to.
+    pub(crate) const fn destination(&self) -> IpAddr {
+        self.destination
+    }
+
+    /// The ICMP error "no route to host" for this packet, as if its destination had sent it.
+    ///
+    /// `None` where RFC 1122 §3.2.2 and RFC 4443 §2.4 forbid one: for errors, fragments that are not the first, and
+    /// packets to or from something that is no single host.
+    pub(crate) fn unreachable(&self) -> Option<Vec<u8>> {
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                self.unreachable_v4(source, destination)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                self.unreachable_v6(source, destination)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
+        }
+    }
+
+    fn unreachable_v4(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Vec<u8>> {
+        const ICMP: u8 = 1;
+        let header_bytes = usize::from(self.bytes[0] & 15) * 4;
+        let later_fragment = u16::from_be_bytes([self.bytes[6], self.bytes[7]]) & 0x1fff != 0;
+        let icmp_type = self.bytes.get(header_bytes).copied();
+        // Only an echo request among the ICMP messages is surely no error.
+        let icmp_error = self.bytes[9] == ICMP && icmp_type != Some(8);
+        if later_fragment || icmp_error || !single_v4(source) || !single_v4(destination) {
+            return None;
+        }
+        let quoted = &self.bytes[..self.bytes.len().min(V4_ERROR_MAX - V4_HEADER - ICMP_HEADER)];
+        let length = u16::try_from(V4_HEADER + ICMP_HEADER + quoted.len()).expect("at most 576");
+        let mut error = vec![0; V4_HEADER];
+        error[0] = 0x45;
+        error[2..4].copy_from_slice(&length.to_be_bytes());
+        error[8] = 64;
+        error[9] = ICMP;
+        error[12..16].copy_from_slice(&destination.octets());
+        error[16..20].copy_from_slice(&source.octets());
+        let sum = checksum(&error, 0);
+        error[10..12].copy_from_slice(&sum.to_be_bytes());
+        // Type 3, destination unreachable; code 1, host unreachable.
+        error.extend_from_slice(&[3, 1, 0, 0, 0, 0, 0, 0]);
+        error.extend_from_slice(quoted);
+        let sum = checksum(&error[V4_HEADER..], 0);
+        error[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+        Some(error)
+    }
+
+    fn unreachable_v6(&self, source: Ipv6Addr, destination: Ipv6Addr) -> Option<Vec<u8>> {
+        const ICMPV6: u8 = 58;
+        let icmp_type = self.bytes.get(V6_HEADER).copied();
+        // The types below 128 are errors.
+        let icmp_error = self.bytes[6] == ICMPV6 && icmp_type.is_none_or(|kind| kind < 128);
+        if icmp_error || !single_v6(source) || !single_v6(destination) {
+            return None;
+        }
+        let quoted = &self.bytes[..self.bytes.len().min(V6_ERROR_MAX - V6_HEADER - ICMP_HEADER)];
+        let length = u16::try_from(ICMP_HEADER + quoted.len()).expect("at most 1240");
+        let mut error = vec![0; V6_HEADER];
+        error[0] = 0x60;
+        error[4..6].copy_from_slice(&length.to_be_bytes());
+        error[6] = ICMPV6;
+        error[7] = 64;
+        error[8..24].copy_from_slice(&destination.octets());
+        error[24..40].copy_from_slice(&source.octets());
+        // Type 1, destination unreachable; code 3, address unreachable.
+        error.extend_from_slice(&[1, 3, 0, 0, 0, 0, 0, 0]);
+        error.extend_from_slice(quoted);
+        // The pseudo-header of RFC 8200 §8.1: both addresses, the length, the next header.
+        let pseudo = sum_words(&error[8..40], u64::from(length) + u64::from(ICMPV6));
+        let sum = checksum(&error[V6_HEADER..], pseudo);
+        error[V6_HEADER + 2..V6_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+        Some(error)
+    }
+}
+
+fn single_v4(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_multicast()
+        || address.is_broadcast()
+        || address.is_loopback())
+}
+
+fn single_v6(address: Ipv6Addr) -> bool {
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback())
+}
+
+/// Adds big-endian 16-bit words.
+fn sum_words(bytes: &[u8], start: u64) -> u64 {
+    bytes.chunks(2).fold(start, |sum, word| {
+        sum + u64::from(u16::from_be_bytes([
+            word[0],
+            word.get(1).copied().unwrap_or(0),
+        ]))
+    })
+}
+
+/// The internet checksum (RFC 1071) of some bytes on top of a sum.
+fn checksum(bytes: &[u8], start: u64) -> u16 {
+    let mut sum = sum_words(bytes, start);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).expect("folded to 16 bits")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A UDP packet over IPv4 without payload, good enough to route.
+    pub(crate) fn v4(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
+        let mut bytes = vec![0; 28];
+        bytes[0] = 0x45;
+        bytes[3] = 28;
+        bytes[9] = 17;
+        bytes[12..16].copy_from_slice(&source);
+        bytes[16..20].copy_from_slice(&destination);
+        bytes
+    }
+
+    fn v6(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
+        let mut bytes = vec![0; 48];
+        bytes[0] = 0x60;
+        bytes[5] = 8;
+        bytes[6] = 17;
+        bytes[8..24].copy_from_slice(&source.octets());
+        bytes[24..40].copy_from_slice(&destination.octets());
+        bytes
+    }
+
+    #[test]
+    fn a_packet_is_as_long_as_its_header_says() {
+        let mut bytes = v4([10, 0, 0, 1], [10, 0, 0, 2]);
+        bytes.extend_from_slice(&[0; 4]);
+        let packet = Packet::parse(&bytes).unwrap();
+        assert_eq!(packet.bytes().len(), 28);
+        assert_eq!(packet.source(), IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(packet.destination(), IpAddr::from([10, 0, 0, 2]));
+    }
+
+    #[test]
+    fn malformed_packets_are_refused() {
+        let whole = v4([10, 0, 0, 1], [10, 0, 0, 2]);
+        for length in 0..whole.len() {
+            assert!(Packet::parse(&whole[..length]).is_none(), "{length} bytes");
+        }
+        let mut short_header = whole.clone();
+        short_header[0] = 0x44;
+        assert!(Packet::parse(&short_header).is_none());
+        let mut version = whole;
+        version[0] = 0x55;
+        assert!(Packet::parse(&version).is_none());
+        let ipv6 = v6("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        for length in 0..ipv6.len() {
+            assert!(Packet::parse(&ipv6[..length]).is_none(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn an_unroutable_ipv4_packet_gets_host_unreachable_with_good_checksums() {
+        let bytes = v4([10, 0, 0, 1], [10, 0, 0, 2]);
+        let error = Packet::parse(&bytes).unwrap().unreachable().unwrap();
+        let parsed = Packet::parse(&error).unwrap();
+        assert_eq!(parsed.source(), IpAddr::from([10, 0, 0, 2]));
+        assert_eq!(parsed.destination(), IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(error[20..22], [3, 1]);
+        assert_eq!(checksum(&error[..20], 0), 0);
+        assert_eq!(checksum(&error[20..], 0), 0);
+        assert_eq!(error[28..], bytes);
+    }
+
+    #[test]
+    fn an_unroutable_ipv6_packet_gets_address_unreachable_with_a_good_checksum() {
+        let bytes = v6("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        let error = Packet::parse(&bytes).unwrap().unreachable().unwrap();
+        assert_eq!(error[40..42], [1, 3]);
+        let pseudo = sum_words(&error[8..40], 8 + 48 + 58);
+        assert_eq!(checksum(&error[40..], pseudo), 0);
+    }
+
+    #[test]
+    fn errors_and_multicast_are_never_answered_with_errors() {
+        let bytes = v4([10, 0, 0, 1], [10, 0, 0, 2]);
+        let error = Packet::parse(&bytes).unwrap().unreachable().unwrap();
+        assert!(Packet::parse(&error).unwrap().unreachable().is_none());
+        let multicast = v4([10, 0, 0, 1], [224, 0, 0, 251]);
+        assert!(Packet::parse(&multicast).unwrap().unreachable().is_none());
+        let solicitation = v6("fe80::1".parse().unwrap(), "ff02::2".parse().unwrap());
+        assert!(
+            Packet::parse(&solicitation)
+                .unwrap()
+                .unreachable()
+                .is_none()
+        );
+    }
+}

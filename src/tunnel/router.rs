@@ -1,0 +1,165 @@
+//! Who is meant: an immutable snapshot of all peers, looked up by address, receiver index and key.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use meshnode_protocol::id::WireGuardKey;
+
+use super::peer::Peer;
+
+/// All peers at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Router {
+    by_key: BTreeMap<WireGuardKey, (Arc<Peer>, Vec<IpAddr>)>,
+    by_index: BTreeMap<u32, Arc<Peer>>,
+    by_address: BTreeMap<IpAddr, Arc<Peer>>,
+    own: Option<Vec<IpAddr>>,
+}
+
+impl Router {
+    /// The peer that has this address.
+    pub(crate) fn by_address(&self, address: IpAddr) -> Option<&Arc<Peer>> {
+        self.by_address.get(&address)
+    }
+
+    /// The peer whose sessions have this receiver index.
+    pub(crate) fn by_receiver(&self, receiver: u32) -> Option<&Arc<Peer>> {
+        self.by_index.get(&(receiver >> 8))
+    }
+
+    /// The peer of a key.
+    pub(crate) fn by_key(&self, key: WireGuardKey) -> Option<&Arc<Peer>> {
+        self.by_key.get(&key).map(|(peer, _)| peer)
+    }
+
+    /// All peers, by key.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.by_key.values().map(|(peer, _)| peer)
+    }
+
+    /// Whether no peer has this index, so that a new one may.
+    pub(crate) fn index_is_free(&self, index: u32) -> bool {
+        !self.by_index.contains_key(&index)
+    }
+
+    /// Whether an inner packet from `peer` may say that it comes from `source`: hosts are the most specific routes, so
+    /// the address must be the peer's own and nobody else's.
+    pub(crate) fn owns(&self, peer: &Arc<Peer>, source: IpAddr) -> bool {
+        self.by_address(source)
+            .is_some_and(|owner| Arc::ptr_eq(owner, peer))
+    }
+
+    /// Whether packets to this address may come in.
+    pub(crate) fn is_ours(&self, destination: IpAddr) -> bool {
+        self.own
+            .as_ref()
+            .is_none_or(|own| own.contains(&destination))
+    }
+
+    /// This router with a peer added or changed.
+    pub(crate) fn with(&self, peer: Arc<Peer>, allowed: Vec<IpAddr>) -> Self {
+        let mut router = self.clone();
+        router.by_index.insert(peer.index(), Arc::clone(&peer));
+        router.by_key.insert(peer.key(), (peer, allowed));
+        router.pin_addresses();
+        router
+    }
+
+    /// This router without a peer.
+    pub(crate) fn without(&self, key: WireGuardKey) -> Self {
+        let mut router = self.clone();
+        if let Some((peer, _)) = router.by_key.remove(&key) {
+            router.by_index.remove(&peer.index());
+            router.pin_addresses();
+        }
+        router
+    }
+
+    /// This router with these addresses as the node's own.
+    pub(crate) fn with_own(&self, own: Vec<IpAddr>) -> Self {
+        Self {
+            own: Some(own),
+            ..self.clone()
+        }
+    }
+
+    /// An address that two peers claim is the one's with the smaller key, in whatever order they came.
+    fn pin_addresses(&mut self) {
+        self.by_address.clear();
+        for (peer, allowed) in self.by_key.values() {
+            for address in allowed {
+                self.by_address
+                    .entry(*address)
+                    .or_insert_with(|| Arc::clone(peer));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Identity;
+    use super::*;
+    use meshnode_protocol::peering::{PeerConfig, Roaming};
+
+    fn peer(key: u8, index: u32) -> Arc<Peer> {
+        let config = PeerConfig {
+            key: WireGuardKey::new([key; 32]),
+            allowed_ips: vec![],
+            roaming: Roaming::Told,
+            keepalive_s: 0,
+        };
+        Arc::new(Peer::new(&Identity::new([9; 32]), index, &config))
+    }
+
+    fn host(last: u8) -> IpAddr {
+        IpAddr::from([100, 64, 0, last])
+    }
+
+    #[test]
+    fn a_packet_must_come_from_an_address_of_its_own_peer() {
+        let (first, second) = (peer(1, 1), peer(2, 2));
+        let router = Router::default()
+            .with(Arc::clone(&first), vec![host(1)])
+            .with(Arc::clone(&second), vec![host(2)]);
+        assert!(router.owns(&first, host(1)));
+        assert!(!router.owns(&first, host(2)));
+        assert!(!router.owns(&first, host(3)));
+    }
+
+    #[test]
+    fn a_contested_address_has_one_owner_whatever_the_order() {
+        let (first, second) = (peer(1, 1), peer(2, 2));
+        let one = Router::default()
+            .with(Arc::clone(&first), vec![host(1)])
+            .with(Arc::clone(&second), vec![host(1)]);
+        let other = Router::default()
+            .with(Arc::clone(&second), vec![host(1)])
+            .with(Arc::clone(&first), vec![host(1)]);
+        assert!(one.owns(&first, host(1)) && other.owns(&first, host(1)));
+        assert!(one.without(first.key()).owns(&second, host(1)));
+    }
+
+    #[test]
+    fn a_removed_peer_is_found_by_nothing() {
+        let gone = peer(1, 7);
+        let router = Router::default()
+            .with(Arc::clone(&gone), vec![host(1)])
+            .without(gone.key());
+        assert!(router.by_address(host(1)).is_none());
+        assert!(router.by_receiver(7 << 8).is_none());
+        assert!(router.by_key(gone.key()).is_none());
+        assert!(router.index_is_free(7));
+    }
+
+    #[test]
+    fn changed_addresses_replace_the_old_ones() {
+        let peer = peer(1, 1);
+        let router = Router::default()
+            .with(Arc::clone(&peer), vec![host(1)])
+            .with(Arc::clone(&peer), vec![host(2)]);
+        assert!(router.by_address(host(1)).is_none());
+        assert!(router.owns(&peer, host(2)));
+    }
+}

@@ -1,0 +1,119 @@
+//! A tunnel in a namespace, with its device configured.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use boringtun::x25519::{PublicKey, StaticSecret};
+use meshnode::host::{Configured, Host};
+use meshnode::tunnel::{Tunnel, TunnelConfig};
+use meshnode_protocol::id::WireGuardKey;
+use meshnode_protocol::io::Interface;
+use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, Roaming, TunnelInput};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use crate::lab::Namespace;
+
+/// The MTU of every device here, as in the daemon.
+const MTU: u16 = 1280;
+
+/// A node number `number`: its key, its addresses and its engine.
+pub(crate) struct Node {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) events: mpsc::Receiver<TunnelInput>,
+}
+
+pub(crate) fn secret(number: u8) -> [u8; 32] {
+    [number; 32]
+}
+
+pub(crate) fn key(number: u8) -> WireGuardKey {
+    let public = PublicKey::from(&StaticSecret::from(secret(number)));
+    WireGuardKey::new(public.to_bytes())
+}
+
+pub(crate) fn ipv4(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(100, 64, 0, number)
+}
+
+pub(crate) fn ipv6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into())
+}
+
+pub(crate) fn config(number: u8, roaming: Roaming) -> PeerConfig {
+    PeerConfig {
+        key: key(number),
+        allowed_ips: vec![ipv4(number).into(), ipv6(number).into()],
+        roaming,
+        keepalive_s: 0,
+    }
+}
+
+impl Node {
+    /// Starts inside a namespace, routes to `peers`, and lets in packets to its own addresses alone.
+    pub(crate) fn start(namespace: &Namespace, number: u8, peers: &'static [u8]) -> Self {
+        let (node, configured) = namespace.run(move || Self::start_here(number, peers));
+        assert_eq!(configured.ipv4, Some(meshnode::host::Held::Ours));
+        assert_eq!(configured.ipv6, meshnode::host::Held::Ours);
+        node
+    }
+
+    /// Starts in the namespace of this thread.
+    pub(crate) fn start_here(number: u8, peers: &[u8]) -> (Self, Configured) {
+        let (sender, events) = mpsc::channel(256);
+        let config = TunnelConfig {
+            name: format!("mn-test{number}"),
+            secret: Zeroizing::new(secret(number)),
+            port: 0,
+            mtu: MTU,
+        };
+        let tunnel = Tunnel::start(config, sender).expect("the tunnel starts");
+        let interface = Interface {
+            ipv4: Some(ipv4(number)),
+            ipv6: ipv6(number),
+        };
+        tunnel.interface(Some(&interface));
+        let device = tunnel.device().to_owned();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let configured = runtime.block_on(async {
+            let host = Host::open().unwrap();
+            let configured = host.configure(&device, &interface, MTU).await.unwrap();
+            for peer in peers {
+                for address in [IpAddr::from(ipv4(*peer)), ipv6(*peer).into()] {
+                    host.route_add(&device, address).await.unwrap();
+                }
+            }
+            configured
+        });
+        (
+            Self {
+                number,
+                tunnel,
+                events,
+            },
+            configured,
+        )
+    }
+
+    pub(crate) fn meet(&self, number: u8, roaming: Roaming) {
+        self.tunnel.apply(PeerChange::Set(config(number, roaming)));
+    }
+
+    pub(crate) fn path(&self, number: u8, path: Option<Path>) {
+        self.tunnel.apply(PeerChange::Path(key(number), path));
+    }
+
+    /// The path to this node at an outer address.
+    pub(crate) fn at(&self, address: &str) -> Path {
+        Path::to(SocketAddr::new(
+            address.parse().unwrap(),
+            self.tunnel.port(),
+        ))
+    }
+
+    pub(crate) fn drain(&mut self) -> Vec<TunnelInput> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+    }
+}
