@@ -16,22 +16,22 @@ impl Clock {
         Self(())
     }
 
-    /// What the clocks say: milliseconds since boot, sleep included, and the wall clock.
+    /// What the clocks say: microseconds since boot, sleep included, and the wall clock.
     #[must_use]
     pub fn now(&self) -> Moment {
         Moment {
-            uptime_ms: uptime_ms(),
+            uptime_us: uptime_us(),
             wall: wall(),
         }
     }
 }
 
-/// Milliseconds since boot; counts sleep, never steps back.
-fn uptime_ms() -> u64 {
+/// Microseconds since boot; counts sleep, never steps back.
+fn uptime_us() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has CLOCK_BOOTTIME since 2.6");
     let seconds = u64::try_from(time.tv_sec()).expect("no machine booted before it was on");
     let nanoseconds = u64::try_from(time.tv_nsec()).expect("nanoseconds are 0..1e9");
-    seconds * 1000 + nanoseconds / 1_000_000
+    seconds * 1_000_000 + nanoseconds / 1000
 }
 
 /// What the machine's wall clock says; 1970 when it stands before that.
@@ -55,8 +55,8 @@ mod tests {
         let clock = Clock::new();
         let first = clock.now();
         let second = clock.now();
-        assert!(second.uptime_ms >= first.uptime_ms);
-        assert!(first.uptime_ms > 0);
+        assert!(second.uptime_us >= first.uptime_us);
+        assert!(first.uptime_us > 0);
         assert!(first.wall.ms() > 946_684_800_000);
     }
 }

@@ -1,3 +1,7 @@
-//! The `meshnode` program.
+//! Parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(meshnode::run(std::env::args_os().collect()))
+}

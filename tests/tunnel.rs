@@ -116,8 +116,8 @@ fn a_following_peer_finds_the_end_that_moved() {
     as_root("a_following_peer_finds_the_end_that_moved", || {
         let (left, right, _one, two) = pair(Roaming::Follow);
         left.ping("100.64.0.2");
-        left.ip("addr add 192.0.2.77/24 dev cable");
         left.ip("addr del 192.0.2.1/24 dev cable");
+        left.ip("addr add 192.0.2.77/24 dev cable");
         left.ping("100.64.0.2");
         right.ping("100.64.0.1");
         drop(two);
@@ -248,7 +248,8 @@ fn held_until_killed() {
 fn what_another_device_holds_is_left_to_it() {
     as_root("what_another_device_holds_is_left_to_it", || {
         let place = Namespace::new();
-        place.ip("link add other type dummy");
+        place.ip("link add other type veth peer name beyond");
+        place.ip("link set beyond up");
         place.ip("link set other up");
         place.ip("addr add 100.64.0.8/32 dev other");
         place.ip("route add 100.64.0.9/32 dev other");

@@ -12,7 +12,7 @@ use crate::id::{AdmitId, Digest, NodeId, OpId};
 use crate::io::Write;
 use crate::limits::HEADS_REPORTED_MAX;
 use crate::op::{Op, Realm};
-use crate::reconcile::{Index, short_hash};
+use crate::reconcile::{Index, ShortHash, short_hash};
 use crate::record::{Record, RecordKind};
 use crate::records::{RecordInserted, Records};
 use crate::wire::{
@@ -233,7 +233,7 @@ impl Ledger {
                     .ops()
                     .map(|op| (Digest::new(*op.id().as_bytes()), op))
                     .filter(|(key, _)| wanted(key))
-                    .map(|(key, op)| (key, short_hash(op.bytes())))
+                    .map(|(key, op)| (key, op_hash(op)))
                     .take(KEYS_SENT_MAX + 1)
                     .collect()
             }
@@ -295,4 +295,9 @@ impl Ledger {
             .map(|record| Write::Record(record.slot().key(), record.bytes().to_vec()));
         ops.chain(admits).chain(records).collect()
     }
+}
+
+/// An op's id fixes all of it but whether its body is here.
+fn op_hash(op: &Op) -> ShortHash {
+    [u8::from(op.is_stub()); 8]
 }

@@ -70,6 +70,19 @@ enum Pending {
     Push { peer: TransportKey },
 }
 
+impl Pending {
+    const fn peer(&self) -> TransportKey {
+        match self {
+            Self::Knock { peer, .. }
+            | Self::Redeem { peer }
+            | Self::HelloOpen { peer, .. }
+            | Self::HelloProve { peer }
+            | Self::Pull { peer }
+            | Self::Push { peer } => *peer,
+        }
+    }
+}
+
 impl Node {
     /// Takes one input. Drain [`Self::poll_output`] afterwards.
     pub fn handle(&mut self, input: Input, now: Moment) {

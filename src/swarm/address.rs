@@ -1,5 +1,10 @@
 //! Two spellings of one thing: keys and addresses as the core and as libp2p write them.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an address has forty kinds of parts; four are ours"
+)]
+
 use std::net::{IpAddr, SocketAddr};
 
 use libp2p::identity::{PublicKey, ed25519};

@@ -135,8 +135,8 @@ fn gossip() -> anyhow::Result<Gossip> {
 fn asking(service: Service) -> Asking {
     let (question_bytes_max, streams_max) = match service {
         Service::Join => (JOIN_BYTES_MAX, 8),
-        // Strangers speak it too, with questions as long as members': few at a time.
-        Service::Hello => (MESSAGE_BYTES_MAX, 2),
+        // Strangers speak it too, with questions as long as members': one each way, and one for a repetition.
+        Service::Hello => (MESSAGE_BYTES_MAX, 3),
         Service::Sync => (MESSAGE_BYTES_MAX, 32),
     };
     let codec = BytesCodec {

@@ -143,11 +143,10 @@ fn to_anybody(address: &ControlAddress) -> DialOpts {
 }
 
 fn wrong_address(error: &DialError) -> Option<ControlAddress> {
-    match error {
-        DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => {
-            address::control_address(address)
-        }
-        _ => None,
+    if let DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } = error {
+        address::control_address(address)
+    } else {
+        None
     }
 }
 

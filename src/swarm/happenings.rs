@@ -20,6 +20,10 @@ type Said = request_response::Event<Vec<u8>, Vec<u8>>;
 
 impl State {
     /// Takes one event of libp2p.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "libp2p's enum is open and tells much more"
+    )]
     pub(super) fn on_event(&mut self, event: SwarmEvent<LinksEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),

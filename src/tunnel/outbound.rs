@@ -100,7 +100,7 @@ impl Outbound {
 
     /// Tells the program that sent the packet, within limits, that nobody is there.
     fn answer(&mut self, error: Option<Vec<u8>>, now: Moment) {
-        let second = now.uptime_ms / 1000;
+        let second = now.uptime_ms() / 1000;
         if self.errors.0 != second {
             self.errors = (second, 0);
         }

@@ -200,7 +200,7 @@ impl Peer {
         let path = path?;
         let wished = state
             .wish_ms
-            .is_some_and(|at| now.uptime_ms.saturating_sub(at) < WISH_MS);
+            .is_some_and(|at| now.uptime_ms().saturating_sub(at) < WISH_MS);
         if state.has_session() || !(wished || state.keepalive_ms > 0) {
             return None;
         }
@@ -218,7 +218,7 @@ impl Peer {
         now: Moment,
     ) -> Sent<'a> {
         let mut state = self.state();
-        state.wish_ms = Some(now.uptime_ms);
+        state.wish_ms = Some(now.uptime_ms());
         let Some(path) = state.path else {
             return Sent::NoPath(due(&mut state.wanted_ms, now));
         };
@@ -277,7 +277,7 @@ impl Peer {
     /// Lets time pass. Returns what is to be sent: a handshake or a keepalive.
     pub(crate) fn tick<'a>(&self, out: &'a mut [u8], now: Moment) -> Option<(Path, &'a [u8])> {
         let mut state = self.state();
-        let idle = now.uptime_ms.saturating_sub(state.sent_ms);
+        let idle = now.uptime_ms().saturating_sub(state.sent_ms);
         let keepalive = state.keepalive_ms > 0 && idle >= state.keepalive_ms;
         // The library writes all or nothing, so the buffer serves twice.
         let length = match state.tunn.update_timers(out) {
@@ -290,13 +290,13 @@ impl Peer {
         };
         let path = state.path?;
         if let Some(length) = length {
-            state.sent_ms = now.uptime_ms;
+            state.sent_ms = now.uptime_ms();
             return Some((path, &out[..length]));
         }
         if !keepalive {
             return None;
         }
-        state.sent_ms = now.uptime_ms;
+        state.sent_ms = now.uptime_ms();
         let result = if state.has_session() {
             state.tunn.encapsulate(&[], out)
         } else {
@@ -346,7 +346,7 @@ impl State {
     ) -> Option<(Path, &'a [u8])> {
         match result {
             TunnResult::WriteToNetwork(bytes) => {
-                self.sent_ms = now.uptime_ms;
+                self.sent_ms = now.uptime_ms();
                 Some((path, bytes))
             }
             TunnResult::Done
@@ -397,9 +397,9 @@ impl State {
 
 /// Whether a report may go again; if so, it counts as gone.
 fn due(last: &mut Option<u64>, now: Moment) -> bool {
-    let due = last.is_none_or(|at| now.uptime_ms.saturating_sub(at) >= REPORT_INTERVAL_MS);
+    let due = last.is_none_or(|at| now.uptime_ms().saturating_sub(at) >= REPORT_INTERVAL_MS);
     if due {
-        *last = Some(now.uptime_ms);
+        *last = Some(now.uptime_ms());
     }
     due
 }

@@ -56,7 +56,8 @@ const ADAPTERS: [&str; 9] = [
 ];
 
 /// Who may name which adapter besides itself; `daemon` ties them all together.
-const ARROWS: [(&str, &str); 7] = [
+const ARROWS: [(&str, &str); 8] = [
+    ("endpoints", "host"),
     ("cli", "control"),
     ("cli", "demo"),
     ("demo", "control"),

@@ -87,14 +87,7 @@ impl Node {
             }
             configured
         });
-        (
-            Self {
-                number,
-                tunnel,
-                events,
-            },
-            configured,
-        )
+        (Self { tunnel, events }, configured)
     }
 
     pub(crate) fn meet(&self, number: u8, roaming: Roaming) {

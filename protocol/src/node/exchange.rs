@@ -21,6 +21,10 @@ const SYNC_PARTNERS: usize = 2;
 const QUIET_MS: u64 = 1000;
 /// The same, after a round that brought nothing although the summaries differed.
 const QUIET_USELESS_MS: u64 = 20_000;
+/// A connected peer that said nothing for so long is asked, to learn whether it is still there.
+const SILENT_MS: u64 = 180_000;
+/// Silent peers that are asked at one time.
+const SILENT_ASKED_MAX: usize = 8;
 /// Room that sealing and framing take in a gossip message.
 const GOSSIP_FRAME_BYTES: usize = 128;
 
@@ -282,6 +286,14 @@ impl Node {
         for _ in 0..SYNC_PARTNERS.min(peers.len()) {
             let chosen = self.rng.next_u32() as usize % peers.len();
             let peer = peers.swap_remove(chosen);
+            self.start_pull(peer);
+        }
+        let silent = self
+            .links
+            .trusted()
+            .filter(|(_, peer)| peer.heard_ms + SILENT_MS <= at);
+        let silent: Vec<_> = silent.map(|(key, _)| *key).take(SILENT_ASKED_MAX).collect();
+        for peer in silent {
             self.start_pull(peer);
         }
         let alone = self

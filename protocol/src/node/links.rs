@@ -268,6 +268,11 @@ impl Node {
         let Some(pending) = self.pending.remove(&call) else {
             return;
         };
+        if result == Err(CallError::TimedOut) {
+            // Nobody else notices a connection whose other end vanished without a word.
+            let peer = pending.peer();
+            self.link(LinkOutput::HangUp { peer });
+        }
         match pending {
             Pending::Knock { peer, nonce } => self.joiner_on_proof(peer, nonce, result, now),
             Pending::Redeem { peer } => self.joiner_on_admission(peer, result, now),

@@ -20,7 +20,7 @@ fn path(last: u8) -> Path {
 
 fn at(uptime_ms: u64) -> Moment {
     Moment {
-        uptime_ms,
+        uptime_us: uptime_ms * 1000,
         wall: Timestamp::from_ms(1_700_000_000_000 + uptime_ms),
     }
 }

@@ -1,0 +1,178 @@
+//! `meshnode invite`: a code for the next machine.
+
+use std::time::Duration;
+
+use meshnode_protocol::limits::{INVITE_USES_MAX, TAGS_MAX};
+use meshnode_protocol::name::{NameError, NodeName, Owner, Tag};
+
+use super::session::{Session, unexpected};
+use crate::control::{InviteRequest, Invited, Request, Response};
+use crate::failure::{Exit, Failure};
+use crate::output::{self, acts, json};
+use crate::units;
+
+mod drawing;
+
+/// Make a code that lets the next machine in
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  meshnode invite
+  meshnode invite --name tablet --owner ben --ttl 2h
+  meshnode invite | ssh box sudo meshnode join -
+
+The code goes to stdout, everything else to stderr.")]
+pub(crate) struct Args {
+    /// Name of the new node
+    #[arg(long, value_name = "NAME", value_parser = NodeName::parse)]
+    name: Option<NodeName>,
+    /// Tag of the new node; may be repeated
+    #[arg(long, value_name = "TAG", value_parser = parse_tag)]
+    tag: Vec<Tag>,
+    /// Whose the new node is
+    #[arg(long, value_name = "OWNER", value_parser = Owner::parse)]
+    owner: Option<Owner>,
+    /// How long the code holds
+    #[arg(long, value_name = "DUR", default_value = "24h", value_parser = units::parse_duration)]
+    ttl: Duration,
+    /// How many machines may use it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=INVITE_USES_MAX as i64))]
+    uses: u16,
+    /// An admin must approve each machine
+    #[arg(long, conflicts_with = "no_approve")]
+    approve: bool,
+    /// No admin need approve, though several machines may use it; needs --tag
+    #[arg(long)]
+    no_approve: bool,
+    /// Where a member answers; found by itself when not given; may be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_hint)]
+    hint: Vec<String>,
+    /// Draw the code below itself
+    #[arg(long)]
+    qr: bool,
+    /// Spell the code for the telephone
+    #[arg(long)]
+    spell: bool,
+    /// Sign nothing, say what would be signed
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Makes the invite.
+pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
+    if args.no_approve && args.uses > 1 && args.tag.is_empty() {
+        let text = "--no-approve with --uses above 1 needs --tag";
+        return Err(Failure::usage(text).hint("meshnode invite --help"));
+    }
+    if args.ttl.is_zero() {
+        return Err(Failure::usage("--ttl 0 would end before it begins").hint("--ttl 24h"));
+    }
+    if args.tag.len() > TAGS_MAX {
+        return Err(Failure::usage(format!(
+            "a node has at most {TAGS_MAX} tags"
+        )));
+    }
+    let place = session.place()?;
+    let ttl_ms = u64::try_from(args.ttl.as_millis()).unwrap_or(u64::MAX);
+    let (qr, spell) = (args.qr, args.spell);
+    let request = Request::Invite(InviteRequest {
+        approve: match (args.approve, args.no_approve) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        },
+        name: args.name,
+        tags: args.tag,
+        owner: args.owner,
+        ttl_ms,
+        uses: args.uses,
+        hints: args.hint,
+        dry_run: args.dry_run,
+    });
+    match session.client(&place)?.ask(&request)? {
+        Response::Invited(invited) => show(&invited, ttl_ms, qr, spell, session),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn show(
+    invited: &Invited,
+    ttl_ms: u64,
+    qr: bool,
+    spell: bool,
+    session: &Session,
+) -> Result<Exit, Failure> {
+    if session.style.json {
+        output::data(&json::invited(invited))?;
+        return Ok(Exit::Done);
+    }
+    output::talk(session.style, &acts::invite_head(invited, ttl_ms));
+    let Some(code) = &invited.code else {
+        return Ok(Exit::Done);
+    };
+    output::data(&format!("{}\n", code.reveal()))?;
+    output::talk(session.style, "\n");
+    if qr && !session.style.plain {
+        output::talk(session.style, &drawing::qr(code.reveal())?);
+    }
+    if spell {
+        output::talk(session.style, &drawing::spell(code.reveal()));
+    }
+    output::talk(session.style, &acts::invite_tail(invited, spell));
+    Ok(Exit::Done)
+}
+
+fn parse_tag(text: &str) -> Result<Tag, NameError> {
+    Tag::parse(text.strip_prefix("tag:").unwrap_or(text))
+}
+
+fn parse_hint(text: &str) -> Result<String, String> {
+    let wrong = || format!("{} is no HOST:PORT", text.escape_default());
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"-.".contains(&b);
+    let host_is_good = match bracketed {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.len() <= 253 && host.bytes().all(known),
+    };
+    if port == 0 || !host_is_good {
+        return Err(wrong());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_a_host_and_a_port() {
+        for good in [
+            "vps.example.org:41641",
+            "203.0.113.9:1",
+            "[2001:db8::1]:41641",
+        ] {
+            assert_eq!(parse_hint(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "vps",
+            "vps:0",
+            "vps:99999",
+            ":1",
+            "2001:db8::1:41641",
+            "a b:1",
+            "[x]:1",
+        ] {
+            assert!(parse_hint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tag_may_leave_out_its_prefix() {
+        assert_eq!(parse_tag("tag:ci"), parse_tag("ci"));
+    }
+}

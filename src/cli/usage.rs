@@ -1,0 +1,117 @@
+//! Wrong usage in our words, and the front page of the help.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::failure::{Exit, Failure};
+use crate::output;
+
+/// The one screen of `meshnode --help`.
+pub(crate) const HELP: &str = "\
+A private network between your own machines, without a server in the middle
+
+Usage: meshnode [-n NETWORK] VERB ...
+
+  Start         init, invite, join
+  Every day     status, ping, up, down
+  This machine  leave, daemon
+  Shell         completions, man
+
+  First machine   sudo meshnode init --name homelab
+  Then            meshnode invite          and on the next machine:  sudo meshnode join
+
+meshnode VERB --help explains a verb; meshnode man the rest.
+";
+
+/// Words of other products, each with ours.
+const FOREIGN: &[(&str, &str)] = &[
+    ("login", "sudo meshnode init, or sudo meshnode join"),
+    ("logout", "sudo meshnode leave"),
+    (
+        "switch",
+        "meshnode -n NETWORK VERB: each command says which network",
+    ),
+    (
+        "serve",
+        "nothing to serve: programs answer at this node's address, meshnode status shows it",
+    ),
+    (
+        "update",
+        "replace the program, then start the daemon again: sudo meshnode up",
+    ),
+];
+
+/// What to do about an error of the parser: show help or version, or fail with exit 2.
+pub(crate) fn answer(error: &clap::Error, words: &[String]) -> Result<Exit, Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::data(&error.to_string())?;
+            Ok(Exit::Done)
+        }
+        _ => Err(failure(error, words)),
+    }
+}
+
+fn failure(error: &clap::Error, words: &[String]) -> Failure {
+    let bad = context(error, ContextKind::InvalidArg);
+    let value = context(error, ContextKind::InvalidValue);
+    let text = match error.kind() {
+        ErrorKind::InvalidSubcommand => return unknown_verb(error),
+        ErrorKind::UnknownArgument => format!("{bad} is not known here"),
+        ErrorKind::MissingRequiredArgument => format!("{bad} is missing"),
+        ErrorKind::ArgumentConflict => {
+            let other = context(error, ContextKind::PriorArg);
+            format!("{bad} and {other} do not go together")
+        }
+        ErrorKind::InvalidValue if value.is_empty() => format!("{bad} needs a value"),
+        ErrorKind::InvalidValue => {
+            let valid = context(error, ContextKind::ValidValue);
+            format!("{value} is none of {valid}")
+        }
+        ErrorKind::ValueValidation => {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            format!(
+                "{bad}: {}",
+                cause.unwrap_or_else(|| format!("{value} is not possible"))
+            )
+        }
+        _ => first_line(error),
+    };
+    Failure::usage(text).hint(help_hint(words))
+}
+
+fn unknown_verb(error: &clap::Error) -> Failure {
+    let word = context(error, ContextKind::InvalidSubcommand);
+    let foreign = FOREIGN.iter().find(|(theirs, _)| *theirs == word);
+    let failure = Failure::usage(format!("meshnode has no verb {word}"));
+    if let Some((_, ours)) = foreign {
+        return failure.hint(*ours);
+    }
+    let near = context(error, ContextKind::SuggestedSubcommand);
+    match near.split(", ").next() {
+        Some(near) if !near.is_empty() => failure.hint(format!("meshnode {near}")),
+        _ => failure.hint("meshnode --help lists them"),
+    }
+}
+
+fn help_hint(words: &[String]) -> String {
+    let command = super::command();
+    let is_verb = |word: &&String| command.find_subcommand(word.as_str()).is_some();
+    match words.iter().find(is_verb) {
+        Some(verb) => format!("meshnode {verb} --help"),
+        None => "meshnode --help".to_owned(),
+    }
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => output::clean(text),
+        Some(ContextValue::Strings(texts)) => output::clean(&texts.join(", ")),
+        _ => String::new(),
+    }
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    output::clean(line.trim_start_matches("error: "))
+}

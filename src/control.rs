@@ -1,0 +1,292 @@
+//! The words over the local control socket, and both of its ends.
+//!
+//! One JSON object a line; a caller sends one [`Request`] and reads [`Response`]s until the daemon closes. The daemon
+//! checks who calls by the socket's peer credentials on every request (see [`Rights`]). This room knows no core: what
+//! the core replies is turned into these words by [`convert`].
+
+use std::time::Duration;
+
+use meshnode_protocol::id::{Digest, NetworkId, NodeId, OpId};
+use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
+use meshnode_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::report::{PathReport, StatusReport};
+pub(crate) use self::secret::SecretText;
+use crate::failure::Failure;
+
+pub(crate) mod client;
+pub(crate) mod convert;
+pub(crate) mod report;
+mod secret;
+pub(crate) mod server;
+
+/// Bytes of one line at most, with its end.
+pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
+/// How long the daemon waits for a caller's request line.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Callers that are served at one time; more wait in the socket's queue.
+pub(crate) const CALLS_MAX: usize = 64;
+/// Responses that wait for a caller to read them; a caller that lets more pile up is dropped.
+pub(crate) const RESPONSES_WAITING_MAX: usize = 256;
+
+/// What a caller wants of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// The state of the network. Answer [`Response::Status`].
+    Status,
+    /// Make a network. Answer [`Response::Inited`].
+    Init(InitRequest),
+    /// Make an invite. Answer [`Response::Invited`].
+    Invite(InviteRequest),
+    /// Join a network. Answers [`Response::Progress`], then [`Response::Joined`].
+    Join(JoinRequest),
+    /// Leave for ever. Answer [`Response::Left`].
+    Leave {
+        /// Even as the only admin.
+        force: bool,
+        /// How long to wait for somebody to hear it.
+        wait_ms: u64,
+    },
+    /// Have the device and its addresses. Answer [`Response::Done`] once the addresses stand.
+    Up {
+        /// How long to wait for that.
+        timeout_ms: u64,
+    },
+    /// Have no device, until `Up` or the end of a time. Answer [`Response::Done`].
+    Down {
+        /// Seconds until it comes back by itself; `None`: never.
+        for_s: Option<u64>,
+    },
+    /// Probe a peer. Answers [`Response::Pong`] or [`Response::Silence`] for each probe, then [`Response::Done`].
+    Ping(PingRequest),
+    /// Stop the daemon; the membership stays. Answer [`Response::Done`].
+    Stop,
+}
+
+impl Request {
+    /// The right that a caller needs.
+    pub(crate) const fn needs(&self) -> Rights {
+        match self {
+            Self::Status | Self::Ping(_) => Rights::Look,
+            Self::Up { .. } | Self::Down { .. } => Rights::Use,
+            Self::Init(_) | Self::Invite(_) | Self::Join(_) | Self::Leave { .. } | Self::Stop => {
+                Rights::Administer
+            }
+        }
+    }
+}
+
+/// What a local caller may do; each includes the ones before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rights {
+    /// Nothing.
+    None,
+    /// Read.
+    Look,
+    /// Change this node only.
+    Use,
+    /// Sign for the network, join and leave.
+    Administer,
+}
+
+/// A network to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InitRequest {
+    /// Its name; `None`: the host name with `-net`.
+    pub(crate) name: Option<NetworkName>,
+    /// The name of this node.
+    pub(crate) node_name: NodeName,
+    /// `a.b.c.d/n`; `None`: the default, or another when that is taken here.
+    pub(crate) ipv4_range: Option<String>,
+}
+
+/// An invite to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InviteRequest {
+    /// Name of the newcomer.
+    pub(crate) name: Option<NodeName>,
+    /// Tags of the newcomer.
+    pub(crate) tags: Vec<Tag>,
+    /// Owner of the newcomer.
+    pub(crate) owner: Option<Owner>,
+    /// How long it holds.
+    pub(crate) ttl_ms: u64,
+    /// How many machines may use it.
+    pub(crate) uses: u16,
+    /// Whether an admin must approve; `None`: when `uses` is more than one.
+    pub(crate) approve: Option<bool>,
+    /// `host:port` hints; when none, the node adds its own.
+    pub(crate) hints: Vec<String>,
+    /// Sign nothing.
+    pub(crate) dry_run: bool,
+}
+
+/// A join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JoinRequest {
+    /// The code as typed, hints included; it parsed in the caller.
+    pub(crate) code: SecretText,
+    /// The wish for a name; the invite's wins.
+    pub(crate) name: NodeName,
+    /// How long to wait for the end of it.
+    pub(crate) timeout_ms: u64,
+}
+
+/// A probe of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PingRequest {
+    /// Whom.
+    pub(crate) node: NodeId,
+    /// How many.
+    pub(crate) count: u32,
+    /// Milliseconds between two.
+    pub(crate) interval_ms: u64,
+    /// How long to wait for each.
+    pub(crate) timeout_ms: u64,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Response {
+    /// A step on the way; more answers follow.
+    Progress(Progress),
+    /// The state of the network.
+    Status(Box<StatusReport>),
+    /// The network is made.
+    Inited(Box<Inited>),
+    /// The invite stands.
+    Invited(Box<Invited>),
+    /// The join is through.
+    Joined(Box<Joined>),
+    /// This machine is a member already; nothing was done and the invite was not used.
+    AlreadyJoined(Box<Joined>),
+    /// This node left.
+    Left {
+        /// Nodes that heard it.
+        heard: usize,
+        /// Nodes there are besides this one.
+        of: usize,
+    },
+    /// An answered probe; more answers follow.
+    Pong {
+        /// Which probe, from 1.
+        seq: u32,
+        /// Round trip in microseconds.
+        rtt_us: u64,
+        /// The path it took.
+        path: PathReport,
+    },
+    /// A probe that nobody answered; more answers follow.
+    Silence {
+        /// Which probe, from 1.
+        seq: u32,
+    },
+    /// What was asked is done.
+    Done,
+    /// What was asked cannot be done.
+    Failed(Failure),
+}
+
+impl Response {
+    /// Whether no answer follows this one.
+    pub(crate) const fn is_last(&self) -> bool {
+        match self {
+            Self::Progress(_) | Self::Pong { .. } | Self::Silence { .. } => false,
+            Self::Status(_)
+            | Self::Inited(_)
+            | Self::Invited(_)
+            | Self::Joined(_)
+            | Self::AlreadyJoined(_)
+            | Self::Left { .. }
+            | Self::Done
+            | Self::Failed(_) => true,
+        }
+    }
+}
+
+/// A step of a join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Progress {
+    /// A member proved itself.
+    Found {
+        /// Its name, as far as known.
+        name: Option<NodeName>,
+        /// Where, `host:port`.
+        remote: String,
+        /// Whether it was found on this LAN.
+        lan: bool,
+    },
+    /// An admin must approve.
+    Waiting {
+        /// Eight symbols with a hyphen, the same on the admin's screen.
+        fingerprint: String,
+    },
+}
+
+/// This node as a member, for the screens of `init` and `join`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Membership {
+    /// The network's name.
+    pub(crate) network: NetworkName,
+    /// The network's id.
+    pub(crate) network_id: NetworkId,
+    /// This node's name.
+    pub(crate) name: NodeName,
+    /// This node's id.
+    pub(crate) id: NodeId,
+    /// IPv4, if the node has one.
+    pub(crate) ipv4: Option<std::net::Ipv4Addr>,
+    /// IPv6, from the key.
+    pub(crate) ipv6: std::net::Ipv6Addr,
+}
+
+/// A network that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inited {
+    /// This node in it.
+    pub(crate) this: Membership,
+    /// The twelve words, with single spaces.
+    pub(crate) recovery_phrase: SecretText,
+}
+
+/// A join that is through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Joined {
+    /// This node in the network.
+    pub(crate) this: Membership,
+    /// The name it had wished, if that was taken.
+    pub(crate) wished: Option<NodeName>,
+    /// Who let it in.
+    pub(crate) witness: Option<NodeId>,
+    /// Whether an admin confirmed it already.
+    pub(crate) settled: bool,
+}
+
+/// An invite that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Invited {
+    /// What to type, hints included; `None` in a dry run.
+    pub(crate) code: Option<SecretText>,
+    /// The op; `None` in a dry run.
+    pub(crate) id: Option<OpId>,
+    /// When it ends.
+    pub(crate) expires: Timestamp,
+    /// How many machines may use it.
+    pub(crate) uses: u16,
+    /// Whether an admin must approve.
+    pub(crate) approve: bool,
+    /// The hints in the code.
+    pub(crate) hints: Vec<String>,
+    /// The member behind the first hint, if it is another than this node.
+    pub(crate) via: Option<NodeName>,
+    /// The network's name.
+    pub(crate) network: NetworkName,
+    /// Nodes that hold the invite.
+    pub(crate) heard: usize,
+    /// Nodes there are besides this one.
+    pub(crate) of: usize,
+}
+
+/// A digest that is equal on nodes that agree on the whole view.
+pub(crate) type ViewDigest = Digest;

@@ -1,0 +1,276 @@
+//! What the core says, in the words of the control socket.
+
+use meshnode_protocol::body::Level;
+use meshnode_protocol::io::{self, JoinStep, PathKind, Reply, Snapshot, Standing, State, Warning};
+use meshnode_protocol::peering::Path;
+
+use super::report::{
+    MemberReport, NetworkReport, NodeState, PathReport, PeerReport, StandingReport, StatusReport,
+    Tier, WarningReport,
+};
+use super::{Invited, Joined, Membership, Progress, Response, SecretText};
+use crate::failure::Failure;
+use crate::failure::refusal::About;
+
+/// What the daemon knows and the core does not.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalFacts {
+    /// What this machine calls the network.
+    pub(crate) local_name: String,
+    /// The device's name, when there is one.
+    pub(crate) tun: Option<String>,
+    /// The UDP port, when there is one.
+    pub(crate) port: Option<u16>,
+    /// Whether a person took the device down.
+    pub(crate) down: bool,
+    /// Whether this machine has a default route; `None` when not known.
+    pub(crate) default_route: Option<bool>,
+}
+
+impl StatusReport {
+    /// The report of a node that is, or wants to be, in a network.
+    pub(crate) fn of_snapshot(snapshot: &Snapshot, local: LocalFacts) -> Self {
+        let state = match snapshot.state {
+            _ if local.down => NodeState::Down,
+            State::Running => NodeState::Running,
+            State::Isolated => NodeState::Isolated,
+            State::Waiting => NodeState::Waiting,
+            State::Recovering => NodeState::Recovering,
+        };
+        Self {
+            local_name: local.local_name,
+            state,
+            state_for_s: Some(snapshot.state_since_ms / 1_000),
+            network: Some(NetworkReport {
+                name: snapshot.network_name.clone(),
+                id: snapshot.network,
+                epoch: snapshot.epoch,
+                ops: snapshot.ops,
+                view: snapshot.view,
+                ipv4_range: format!(
+                    "{}/{}",
+                    snapshot.ipv4_range.base, snapshot.ipv4_range.prefix
+                ),
+            }),
+            this: Some(member(&snapshot.this)),
+            peers: snapshot.peers.iter().map(peer).collect(),
+            warnings: snapshot
+                .warnings
+                .iter()
+                .filter_map(|warning| warn(warning, snapshot, local.port))
+                .collect(),
+            tun: local.tun,
+            port: local.port,
+            default_route: local.default_route,
+        }
+    }
+}
+
+impl StatusReport {
+    /// The report of a node without a network, or of one that is on its way into one.
+    pub(crate) fn without_network(local: LocalFacts, joining: bool) -> Self {
+        let state = match (local.down, joining) {
+            (true, _) => NodeState::Down,
+            (false, true) => NodeState::Waiting,
+            (false, false) => NodeState::Starting,
+        };
+        Self {
+            local_name: local.local_name,
+            state,
+            state_for_s: None,
+            network: None,
+            this: None,
+            peers: Vec::new(),
+            warnings: Vec::new(),
+            tun: local.tun,
+            port: local.port,
+            default_route: local.default_route,
+        }
+    }
+}
+
+impl Membership {
+    /// This node, out of a snapshot.
+    pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Self {
+        Self {
+            network: snapshot.network_name.clone(),
+            network_id: snapshot.network,
+            name: snapshot.this.name.clone(),
+            id: snapshot.this.id,
+            ipv4: snapshot.this.ipv4,
+            ipv6: snapshot.this.ipv6,
+        }
+    }
+}
+
+/// The response for a reply of the core. `snapshot` is the node's state after the reply, if it has one; a join's end
+/// and an invite need it.
+pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About) -> Response {
+    match (reply, snapshot) {
+        (Reply::Invited(made), Some(snapshot)) => {
+            Response::Invited(Box::new(invited(*made, snapshot)))
+        }
+        (Reply::Joined(joined), Some(snapshot)) => Response::Joined(Box::new(Joined {
+            this: Membership {
+                network: joined.network,
+                name: joined.name,
+                ipv4: joined.interface.ipv4,
+                ipv6: joined.interface.ipv6,
+                ..Membership::of_snapshot(snapshot)
+            },
+            wished: joined.wished,
+            witness: Some(joined.witness),
+            settled: joined.settled,
+        })),
+        (Reply::Invited(_) | Reply::Joined(_), None) => Response::Failed(Failure::no_network()),
+        (Reply::Left { heard, of }, _) => Response::Left { heard, of },
+        (
+            Reply::Pong {
+                seq,
+                rtt_us,
+                path,
+                kind,
+            },
+            _,
+        ) => Response::Pong {
+            seq,
+            rtt_us,
+            path: path_report(path, kind),
+        },
+        (Reply::Silence { seq }, _) => Response::Silence { seq },
+        (Reply::PingDone, _) => Response::Done,
+        (Reply::Joining(step), _) => Response::Progress(progress(step)),
+        (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
+    }
+}
+
+fn invited(made: io::Invited, snapshot: &Snapshot) -> Invited {
+    Invited {
+        id: made.code.is_some().then_some(made.id),
+        code: made.code.map(SecretText::new),
+        expires: made.expires,
+        uses: made.uses,
+        approve: made.approve,
+        hints: made.hints,
+        via: made.via,
+        network: snapshot.network_name.clone(),
+        heard: made.heard.0,
+        of: made.heard.1,
+    }
+}
+
+/// The words for a step of a join.
+pub(crate) fn progress(step: JoinStep) -> Progress {
+    match step {
+        JoinStep::Found { name, remote, lan } => Progress::Found {
+            name,
+            remote: remote.address.to_string(),
+            lan,
+        },
+        JoinStep::Waiting { fingerprint } => Progress::Waiting { fingerprint },
+    }
+}
+
+const fn path_report(path: Path, kind: PathKind) -> PathReport {
+    let tier = match kind {
+        PathKind::Lan => Tier::Lan,
+        PathKind::Direct => Tier::Direct,
+    };
+    PathReport {
+        tier,
+        endpoint: path.remote,
+    }
+}
+
+fn member(member: &io::Member) -> MemberReport {
+    let Level(level) = member.level;
+    MemberReport {
+        id: member.id,
+        name: member.name.clone(),
+        level,
+        standing: match member.standing {
+            Standing::Settled => StandingReport::Settled,
+            Standing::Provisional => StandingReport::Provisional,
+            Standing::Pending => StandingReport::Pending,
+            Standing::Quarantined => StandingReport::Quarantined,
+        },
+        tags: member.tags.as_slice().to_vec(),
+        owner: member.owner.clone(),
+        ipv4: member.ipv4,
+        ipv6: member.ipv6,
+        os: member.os.clone(),
+        version: member.version.clone(),
+    }
+}
+
+fn peer(peer: &io::Peer) -> PeerReport {
+    let path = peer.path.as_ref();
+    PeerReport {
+        member: member(&peer.member),
+        online: peer.online,
+        last_seen_s: peer.last_seen_ms.map(|ms| ms / 1_000),
+        path: path.map(|path| path_report(path.path, path.kind)),
+        rtt_us: path.and_then(|path| path.rtt_us),
+        path_since_s: path.map(|path| path.since_ms / 1_000),
+        heard: peer.in_sync,
+        rx_bytes: peer.rx_bytes,
+        tx_bytes: peer.tx_bytes,
+        last_handshake_s: peer.handshake_ms.map(|ms| ms / 1_000),
+    }
+}
+
+/// A warning in words; nothing for those that no verb of this version can mend.
+fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<WarningReport> {
+    let network = &snapshot.network_name;
+    let report = |code: &str, text: String, hint: Option<String>, subject: Option<String>| {
+        Some(WarningReport {
+            code: code.to_owned(),
+            text,
+            hint,
+            subject,
+        })
+    };
+    match warning {
+        Warning::NoWayIn => {
+            let text = format!(
+                "no node of {network} can be reached from outside; away from home you will not \
+                 find it"
+            );
+            let port = port.map_or("its UDP port".to_owned(), |port| {
+                format!("UDP and TCP {port}")
+            });
+            let hint = format!("forward {port} on the router to this machine");
+            report("no_way_in", text, Some(hint), None)
+        }
+        // Promoting a second admin and typing the phrase back are no verbs yet: nobody could act on these.
+        Warning::OneAdmin(_) | Warning::RecoveryUnchecked => None,
+        Warning::ClockSuspect => {
+            let text = "this machine's clock is far from the clocks of the other nodes".to_owned();
+            let hint = "set the clock: sudo timedatectl set-ntp true".to_owned();
+            report("clock_suspect", text, Some(hint), None)
+        }
+        Warning::Outdated => {
+            let version = env!("CARGO_PKG_VERSION");
+            let text = format!("{network} has changes that meshnode {version} does not understand");
+            let hint = "upgrade meshnode on this machine".to_owned();
+            report("version_floor", text, Some(hint), None)
+        }
+        Warning::Quarantine(name) => {
+            let text =
+                format!("{name} shares its invite with too many machines; it has no traffic");
+            let hint = "give the right machine an invite of its own: meshnode invite".to_owned();
+            report("quarantine", text, Some(hint), Some(name.to_string()))
+        }
+        Warning::SharedKey(one, other) => {
+            let text = format!("{one} and {other} present one key; neither has traffic");
+            let hint = "one is a copy: meshnode leave there, then join with an invite of its own";
+            report("clone", text, Some(hint.to_owned()), Some(one.to_string()))
+        }
+        Warning::DiskFailed(cause) => {
+            let text = format!("the state directory takes no writes: {cause}");
+            report("disk_low", text, Some("make room".to_owned()), None)
+        }
+        // Said by the state itself.
+        Warning::Recovering => None,
+    }
+}

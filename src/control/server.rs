@@ -1,0 +1,329 @@
+//! The daemon's end: listens, reads one request a caller, checks the caller's right, hands the call over.
+//!
+//! Callers are local but not trusted: each has its own task, a deadline for its request, a bound on its line and on
+//! the responses that may wait for it. None of them can hold up the daemon or another caller.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::unistd::{Gid, Group, Uid, User, chown};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use super::{
+    CALLS_MAX, LINE_BYTES_MAX, REQUEST_TIMEOUT, RESPONSES_WAITING_MAX, Request, Response, Rights,
+};
+use crate::failure::{Exit, Failure};
+
+/// The group whose people may look at and use this machine's networks.
+pub(crate) const GROUP: &str = "meshnode";
+
+/// The listening socket; removed from the file system when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    calls: mpsc::Receiver<Call>,
+    acceptor: JoinHandle<()>,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Listens at `path`: mode 0660, owned by the operator if there is one, group `meshnode` if it exists. A socket
+    /// that nobody answers at is replaced. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// When a daemon answers at `path` already, something else lies there, or the file system refuses.
+    pub(crate) fn bind(path: &Path, operator: Option<Uid>) -> Result<Self, Failure> {
+        clear_dead(path)?;
+        let failed = |cause: &dyn std::fmt::Display| {
+            Failure::world(&format!("cannot listen at {}", path.display()), cause)
+        };
+        let listener = UnixListener::bind(path).map_err(|e| failed(&e))?;
+        let group = Group::from_name(GROUP)
+            .ok()
+            .flatten()
+            .map(|group| group.gid);
+        if Uid::effective().is_root() && (operator.is_some() || group.is_some()) {
+            chown(path, operator, group).map_err(|e| failed(&e))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(|e| failed(&e))?;
+        let (sender, calls) = mpsc::channel(CALLS_MAX);
+        let house = House {
+            own: Uid::effective(),
+            operator,
+            group,
+        };
+        Ok(Self {
+            calls,
+            acceptor: tokio::spawn(accept_all(listener, house, sender)),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The next call whose caller has the right to it. May be dropped and called again without loss.
+    ///
+    /// # Errors
+    /// When the socket is broken; nobody can call any more.
+    pub(crate) async fn accept(&mut self) -> Result<Call, Failure> {
+        let call = self.calls.recv().await;
+        call.ok_or_else(|| Failure::world("the control socket broke", &self.path.display()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+        // A socket that stays behind is replaced at the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Who calls, by the socket's peer credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Its user.
+    pub(crate) uid: Uid,
+    /// Its group.
+    pub(crate) gid: Gid,
+    /// Its process, if the system tells.
+    pub(crate) pid: Option<i32>,
+    /// What it may do.
+    pub(crate) rights: Rights,
+}
+
+/// One request, and the way back to who made it. The caller sees the end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What is wanted.
+    pub(crate) request: Request,
+    /// Who wants it.
+    pub(crate) caller: Caller,
+    responses: mpsc::Sender<Response>,
+    delivery: JoinHandle<()>,
+}
+
+/// The caller went away, or does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+impl Call {
+    /// Sends a response; never waits.
+    ///
+    /// # Errors
+    /// When the caller went away or lets responses pile up.
+    pub(crate) fn send(&self, response: Response) -> Result<(), Gone> {
+        self.responses.try_send(response).map_err(|_| Gone)
+    }
+
+    /// Ends when the caller is gone.
+    pub(crate) async fn closed(&self) {
+        self.responses.closed().await;
+    }
+
+    /// Whether the caller is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.responses.is_closed()
+    }
+
+    /// Waits until the caller has everything that was sent; for the last response before the daemon stops.
+    pub(crate) async fn finish(self) {
+        drop(self.responses);
+        let _ = tokio::time::timeout(REQUEST_TIMEOUT, self.delivery).await;
+    }
+}
+
+/// Whose the socket is.
+#[derive(Clone, Copy, Debug)]
+struct House {
+    own: Uid,
+    operator: Option<Uid>,
+    group: Option<Gid>,
+}
+
+impl House {
+    /// Root, the daemon's own user and the operator: all; members of the group: use; others: nothing.
+    fn rights(&self, uid: Uid, in_group: bool) -> Rights {
+        if uid.is_root() || uid == self.own || Some(uid) == self.operator {
+            Rights::Administer
+        } else if in_group {
+            Rights::Use
+        } else {
+            Rights::None
+        }
+    }
+
+    fn caller(&self, stream: &UnixStream) -> io::Result<Caller> {
+        let peer = stream.peer_cred()?;
+        let (uid, gid) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
+        let in_group = self
+            .group
+            .is_some_and(|group| gid == group || is_member(uid, group));
+        Ok(Caller {
+            uid,
+            gid,
+            pid: peer.pid(),
+            rights: self.rights(uid, in_group),
+        })
+    }
+}
+
+fn is_member(uid: Uid, group: Gid) -> bool {
+    let Ok(Some(user)) = User::from_uid(uid) else {
+        return false;
+    };
+    let group = Group::from_gid(group).ok().flatten();
+    group.is_some_and(|group| user.gid == group.gid || group.mem.contains(&user.name))
+}
+
+async fn accept_all(listener: UnixListener, house: House, calls: mpsc::Sender<Call>) {
+    let places = Arc::new(Semaphore::new(CALLS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "control socket did not accept a caller");
+                // Out of file descriptors: accepting again at once would only spin.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let calls = calls.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, house, &calls, place).await {
+                tracing::debug!(%error, "control caller went away");
+            }
+        });
+    }
+}
+
+/// Reads the request, hands it over, and carries responses back until the call or the caller ends; until then the
+/// caller keeps its place.
+async fn serve(
+    stream: UnixStream,
+    house: House,
+    calls: &mpsc::Sender<Call>,
+    place: OwnedSemaphorePermit,
+) -> io::Result<()> {
+    let caller = house.caller(&stream)?;
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader.take(LINE_BYTES_MAX as u64));
+    let mut line = Vec::new();
+    let read = tokio::time::timeout(REQUEST_TIMEOUT, reader.read_until(b'\n', &mut line)).await;
+    let request = match read {
+        Ok(Ok(0)) => return Ok(()),
+        Ok(Ok(_)) => parse(&line).and_then(|request| permit(request, caller)),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => Err(Failure::usage("no request came in time")),
+    };
+    drop(zeroize::Zeroizing::new(line));
+    let request = match request {
+        Ok(request) => request,
+        Err(failure) => return write(&mut writer, &Response::Failed(failure)).await,
+    };
+    let (responses, mut waiting) = mpsc::channel(RESPONSES_WAITING_MAX);
+    // The limit of the line is spent; what follows is only the caller's end.
+    reader.get_mut().set_limit(1);
+    let delivery = tokio::spawn(async move {
+        let _place = place;
+        let mut rest = [0; 1];
+        loop {
+            tokio::select! {
+                biased;
+                response = waiting.recv() => {
+                    let Some(response) = response else { return };
+                    if write(&mut writer, &response).await.is_err() { return }
+                }
+                _ = reader.read(&mut rest) => return,
+            }
+        }
+    });
+    let call = Call {
+        request,
+        caller,
+        responses,
+        delivery,
+    };
+    // A daemon that takes no calls any more drops this one, and its delivery ends by itself.
+    let _ = calls.send(call).await;
+    Ok(())
+}
+
+fn parse(line: &[u8]) -> Result<Request, Failure> {
+    if !line.ends_with(b"\n") {
+        let text = format!("a request line has at most {LINE_BYTES_MAX} bytes and an end");
+        return Err(Failure::usage(text));
+    }
+    serde_json::from_slice(line).map_err(|_| {
+        let version = env!("CARGO_PKG_VERSION");
+        let text = format!("the running daemon ({version}) does not know this request");
+        Failure::new(Exit::Refused, "other_version", text)
+            .hint("stop the daemon and start it again: sudo meshnode up")
+    })
+}
+
+fn permit(request: Request, caller: Caller) -> Result<Request, Failure> {
+    if caller.rights >= request.needs() {
+        return Ok(request);
+    }
+    let user = User::from_uid(caller.uid).ok().flatten();
+    let user = user.map_or_else(|| caller.uid.to_string(), |user| user.name);
+    let text = match caller.rights {
+        Rights::None => format!("{user} may not look at this machine's networks"),
+        Rights::Look | Rights::Use | Rights::Administer => {
+            format!("{user} may look at this machine's networks, but not change them")
+        }
+    };
+    Err(Failure::new(Exit::Denied, "not_permitted", text).hint("type it again with sudo in front"))
+}
+
+async fn write(writer: &mut (impl AsyncWriteExt + Unpin), response: &Response) -> io::Result<()> {
+    let mut line = zeroize::Zeroizing::new(serde_json::to_vec(response)?);
+    line.push(b'\n');
+    match tokio::time::timeout(REQUEST_TIMEOUT, writer.write_all(&line)).await {
+        Ok(written) => written,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Removes a socket that nobody answers at.
+fn clear_dead(path: &Path) -> Result<(), Failure> {
+    let what = format!("cannot listen at {}", path.display());
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::world(&what, &error)),
+    };
+    if !found.file_type().is_socket() {
+        return Err(Failure::world(
+            &what,
+            &"something that is no socket lies there",
+        ));
+    }
+    match StdStream::connect(path) {
+        Ok(stream) => {
+            let pid = getsockopt(&stream, PeerCredentials)
+                .ok()
+                .map(|peer| peer.pid());
+            let who = pid.map_or("a daemon".to_owned(), |pid| format!("process {pid}"));
+            let text = format!("{} is in use: {who} listens there", path.display());
+            Err(Failure::new(Exit::Refused, "in_use", text).hint("meshnode status shows it"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|e| Failure::world(&what, &e))
+        }
+        Err(error) => Err(Failure::world(&what, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! A node with its adapters: what happens outside becomes its inputs, its outputs happen outside, in their order.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use meshnode_protocol::id::WireGuardKey;
+use meshnode_protocol::io::{CommandId, Input, Interface, Output, Reply};
+use meshnode_protocol::link::LinkInput;
+use meshnode_protocol::node::Node;
+use meshnode_protocol::peering::{PeerChange, PeerConfig, TunnelInput};
+use tokio::sync::mpsc;
+use tokio::task::block_in_place;
+
+use super::{notices, sleep_until_ms};
+use crate::clock::Clock;
+use crate::config::DaemonConfig;
+use crate::endpoints::Changes;
+use crate::failure::{Exit, Failure};
+use crate::host::Host;
+use crate::store::{SledStore, Store as _};
+use crate::swarm::{Swarm, SwarmConfig};
+use crate::tunnel::{TunError, Tunnel, TunnelConfig};
+
+/// Inputs that may wait for the loop; a fuller queue slows the links down and drops the engine's reports.
+const QUEUE: usize = 1024;
+/// Bytes of the largest packet inside the tunnel: fits every path that carries 1400 bytes.
+const MTU: u16 = 1280;
+
+/// A node and everything it acts through.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) node: Node,
+    swarm: Swarm,
+    links: mpsc::Receiver<LinkInput>,
+    tunnel: Option<Tunnel>,
+    tun_name: String,
+    port: u16,
+    reports: mpsc::Receiver<TunnelInput>,
+    reporter: mpsc::Sender<TunnelInput>,
+    host: Host,
+    changes: Changes,
+    peers: BTreeMap<WireGuardKey, PeerConfig>,
+    interface: Option<Interface>,
+}
+
+/// What happened outside.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// An input for the node.
+    Input(Input),
+    /// The machine's addresses may have changed.
+    InterfacesChanged,
+}
+
+/// What carrying out the outputs leaves to the loop.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// For the callers.
+    pub(super) replies: Vec<(CommandId, Reply)>,
+    /// The membership is over.
+    pub(super) erase: bool,
+    /// The disk refused a write.
+    pub(super) disk: bool,
+}
+
+impl Machine {
+    /// Opens the device, the sockets and the links for a node.
+    pub(super) async fn start(
+        node: Node,
+        config: &DaemonConfig,
+        port: u16,
+    ) -> Result<Self, Failure> {
+        let (reporter, reports) = mpsc::channel(QUEUE);
+        let (link_events, links) = mpsc::channel(QUEUE);
+        let tunnel = open_tunnel(&node, &config.tun_name, port, &reporter)?;
+        let seed = node.danger_transport_seed();
+        let swarm = Swarm::start(
+            SwarmConfig {
+                seed,
+                port,
+                mdns: config.mdns,
+            },
+            link_events,
+        );
+        let swarm = swarm.map_err(|error| port_failure(port, &error))?;
+        let broken =
+            |error: anyhow::Error| Failure::new(Exit::Refused, "netlink", format!("{error:#}"));
+        let mut machine = Self {
+            node,
+            swarm,
+            links,
+            tun_name: tunnel.device().to_owned(),
+            tunnel: Some(tunnel),
+            port,
+            reports,
+            reporter,
+            host: Host::open().map_err(broken)?,
+            changes: Changes::watch().map_err(broken)?,
+            peers: BTreeMap::new(),
+            interface: None,
+        };
+        let addresses = machine.addresses().await;
+        machine
+            .node
+            .handle(Input::Interfaces(addresses), Clock::new().now());
+        Ok(machine)
+    }
+
+    /// The next thing that happens outside. May be dropped and called again without loss.
+    pub(super) async fn event(&mut self, clock: &Clock) -> Event {
+        let due = self.node.poll_timeout();
+        tokio::select! {
+            Some(input) = self.links.recv() => Event::Input(Input::Link(input)),
+            Some(input) = self.reports.recv() => Event::Input(Input::Tunnel(input)),
+            Some(()) = self.changes.next() => Event::InterfacesChanged,
+            () = sleep_until_ms(due, clock) => Event::Input(Input::Timeout),
+        }
+    }
+
+    /// The machine's addresses without the overlay's.
+    pub(super) async fn addresses(&self) -> Vec<IpAddr> {
+        match self.host.addresses(&[self.tun_name.as_str()]).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the machine's addresses are unknown"
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    /// Carries out everything that the node wants now, in order.
+    pub(super) async fn carry(&mut self, store: &mut SledStore, clock: &Clock) -> Carried {
+        let mut carried = Carried::default();
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Persist { writes, flush } => {
+                    if let Err(error) = block_in_place(|| store.write(&writes, flush)) {
+                        tracing::error!(%error, "the disk does not take what must be kept");
+                        carried.disk = true;
+                        let input = Input::PersistFailed(error.to_string());
+                        self.node.handle(input, clock.now());
+                    }
+                }
+                Output::Link(output) => self.swarm.act(output),
+                Output::Peer(change) => self.on_peer(change).await,
+                Output::Datagram { path, bytes } => {
+                    if let Some(tunnel) = &self.tunnel {
+                        tunnel.send(path, &bytes);
+                    }
+                }
+                Output::Interface(interface) => self.on_interface(interface).await,
+                Output::Reply(id, reply) => carried.replies.push((id, reply)),
+                Output::Notice(notice) => notices::log(&notice),
+                Output::Erase => carried.erase = true,
+            }
+        }
+        carried
+    }
+
+    async fn on_peer(&mut self, change: PeerChange) {
+        match &change {
+            PeerChange::Set(config) => {
+                let before = self.peers.insert(config.key, config.clone());
+                let before = before.map(|config| config.allowed_ips).unwrap_or_default();
+                self.unroute(before.iter().filter(|ip| !config.allowed_ips.contains(ip)))
+                    .await;
+                self.route(&config.allowed_ips).await;
+            }
+            PeerChange::Remove(key) => {
+                if let Some(config) = self.peers.remove(key) {
+                    self.unroute(config.allowed_ips.iter()).await;
+                }
+            }
+            PeerChange::Path(..) => {}
+        }
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.apply(change);
+        }
+    }
+
+    async fn route(&self, hosts: &[IpAddr]) {
+        if self.interface.is_none() {
+            return;
+        }
+        for host in hosts {
+            if let Err(error) = self.host.route_add(&self.tun_name, *host).await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "a peer's address has no route"
+                );
+            }
+        }
+    }
+
+    async fn unroute(&self, hosts: impl Iterator<Item = &IpAddr>) {
+        for host in hosts {
+            if let Err(error) = self.host.route_remove(&self.tun_name, *host).await {
+                tracing::debug!(error = format!("{error:#}"), "a route was gone already");
+            }
+        }
+    }
+
+    async fn on_interface(&mut self, interface: Option<Interface>) {
+        self.interface.clone_from(&interface);
+        let Some(interface) = interface else {
+            // The device goes, and its addresses and routes with it.
+            if let Some(tunnel) = self.tunnel.take() {
+                block_in_place(|| tunnel.stop());
+            }
+            return;
+        };
+        if self.tunnel.is_none() {
+            match open_tunnel(&self.node, &self.tun_name, self.port, &self.reporter) {
+                Ok(tunnel) => self.tunnel = Some(tunnel),
+                Err(failure) => {
+                    tracing::error!(error = failure.text, "the device cannot be made");
+                    return;
+                }
+            }
+        }
+        if let Err(error) = self.host.configure(&self.tun_name, &interface, MTU).await {
+            tracing::error!(error = format!("{error:#}"), "the device has no addresses");
+        }
+        for config in self.peers.values().cloned().collect::<Vec<_>>() {
+            self.route(&config.allowed_ips).await;
+            if let Some(tunnel) = &self.tunnel {
+                tunnel.apply(PeerChange::Set(config));
+            }
+        }
+    }
+
+    /// The device's name.
+    pub(super) fn device(&self) -> &str {
+        &self.tun_name
+    }
+
+    /// The tunnel's UDP port.
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Closes everything.
+    pub(super) async fn stop(self) {
+        if let Some(tunnel) = self.tunnel {
+            block_in_place(|| tunnel.stop());
+        }
+        // The links' task may be waiting for room in the queue.
+        drop(self.links);
+        self.swarm.stop().await;
+    }
+}
+
+fn open_tunnel(
+    node: &Node,
+    name: &str,
+    port: u16,
+    reporter: &mpsc::Sender<TunnelInput>,
+) -> Result<Tunnel, Failure> {
+    let secret = node.danger_tunnel_secret();
+    let config = TunnelConfig {
+        name: name.to_owned(),
+        secret,
+        port,
+        mtu: MTU,
+    };
+    Tunnel::start(config, reporter.clone()).map_err(|error| {
+        match error.downcast_ref::<TunError>() {
+            Some(error) => tun_failure(error),
+            None => port_failure(port, &error),
+        }
+    })
+}
+
+fn tun_failure(error: &TunError) -> Failure {
+    match error {
+        TunError::Permission => Failure::new(Exit::Denied, "rights", error.to_string())
+            .hint("type it again with sudo in front"),
+        TunError::NoDeviceNode => Failure::new(Exit::Refused, "no_tun", error.to_string())
+            .hint("in a container: start it with --device /dev/net/tun --cap-add NET_ADMIN"),
+        TunError::NoModule => {
+            Failure::new(Exit::Refused, "no_tun", error.to_string()).hint("sudo modprobe tun")
+        }
+        TunError::InUse(_) => Failure::new(Exit::Refused, "tun_in_use", error.to_string())
+            .hint("meshnode daemon --tun-name NAME"),
+        TunError::Other(source) => Failure::new(Exit::Refused, "tun", format!("{error}: {source}")),
+    }
+}
+
+fn port_failure(port: u16, error: &anyhow::Error) -> Failure {
+    Failure::new(
+        Exit::Refused,
+        "port",
+        format!("cannot listen at port {port}: {error:#}"),
+    )
+    .hint("meshnode daemon --listen-port N")
+}

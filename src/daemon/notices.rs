@@ -1,0 +1,31 @@
+//! What the core tells, as log lines: constant sentences, values as fields, addresses not above DEBUG.
+
+use meshnode_protocol::io::Notice;
+
+/// Writes a notice to the log.
+pub(super) fn log(notice: &Notice) {
+    match notice {
+        Notice::MemberJoined(id, name) => tracing::info!(peer = %id.short(), %name, "a node is in"),
+        Notice::MemberGone(id, name) => tracing::info!(peer = %id.short(), %name, "a node is out"),
+        Notice::PathChanged(id, Some(path)) => {
+            tracing::debug!(peer = %id.short(), path = %path.remote, "a path carries packets");
+        }
+        Notice::PathChanged(id, None) => tracing::info!(peer = %id.short(), "a path is lost"),
+        Notice::Isolated(true) => tracing::warn!("nobody is reachable"),
+        Notice::Isolated(false) => tracing::info!("somebody is reachable"),
+        Notice::Refused(reason) => tracing::debug!(reason, "something was refused"),
+        Notice::SharedKey(a, b) => {
+            tracing::warn!(node = %a.short(), peer = %b.short(), "two nodes show one key; neither is used");
+        }
+        Notice::Outdated(op) => {
+            tracing::warn!(record = %op.short(), "an admin's op is not understood; upgrade");
+        }
+        Notice::Recovering { missing } => {
+            tracing::warn!(
+                missing,
+                "ops are missing; a member has to give them back first"
+            );
+        }
+        Notice::Recovered => tracing::info!("the store is whole again"),
+    }
+}

@@ -1,0 +1,362 @@
+//! What a person asks, as commands of the core and acts on this machine.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use meshnode_protocol::body::{Ipv4Range, Tags};
+use meshnode_protocol::invite::InviteCode;
+use meshnode_protocol::io::{Command, InviteOptions};
+use meshnode_protocol::name::NetworkName;
+use meshnode_protocol::node::{Founding, Joining, Node, StartError};
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use super::{Daemon, fresh_seed, ports, store_failure};
+use crate::control::convert::LocalFacts;
+use crate::control::report::StatusReport;
+use crate::control::server::Call;
+use crate::control::{
+    InitRequest, Inited, InviteRequest, JoinRequest, Joined, Membership, Request, Response,
+    SecretText,
+};
+use crate::failure::{Exit, Failure};
+use crate::store::Store as _;
+
+/// How long the name of a hint may take to resolve.
+const RESOLVE: Duration = Duration::from_secs(3);
+/// Addresses of one hint that are tried.
+const HINT_ADDRESSES_MAX: usize = 4;
+/// Ranges for a new network: the first of which no other address of this machine is a part.
+const RANGES: [([u8; 4], u8); 4] = [
+    ([100, 64, 0, 0], 10),
+    ([10, 112, 0, 0], 12),
+    ([172, 24, 0, 0], 14),
+    ([10, 240, 0, 0], 16),
+];
+
+impl Daemon {
+    pub(super) async fn on_call(&mut self, call: Call) {
+        let answer = match call.request.clone() {
+            Request::Status => self
+                .status()
+                .map(|report| Response::Status(Box::new(report))),
+            Request::Init(request) => self.init(request).await,
+            Request::Join(request) => match self.join(request).await {
+                Ok(Some(response)) => Ok(response),
+                Ok(None) => return self.command(call, Command::WatchJoin, true).await,
+                Err(failure) => Err(failure),
+            },
+            Request::Up { .. } => self.up().await,
+            Request::Down { for_s } => self.down(for_s).await,
+            Request::Stop => {
+                self.stopping = true;
+                Ok(Response::Done)
+            }
+            Request::Leave { force, wait_ms } => match self.require_network() {
+                Ok(()) => {
+                    return self
+                        .command(call, Command::Leave { wait_ms, force }, false)
+                        .await;
+                }
+                Err(failure) => Err(failure),
+            },
+            Request::Invite(request) => match self.require_network().and(options(request)) {
+                Ok(options) => return self.command(call, Command::Invite(options), false).await,
+                Err(failure) => Err(failure),
+            },
+            Request::Ping(ping) => match self.require_network() {
+                Ok(()) => {
+                    let command = Command::Ping {
+                        node: ping.node,
+                        count: ping.count,
+                        interval_ms: ping.interval_ms,
+                        timeout_ms: ping.timeout_ms,
+                    };
+                    return self.command(call, command, false).await;
+                }
+                Err(failure) => Err(failure),
+            },
+        };
+        let _gone = call.send(answer.unwrap_or_else(Response::Failed));
+        if self.stopping {
+            call.finish().await;
+        }
+    }
+
+    fn require_network(&self) -> Result<(), Failure> {
+        match (&self.machine, self.switch.is_down()) {
+            (Some(_), _) => Ok(()),
+            (None, true) => {
+                Err(
+                    Failure::new(Exit::Refused, "down", "the network is down on this machine")
+                        .hint("sudo meshnode up"),
+                )
+            }
+            (None, false) => Err(Failure::no_network()),
+        }
+    }
+
+    /// Whether a membership lives in the state directory, running or not.
+    fn has_membership(&mut self) -> Result<bool, Failure> {
+        if self.machine.is_some() {
+            return Ok(true);
+        }
+        let stored = self.store.load().map_err(store_failure)?;
+        let Some(secrets) = stored.secrets else {
+            return Ok(false);
+        };
+        let custody = meshnode_protocol::custody::Custody::parse(&secrets);
+        Ok(custody.map_or(true, |custody| custody.joined))
+    }
+
+    fn status(&self) -> Result<StatusReport, Failure> {
+        let machine = self.machine.as_ref();
+        let local = LocalFacts {
+            local_name: self.config.local_name.clone(),
+            tun: machine.map(|machine| machine.device().to_owned()),
+            port: machine.map(super::machine::Machine::port),
+            down: self.switch.is_down(),
+            default_route: None,
+        };
+        let now = self.clock.now();
+        match machine.and_then(|machine| machine.node.snapshot(now)) {
+            Some(snapshot) => Ok(StatusReport::of_snapshot(&snapshot, local)),
+            None if machine.is_some() || local.down => {
+                Ok(StatusReport::without_network(local, machine.is_some()))
+            }
+            None => Err(Failure::no_network()),
+        }
+    }
+
+    async fn init(&mut self, request: InitRequest) -> Result<Response, Failure> {
+        if self.has_membership()? {
+            return Err(self.already_here(false));
+        }
+        let range = match &request.ipv4_range {
+            Some(text) => parse_range(text)?,
+            None => self.free_range().await,
+        };
+        let network = request.name.unwrap_or_else(|| {
+            let text = format!("{}-net", request.node_name);
+            NetworkName::from_text(&text, "home-net")
+        });
+        let founding = Founding {
+            network,
+            node: request.node_name,
+            ipv4_range: range,
+            owner: None,
+        };
+        let port = ports::choose(&self.config)?;
+        let founded = Node::found(
+            founding,
+            ports::setup(port),
+            fresh_seed()?,
+            self.clock.now(),
+        );
+        self.switch.up();
+        self.start(founded.node, port).await?;
+        if self.disk_failed {
+            self.machine = None;
+            return Err(Failure::new(
+                Exit::Refused,
+                "disk",
+                "the disk does not take the new network's keys",
+            )
+            .hint("make room, then try again"));
+        }
+        let this = self.this_member()?;
+        let words: Vec<_> = founded.phrase.words().collect();
+        let recovery_phrase = SecretText::new(words.join(" "));
+        Ok(Response::Inited(Box::new(Inited {
+            this,
+            recovery_phrase,
+        })))
+    }
+
+    fn already_here(&self, joining: bool) -> Failure {
+        let local = &self.config.local_name;
+        match self.this_member() {
+            Ok(this) => Failure::other_network(&this.network, local, joining),
+            Err(_) => {
+                let text = format!("this machine is already in a network ({local})");
+                Failure::new(Exit::Refused, "other_network", text)
+                    .hint("sudo meshnode up, or for another network: -n NAME")
+            }
+        }
+    }
+
+    fn this_member(&self) -> Result<Membership, Failure> {
+        let now = self.clock.now();
+        let snapshot = self
+            .machine
+            .as_ref()
+            .and_then(|machine| machine.node.snapshot(now));
+        snapshot
+            .map(|s| Membership::of_snapshot(&s))
+            .ok_or_else(Failure::no_network)
+    }
+
+    /// A range that no other address of this machine is in: another VPN's, say.
+    async fn free_range(&self) -> Ipv4Range {
+        let used = match crate::host::Host::open() {
+            Ok(host) => host.addresses(&[]).await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        let free = |range: &Ipv4Range| {
+            !used
+                .iter()
+                .any(|ip| matches!(ip, IpAddr::V4(v4) if range.contains(*v4)))
+        };
+        RANGES
+            .into_iter()
+            .filter_map(|(base, prefix)| Ipv4Range::new(base.into(), prefix).ok())
+            .find(free)
+            .unwrap_or(Ipv4Range::DEFAULT)
+    }
+
+    /// Starts a join; `None` when the end of it is to be waited for.
+    async fn join(&mut self, request: JoinRequest) -> Result<Option<Response>, Failure> {
+        let code = InviteCode::parse(request.code.reveal())
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        if let Some(machine) = &self.machine {
+            let now = self.clock.now();
+            let Some(snapshot) = machine.node.snapshot(now) else {
+                // A join is on its way: this caller follows it too.
+                return Ok(None);
+            };
+            if !machine.node.knows_code(&code) {
+                let network = &snapshot.network_name;
+                return Err(Failure::other_network(
+                    network,
+                    &self.config.local_name,
+                    true,
+                ));
+            }
+            let this = Membership::of_snapshot(&snapshot);
+            let joined = Joined {
+                this,
+                wished: None,
+                witness: None,
+                settled: true,
+            };
+            return Ok(Some(Response::AlreadyJoined(Box::new(joined))));
+        }
+        if self.has_membership()? {
+            return Err(self.already_here(true));
+        }
+        let secrets = self.store.load().map_err(store_failure)?.secrets;
+        let hints = resolve(&code).await;
+        let joining = Joining {
+            code,
+            hints,
+            name: request.name,
+            timeout_ms: request.timeout_ms,
+            secrets,
+        };
+        let port = ports::choose(&self.config)?;
+        let seed = fresh_seed()?;
+        let node = Node::join(joining, ports::setup(port), seed, self.clock.now());
+        let node = node.map_err(|error: StartError| {
+            Failure::world("cannot use the keys of the last attempt", &error)
+        })?;
+        self.switch.up();
+        self.start(node, port).await?;
+        Ok(None)
+    }
+
+    async fn up(&mut self) -> Result<Response, Failure> {
+        self.switch.up();
+        if self.machine.is_none() {
+            let stored = self.store.load().map_err(store_failure)?;
+            if stored.secrets.is_none() {
+                return Err(Failure::no_network());
+            }
+            self.resume(stored).await?;
+        }
+        Ok(Response::Done)
+    }
+
+    async fn down(&mut self, for_s: Option<u64>) -> Result<Response, Failure> {
+        if !self.has_membership()? {
+            return Err(Failure::no_network());
+        }
+        let wall_ms = self.clock.now().wall.ms();
+        let until_ms = for_s.map(|s| wall_ms.saturating_add(s.saturating_mul(1000)));
+        self.switch
+            .down(until_ms)
+            .map_err(|error| Failure::world("cannot remember that it is down", &error))?;
+        if let Some(machine) = self.machine.take() {
+            machine.stop().await;
+        }
+        Ok(Response::Done)
+    }
+
+    /// The time of a `down --for` is over.
+    pub(super) async fn up_again(&mut self) {
+        if let Err(failure) = self.up().await {
+            tracing::error!(error = failure.text, "the network does not come up again");
+        }
+    }
+}
+
+fn options(request: InviteRequest) -> Result<InviteOptions, Failure> {
+    let tags =
+        Tags::new(request.tags).map_err(|_| Failure::usage("an invite gives at most 16 tags"))?;
+    Ok(InviteOptions {
+        name: request.name,
+        tags,
+        owner: request.owner,
+        ttl_ms: request.ttl_ms,
+        uses: request.uses,
+        approve: request.approve,
+        hints: request.hints,
+        dry_run: request.dry_run,
+    })
+}
+
+fn parse_range(text: &str) -> Result<Ipv4Range, Failure> {
+    let parsed = text
+        .split_once('/')
+        .and_then(|(base, prefix)| Ipv4Range::new(base.parse().ok()?, prefix.parse().ok()?).ok());
+    parsed.ok_or_else(|| {
+        Failure::usage(format!("{text} is not an IPv4 range of 8 to 24 bits"))
+            .hint("like 100.64.0.0/10, with zeros behind the prefix")
+    })
+}
+
+/// The addresses of a code's hints, each with the hint's text.
+async fn resolve(code: &InviteCode) -> Vec<(String, SocketAddr)> {
+    let mut found = Vec::new();
+    for hint in code.hints() {
+        let text = hint.to_string();
+        match timeout(RESOLVE, lookup_host(text.clone())).await {
+            Ok(Ok(addresses)) => {
+                found.extend(
+                    addresses
+                        .take(HINT_ADDRESSES_MAX)
+                        .map(|a| (text.clone(), a)),
+                );
+            }
+            Ok(Err(_)) | Err(_) => tracing::warn!("a hint's name does not resolve"),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_range_for_a_new_network_is_a_range() {
+        for (base, prefix) in RANGES {
+            assert!(
+                Ipv4Range::new(base.into(), prefix).is_ok(),
+                "{base:?}/{prefix}"
+            );
+        }
+        assert!(parse_range("100.64.0.0/10").is_ok());
+        assert!(parse_range("100.64.0.1/10").is_err());
+        assert!(parse_range("here").is_err());
+    }
+}

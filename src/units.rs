@@ -1,0 +1,227 @@
+//! Units for people: durations, times, amounts; written in SI and ISO, read with or without a space.
+
+use std::time::Duration;
+
+use meshnode_protocol::time::Timestamp;
+
+/// A text that is no duration; the sentence is for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DurationError(String);
+
+impl std::fmt::Display for DurationError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is no duration: write 90s, 15min, 24h or 30d", self.0)
+    }
+}
+
+impl std::error::Error for DurationError {}
+
+/// Reads `90s 15min 24h 30d`, also `500ms` and `0`; `m` is minutes. At most ten years.
+///
+/// # Errors
+/// With the text, when it is none of these.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let wrong = || DurationError(text.escape_default().to_string());
+    let trimmed = text.trim();
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit_ms = match unit.trim_start() {
+        "" if number == 0 => 0,
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    let ms = number.checked_mul(unit_ms).ok_or_else(wrong)?;
+    if ms > DURATION_MS_MAX {
+        return Err(wrong());
+    }
+    Ok(Duration::from_millis(ms))
+}
+
+/// A span in its largest fitting unit, rounded down: `0.4 s`, `18 s`, `6 min`, `24 h`, `6 d`.
+pub(crate) fn span_s(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A span that was measured: below ten seconds with one decimal.
+pub(crate) fn span_ms(ms: u64) -> String {
+    if ms < 10_000 {
+        format!("{}.{} s", ms / 1_000, ms % 1_000 / 100)
+    } else {
+        span_s(ms / 1_000)
+    }
+}
+
+/// A round trip: `0.4 ms`, `18 ms`, `1.2 s`; one decimal below ten milliseconds.
+pub(crate) fn rtt(us: u64) -> String {
+    match us {
+        0..=9_949 => tenths(us, 1_000, "ms"),
+        9_950..=999_499 => format!("{} ms", (us + 500) / 1_000),
+        _ => tenths(us, 1_000_000, "s"),
+    }
+}
+
+/// A round trip with one decimal always: what `ping` prints.
+pub(crate) fn rtt_fine(us: u64) -> String {
+    tenths(us, 1_000, "ms")
+}
+
+/// An amount in powers of 1000: `310 MB`, `1.2 GB`, `0 B`.
+pub(crate) fn bytes(amount: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut unit = 0;
+    let mut scale = 1u64;
+    while amount / scale >= 1_000 {
+        scale *= 1_000;
+        unit += 1;
+    }
+    if unit == 0 {
+        return format!("{amount} B");
+    }
+    let tenths = u128::from(amount) * 10 / u128::from(scale);
+    if tenths < 100 {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    } else {
+        format!("{} {}", tenths / 10, UNITS[unit])
+    }
+}
+
+/// A time in this machine's zone: `2026-11-21 19:04 +01:00`.
+pub(crate) fn local_time(time: Timestamp) -> String {
+    zoned(time, jiff::tz::TimeZone::system())
+}
+
+/// A date in UTC: `2026-11-20`.
+pub(crate) fn date(time: Timestamp) -> String {
+    instant(time).to_string().chars().take(10).collect()
+}
+
+/// A time for programs: RFC 3339 in UTC, to the second.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    let seconds = instant(time).as_second();
+    jiff::Timestamp::from_second(seconds)
+        .unwrap_or(jiff::Timestamp::MAX)
+        .to_string()
+}
+
+/// `3 h ago (2026-11-20 16:04 +01:00)`.
+pub(crate) fn ago(time: Timestamp, now: Timestamp) -> String {
+    let span = span_s(now.since_ms(time) / 1_000);
+    format!("{span} ago ({})", local_time(time))
+}
+
+fn instant(time: Timestamp) -> jiff::Timestamp {
+    i64::try_from(time.ms())
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .unwrap_or(jiff::Timestamp::MAX)
+}
+
+fn zoned(time: Timestamp, zone: jiff::tz::TimeZone) -> String {
+    instant(time)
+        .to_zoned(zone)
+        .strftime("%Y-%m-%d %H:%M %:z")
+        .to_string()
+}
+
+fn tenths(value: u64, scale: u64, unit: &str) -> String {
+    let tenths = (value.saturating_mul(10) + scale / 2) / scale;
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// Ten years: longer spans are typing mistakes.
+const DURATION_MS_MAX: u64 = 3_653 * 86_400_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(text: &str) -> Option<u64> {
+        parse_duration(text)
+            .ok()
+            .and_then(|d| u64::try_from(d.as_millis()).ok())
+    }
+
+    #[test]
+    fn durations_are_read_with_and_without_a_space_and_m_is_minutes() {
+        assert_eq!(ms("90s"), Some(90_000));
+        assert_eq!(ms("15min"), Some(900_000));
+        assert_eq!(ms("15 m"), Some(900_000));
+        assert_eq!(ms("24 h"), Some(86_400_000));
+        assert_eq!(ms("30d"), Some(2_592_000_000));
+        assert_eq!(ms("0"), Some(0));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_named_in_the_sentence() {
+        for text in [
+            "",
+            "5",
+            "h",
+            "-5s",
+            "5 weeks",
+            "1.5h",
+            "99999999999999999999s",
+            "9999999d",
+        ] {
+            assert_eq!(ms(text), None, "{text}");
+        }
+        let error = parse_duration("5 weeks").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "5 weeks is no duration: write 90s, 15min, 24h or 30d"
+        );
+    }
+
+    #[test]
+    fn spans_take_the_largest_unit_that_says_at_least_two_of_it() {
+        let spans = [0, 18, 119, 360, 7_200, 86_400, 518_400].map(span_s);
+        assert_eq!(
+            spans,
+            ["0 s", "18 s", "119 s", "6 min", "2 h", "24 h", "6 d"]
+        );
+        assert_eq!(span_ms(340), "0.3 s");
+        assert_eq!(span_ms(61_000), "61 s");
+    }
+
+    #[test]
+    fn round_trips_and_amounts_are_short_and_in_powers_of_1000() {
+        assert_eq!(
+            [400, 18_000, 9_949, 9_950, 1_200_000].map(rtt),
+            ["0.4 ms", "18 ms", "9.9 ms", "10 ms", "1.2 s"]
+        );
+        assert_eq!(rtt_fine(63_400), "63.4 ms");
+        assert_eq!(
+            [0, 999, 1_000, 4_000_000, 80_000_000, 1_250_000_000].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "4.0 MB", "80 MB", "1.2 GB"]
+        );
+        assert_eq!(bytes(u64::MAX), "18 EB");
+    }
+
+    #[test]
+    fn times_are_local_with_offset_for_people_and_utc_for_programs() {
+        let time = Timestamp::from_ms(1_795_284_240_500);
+        let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(1));
+        assert_eq!(zoned(time, zone), "2026-11-21 19:04 +01:00");
+        assert_eq!(rfc3339(time), "2026-11-21T18:04:00Z");
+        assert_eq!(date(time), "2026-11-21");
+    }
+
+    #[test]
+    fn the_end_of_time_does_not_panic() {
+        let never = Timestamp::from_ms(u64::MAX);
+        assert!(local_time(never).starts_with("9999"));
+        assert!(rfc3339(never).starts_with("9999"));
+    }
+}
