@@ -85,10 +85,10 @@ fn write_until_killed(dir: &Path, first: u64) -> ! {
     let mut stdout = std::io::stdout();
     let mut number = first;
     loop {
-        let flush = number % 3 != 0;
+        let flush = !number.is_multiple_of(3);
         let writes = [op(number), Write::Heads(vec![op_id(number)])];
         store.write(&writes, flush).unwrap();
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             store.write(&[secrets(&[2; 700])], false).unwrap();
         }
         if flush {
