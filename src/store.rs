@@ -31,6 +31,11 @@ const FREE_BYTES_MIN: u64 = 1024 * 1024;
 /// Damaged stores that are kept beside the one in use; the newest stay.
 const DAMAGED_KEPT_MAX: u32 = 3;
 
+/// sled's folder in the state directory.
+const FOLDER: &str = "store";
+/// Where a new shelf grows while what is intact of an old one is carried over.
+const SALVAGE: &str = "store.salvage";
+
 const KEYS: SealedFile = SealedFile::new("keys", *b"meshkeys");
 const HEADS: SealedFile = SealedFile::new("heads", *b"meshhead");
 
@@ -124,13 +129,17 @@ impl SledStore {
             // Nothing was ever acknowledged here, or an erasure was cut short: finish it.
             remove_shelves(dir)?;
         }
-        let (shelf, census, damaged) = open_or_move_aside(dir)?;
+        finish_salvage(dir)?;
+        let (mut shelf, census, damaged) = open_or_move_aside(dir)?;
         let mended = Mended {
             skipped: census.skipped,
             missing: heads.map_or(0, |heads| heads.ops.saturating_sub(census.ops)),
             heads_lost,
             keys_from_old: keys.is_some_and(|keys| keys.from_old),
         };
+        if damaged.is_none() && (mended.skipped > 0 || mended.missing > 0) {
+            shelf = salvage(dir, shelf)?;
+        }
         let opened = match damaged {
             Some((moved_to, reason)) => Opened::Damaged { moved_to, reason },
             None if fresh => Opened::Fresh,
@@ -215,7 +224,7 @@ impl SledStore {
     fn shelf(&mut self) -> Result<&Shelf, StoreError> {
         if self.shelf.is_none() {
             let (shelf, _) =
-                Shelf::open(&self.dir).map_err(|fault| self.broken(fault.to_string()))?;
+                Shelf::open(&self.dir, FOLDER).map_err(|fault| self.broken(fault.to_string()))?;
             self.taken = 0;
             self.shelf = Some(shelf);
         }
@@ -249,7 +258,7 @@ impl Store for SledStore {
             stored.heads = heads.ids;
         }
         let all = self.shelf()?.read_all();
-        for (kind, bytes) in all.map_err(|fault| self.broken(fault.to_string()))? {
+        for (kind, _, bytes) in all.map_err(|fault| self.broken(fault.to_string()))? {
             match kind {
                 Kind::Op => stored.ops.push(bytes),
                 Kind::Admit => stored.admits.push(bytes),
@@ -324,7 +333,7 @@ type Damage = (PathBuf, String);
 
 /// Opens the shelf; if it cannot be read, moves it aside and opens an empty one.
 fn open_or_move_aside(dir: &Path) -> Result<(Shelf, Census, Option<Damage>), StoreError> {
-    let reason = match Shelf::open(dir) {
+    let reason = match Shelf::open(dir, FOLDER) {
         Ok((shelf, census)) => return Ok((shelf, census, None)),
         Err(OpenFault::InUse) => return Err(StoreError::in_use(dir)),
         Err(OpenFault::Io(error)) => return Err(name_fault(dir, error.to_string())),
@@ -335,8 +344,40 @@ fn open_or_move_aside(dir: &Path) -> Result<(Shelf, Census, Option<Damage>), Sto
         return Err(name_fault(dir, reason));
     }
     let moved_to = move_aside(dir)?;
-    let (shelf, census) = Shelf::open(dir).map_err(|fault| name_fault(dir, fault.to_string()))?;
+    let (shelf, census) =
+        Shelf::open(dir, FOLDER).map_err(|fault| name_fault(dir, fault.to_string()))?;
     Ok((shelf, census, Some((moved_to, reason))))
+}
+
+/// Carries what is intact to a new shelf: a log that sled mended may lose again what is added to it.
+fn salvage(dir: &Path, old: Shelf) -> Result<Shelf, StoreError> {
+    let broken = |fault: &dyn std::fmt::Display| name_fault(dir, fault.to_string());
+    let all = old.read_all().map_err(|fault| broken(&fault))?;
+    drop(old);
+    let (mut new, _) = Shelf::open(dir, SALVAGE).map_err(|fault| broken(&fault))?;
+    for (kind, id, bytes) in all {
+        new.put(kind, &id, &bytes).map_err(|fault| broken(&fault))?;
+    }
+    new.flush().map_err(|fault| broken(&fault))?;
+    // sled opens some files by their path, so it is closed while the path changes.
+    drop(new);
+    move_aside(dir)?;
+    finish_salvage(dir)?;
+    let (shelf, _) = Shelf::open(dir, FOLDER).map_err(|fault| broken(&fault))?;
+    Ok(shelf)
+}
+
+/// Puts a complete salvaged shelf in its place, removes one that a crash left half done.
+fn finish_salvage(dir: &Path) -> Result<(), StoreError> {
+    let (from, to) = (dir.join(SALVAGE), dir.join(FOLDER));
+    if !from.exists() {
+        return Ok(());
+    }
+    if to.exists() {
+        return remove_dir(&from);
+    }
+    fs::rename(&from, &to).map_err(io_at("put in place", &from))?;
+    sealed::sync_dir(dir)
 }
 
 fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
@@ -348,18 +389,18 @@ fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
         }
     }
     let to = damaged_path(dir, next);
-    let from = dir.join(shelf::FOLDER);
+    let from = dir.join(FOLDER);
     fs::rename(&from, &to).map_err(io_at("move aside", &from))?;
     sealed::sync_dir(dir)?;
     Ok(to)
 }
 
 fn damaged_path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(format!("{}.damaged-{number}", shelf::FOLDER))
+    dir.join(format!("{}.damaged-{number}", FOLDER))
 }
 
 fn damaged_numbers(dir: &Path) -> Result<Vec<u32>, StoreError> {
-    let prefix = format!("{}.damaged-", shelf::FOLDER);
+    let prefix = format!("{}.damaged-", FOLDER);
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_at("list", dir))? {
         let name = entry.map_err(io_at("list", dir))?.file_name();
@@ -371,7 +412,8 @@ fn damaged_numbers(dir: &Path) -> Result<Vec<u32>, StoreError> {
 }
 
 fn remove_shelves(dir: &Path) -> Result<(), StoreError> {
-    remove_dir(&dir.join(shelf::FOLDER))?;
+    remove_dir(&dir.join(FOLDER))?;
+    remove_dir(&dir.join(SALVAGE))?;
     for number in damaged_numbers(dir)? {
         remove_dir(&damaged_path(dir, number))?;
     }
@@ -412,7 +454,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
     let stat = nix::sys::statvfs::statvfs(dir)
         .map_err(|errno| io_at("look at", dir)(io::Error::from(errno)))?;
-    Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 /// A fault on a full disk is the full disk's.

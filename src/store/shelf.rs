@@ -9,9 +9,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// The folder of sled's files in the state directory.
-pub(super) const FOLDER: &str = "store";
-
 /// sled's page cache; the core holds every op itself, so a second copy is not wanted.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// How often sled collects garbage and writes what nobody asked to be flushed.
@@ -51,18 +48,10 @@ impl Kind {
             Self::Record => b'r',
         }
     }
-
-    fn parse(key: &[u8]) -> Option<Self> {
-        let (first, id) = key.split_first()?;
-        let kind = match first {
-            b'o' => Self::Op,
-            b'a' => Self::Admit,
-            b'r' => Self::Record,
-            _ => return None,
-        };
-        (id.len() == ID_BYTES).then_some(kind)
-    }
 }
+
+/// A value with its kind and id.
+pub(super) type Item = (Kind, [u8; ID_BYTES], Vec<u8>);
 
 /// What was counted while opening.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,9 +90,9 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Opens and reads everything once, so that what follows meets no surprise.
-    pub(super) fn open(dir: &Path) -> Result<(Self, Census), OpenFault> {
-        let path = dir.join(FOLDER);
+    /// Opens the folder in `dir` and reads everything once, so that what follows meets no surprise.
+    pub(super) fn open(dir: &Path, folder: &str) -> Result<(Self, Census), OpenFault> {
+        let path = dir.join(folder);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o700)))
             .map_err(OpenFault::Io)?;
@@ -158,13 +147,14 @@ impl Shelf {
     }
 
     /// All values whose checksum fits.
-    pub(super) fn read_all(&self) -> Result<Vec<(Kind, Vec<u8>)>, Fault> {
+    pub(super) fn read_all(&self) -> Result<Vec<Item>, Fault> {
         self.fenced(|db| {
             let mut all = Vec::new();
             for item in db.iter() {
                 let (key, value) = item?;
-                let bytes = unseal(&key, &value);
-                all.extend(Kind::parse(&key).zip(bytes.map(<[u8]>::to_vec)));
+                if let (Some((kind, id)), Some(bytes)) = (parse(&key), unseal(&key, &value)) {
+                    all.push((kind, id, bytes.to_vec()));
+                }
             }
             Ok(all)
         })
@@ -239,9 +229,9 @@ fn read_and_probe(db: &sled::Db) -> sled::Result<Census> {
     let mut rotten = Vec::new();
     for item in db.iter() {
         let (key, value) = item?;
-        match (Kind::parse(&key), unseal(&key, &value)) {
-            (Some(Kind::Op), Some(_)) => census.ops += 1,
-            (Some(Kind::Admit | Kind::Record), Some(_)) => {}
+        match (parse(&key), unseal(&key, &value)) {
+            (Some((Kind::Op, _)), Some(_)) => census.ops += 1,
+            (Some((Kind::Admit | Kind::Record, _)), Some(_)) => {}
             (None, Some(_)) if *key == *PROBE_KEY => {}
             (Some(_) | None, _) => {
                 census.skipped += 1;
@@ -285,6 +275,17 @@ fn key(kind: Kind, id: &[u8; ID_BYTES]) -> [u8; 1 + ID_BYTES] {
     let mut key = [kind.byte(); 1 + ID_BYTES];
     key[1..].copy_from_slice(id);
     key
+}
+
+fn parse(key: &[u8]) -> Option<(Kind, [u8; ID_BYTES])> {
+    let (first, id) = key.split_first()?;
+    let kind = match first {
+        b'o' => Kind::Op,
+        b'a' => Kind::Admit,
+        b'r' => Kind::Record,
+        _ => return None,
+    };
+    Some((kind, id.try_into().ok()?))
 }
 
 fn seal(key: &[u8], bytes: &[u8]) -> Vec<u8> {
