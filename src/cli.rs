@@ -18,6 +18,7 @@ use self::session::Session;
 mod code_error;
 mod completions;
 mod daemon;
+mod demo;
 mod down;
 mod init;
 mod interrupt;
@@ -113,6 +114,7 @@ enum Verb {
     Down(down::Args),
     Leave(leave::Args),
     Daemon(daemon::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -163,6 +165,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Down(args)) => down::run(&args, &session),
         Some(Verb::Leave(args)) => leave::run(&args, &session),
         Some(Verb::Daemon(args)) => daemon::run(args, &session),
+        Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Completions(args)) => completions::run(&args),
         Some(Verb::Man(args)) => man::run(&args),
     }

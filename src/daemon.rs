@@ -263,8 +263,11 @@ impl Daemon {
             waited_ms: now.uptime_ms().saturating_sub(waiting.since_ms),
             now: now.wall,
         };
+        let last = !matches!(
+            reply,
+            Reply::Joining(_) | Reply::Pong { .. } | Reply::Silence { .. }
+        );
         let response = response(reply, snapshot.as_ref(), &about);
-        let last = response.is_last();
         if waiting.call.send(response).is_err() || last {
             self.waiting.remove(&id);
         }

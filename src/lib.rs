@@ -7,6 +7,7 @@ pub mod clock;
 mod config;
 mod control;
 mod daemon;
+pub mod demo;
 pub mod endpoints;
 mod failure;
 pub mod host;

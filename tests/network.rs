@@ -1,1 +1,172 @@
-fn main() {}
+//! The real kernel, real NATs, real programs: stories in namespaces, one after the other.
+//!
+//! `cargo test --test network` runs all, `cargo test --test network -- punch` those whose names contain `punch`. No root is
+//! needed where ordinary users may make user namespaces. There is no harness: the namespaces must be entered before
+//! the first thread, so this file is its own runner.
+
+#[path = "network/laboratory.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod laboratory;
+#[path = "network/traffic.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod traffic;
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use meshnode::lab::{Entry, Lab, Stopwatch, World};
+
+/// One story: its claim and how it is proved.
+struct Story {
+    claim: &'static str,
+    tell: fn(&World),
+}
+
+/// A list of stories by the names of their functions.
+macro_rules! stories {
+    ($($room:ident :: $claim:ident),* $(,)?) => {
+        &[$(Story { claim: concat!(stringify!($room), "::", stringify!($claim)), tell: $room::$claim }),*]
+    };
+}
+
+const STORIES: &[Story] = stories![
+    laboratory::machines_on_one_switch_reach_each_other,
+    laboratory::a_machine_without_a_gateway_reaches_its_own_network_only,
+    laboratory::a_machine_has_its_own_host_name_and_loopback,
+    laboratory::an_unplugged_machine_hears_nothing_until_it_is_plugged_in_again,
+    laboratory::a_machine_can_move_to_another_switch,
+    laboratory::both_address_families_work_at_once,
+    laboratory::multicast_stays_in_its_own_lan,
+    laboratory::a_program_ends_with_its_machine_even_when_detached,
+    laboratory::a_program_stops_when_asked,
+    laboratory::nothing_is_left_when_a_laboratory_is_dropped,
+    laboratory::nothing_is_left_after_kill_9,
+    laboratory::an_interrupted_world_ends_with_130,
+    traffic::a_nat_keeps_the_port_when_it_is_free,
+    traffic::a_router_drops_what_nobody_asked_for,
+    traffic::two_machines_behind_two_nats_do_not_reach_each_other_unsolicited,
+    traffic::two_machines_behind_two_nats_punch_when_both_send,
+    traffic::an_early_packet_does_not_spoil_the_mapping,
+    traffic::tcp_goes_out_through_a_nat_and_back,
+];
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(laboratory::HOLD) {
+        return laboratory::hold();
+    }
+    match World::enter() {
+        Ok(Entry::Inside(world)) => run(&world, &Wish::from_arguments()),
+        Ok(Entry::Over(code)) => ExitCode::from(code),
+        Err(error) => {
+            say(&format!("error: {error}\n"));
+            for hint in error.hints() {
+                say(&format!("hint: {hint}\n"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the person typed after `--`: the part of the standard harness that tools rely on.
+#[derive(Default)]
+struct Wish {
+    filters: Vec<String>,
+    skipped: Vec<String>,
+    exact: bool,
+    list: bool,
+}
+
+impl Wish {
+    fn from_arguments() -> Self {
+        let mut wish = Self::default();
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--exact" => wish.exact = true,
+                "--list" => wish.list = true,
+                "--skip" => wish.skipped.extend(words.next()),
+                "--test-threads" | "--format" | "--color" | "-Z" => drop(words.next()),
+                flag if flag.starts_with('-') => {}
+                _ => wish.filters.push(word),
+            }
+        }
+        wish
+    }
+
+    fn takes(&self, claim: &str) -> bool {
+        let fits = |filter: &String| {
+            if self.exact {
+                claim == filter
+            } else {
+                claim.contains(filter.as_str())
+            }
+        };
+        (self.filters.is_empty() || self.filters.iter().any(fits)) && !self.skipped.iter().any(fits)
+    }
+}
+
+fn run(world: &World, wish: &Wish) -> ExitCode {
+    let chosen: Vec<_> = STORIES
+        .iter()
+        .filter(|story| wish.takes(story.claim))
+        .collect();
+    if wish.list {
+        chosen
+            .iter()
+            .for_each(|story| say(&format!("{}: test\n", story.claim)));
+        return ExitCode::SUCCESS;
+    }
+    let watch = Stopwatch::start();
+    say(&format!("\nrunning {} tests\n", chosen.len()));
+    let mut failed = Vec::new();
+    for story in &chosen {
+        say(&format!("test {} ... ", story.claim));
+        let story_watch = Stopwatch::start();
+        let ended = catch_unwind(AssertUnwindSafe(|| (story.tell)(world)));
+        let verdict = if ended.is_ok() { "ok" } else { "FAILED" };
+        say(&format!(
+            "{verdict} ({:.1} s)\n",
+            story_watch.elapsed().as_secs_f32()
+        ));
+        if ended.is_err() {
+            failed.push(story.claim);
+        }
+    }
+    if !failed.is_empty() {
+        say("\nfailures:\n");
+        failed
+            .iter()
+            .for_each(|claim| say(&format!("    {claim}\n")));
+    }
+    say(&format!(
+        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n\n",
+        if failed.is_empty() { "ok" } else { "FAILED" },
+        chosen.len() - failed.len(),
+        failed.len(),
+        STORIES.len() - chosen.len(),
+        watch.elapsed().as_secs_f32(),
+    ));
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(101)
+    }
+}
+
+/// A fresh laboratory.
+fn lab(world: &World) -> Lab {
+    Lab::new(world).expect("a laboratory can be made in a world")
+}
+
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    // A closed pipe is no reason to stop proving.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

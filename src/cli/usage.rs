@@ -11,7 +11,7 @@ A private network between your own machines, without a server in the middle
 
 Usage: meshnode [-n NETWORK] VERB ...
 
-  Start         init, invite, join
+  Start         init, invite, join, demo
   Every day     status, ping, up, down
   This machine  leave, daemon
   Shell         completions, man

@@ -105,13 +105,12 @@ impl Error {
 
     /// An error of the system, with what was tried.
     pub(crate) fn system(act: impl Into<String>, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => Self::Denied(act.into()),
-            // `ErrorKind` belongs to the standard library and grows.
-            _ => Self::System {
-                act: act.into(),
-                source,
-            },
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return Self::Denied(act.into());
+        }
+        Self::System {
+            act: act.into(),
+            source,
         }
     }
 }

@@ -4,9 +4,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::str::FromStr;
+use std::time::Duration;
 
+use futures::TryStreamExt;
 use nix::net::if_::if_nametoindex;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::link::{
+    BridgePortState, InfoBridgePort, InfoData, InfoPortData, InfoVeth, LinkAttribute, LinkInfo,
+    LinkMessage, State,
+};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::Error;
@@ -55,6 +60,44 @@ pub(crate) fn add_cable(bridge: &str, near: &str, far_name: &str, far: RawFd) ->
     request("lay a cable", async |netlink| {
         netlink.link().add(cable).execute().await
     })
+}
+
+/// Waits until the switch passes packets to and from `near`: it does so a moment after both ends of the cable are up,
+/// and whoever sends before waits a second for its neighbour's address. Gives up after a second, as a cable whose other
+/// end is down never gets there.
+pub(crate) fn await_forwarding(near: &str) -> Result<(), Error> {
+    let index = index(near)?;
+    for _ in 0..500 {
+        let mut forwards = false;
+        request("look at a cable", async |netlink| {
+            let found = netlink
+                .link()
+                .get()
+                .match_index(index)
+                .execute()
+                .try_next()
+                .await?;
+            forwards = found.as_ref().is_some_and(is_forwarding);
+            Ok(())
+        })?;
+        if forwards {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// Both are needed: a fresh port counts as forwarding before the kernel has looked for a signal on the cable, and until
+/// then the port swallows what it should send.
+fn is_forwarding(port: &LinkMessage) -> bool {
+    let state = InfoBridgePort::State(BridgePortState::Forwarding);
+    let forwards = |info: &LinkInfo| matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(facts)) if facts.contains(&state));
+    let has = |wanted: &dyn Fn(&LinkAttribute) -> bool| port.attributes.iter().any(wanted);
+    has(&|attribute| matches!(attribute, LinkAttribute::OperState(State::Up)))
+        && has(
+            &|attribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.iter().any(forwards)),
+        )
 }
 
 /// Removes a link; of a cable both ends go.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -124,7 +125,8 @@ impl Machine {
     /// # Errors
     /// When there is no such interface.
     pub fn plug(&self, interface: &str) -> Result<(), Error> {
-        self.at_the_switch(interface, link::bring_up)
+        self.at_the_switch(interface, link::bring_up)?;
+        self.at_the_switch(interface, link::await_forwarding)
     }
 
     /// Removes `interface` with its addresses, routes and cable: the first half of moving elsewhere.
@@ -156,10 +158,9 @@ impl Machine {
         Program::new(self, program.as_ref())
     }
 
-    /// A path that enters the network of this machine from outside of the world: what `nsenter --net=` takes.
-    #[must_use]
-    pub fn network_path(&self, process: u32) -> PathBuf {
-        PathBuf::from(format!("/proc/{process}/fd/{}", self.namespace.raw_fd()))
+    /// The open namespace, in the numbering of this process.
+    pub(crate) fn network_fd(&self) -> RawFd {
+        self.namespace.raw_fd()
     }
 
     fn at_the_switch(

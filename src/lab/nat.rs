@@ -108,14 +108,20 @@ pub(crate) fn masquerade(wan: &str) -> Result<(), Error> {
         );
     }
     batch.push(BATCH_END, 0, &[]);
-    batch.commit().map_err(|errno| match errno {
-        Errno::EPERM | Errno::EACCES => Error::Denied("set up a NAT".to_owned()),
-        Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::ENOENT | Errno::EAFNOSUPPORT => {
-            Error::NatMissing(errno)
-        }
-        // `Errno` is the system's list.
-        _ => Error::errno("set up a NAT", errno),
-    })
+    batch.commit().map_err(explain)
+}
+
+fn explain(errno: Errno) -> Error {
+    const MISSING: [Errno; 4] = [
+        Errno::EPROTONOSUPPORT,
+        Errno::EOPNOTSUPP,
+        Errno::ENOENT,
+        Errno::EAFNOSUPPORT,
+    ];
+    if MISSING.contains(&errno) {
+        return Error::NatMissing(errno);
+    }
+    Error::errno("set up a NAT", errno)
 }
 
 /// Messages of one transaction.
@@ -301,6 +307,12 @@ mod tests {
         let bytes = attribute(1, b"x");
         assert_eq!(bytes[..2], 5_u16.to_ne_bytes());
         assert_eq!(bytes.len(), 8);
+    }
+
+    #[test]
+    fn a_kernel_without_nat_is_told_apart_from_a_missing_right() {
+        assert!(matches!(explain(Errno::EOPNOTSUPP), Error::NatMissing(_)));
+        assert!(matches!(explain(Errno::EPERM), Error::Denied(_)));
     }
 
     #[test]

@@ -8,9 +8,10 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -18,8 +19,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid, getpid};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::Error;
+use super::{Error, Machine};
 
 /// Carries the outer process's number to the copy. Not `MESHNODE_*`: those are settings of people.
 pub(crate) const MARK: &str = "_MESHNODE_LAB_OUTSIDE";
@@ -63,12 +65,36 @@ impl World {
         }
     }
 
-    /// The number of this process as the system outside sees it: for `nsenter`.
+    /// Whether an ordinary user made this world, in a user namespace of its own.
+    #[must_use]
+    pub fn is_rootless(&self) -> bool {
+        // One user is mapped, instead of all to themselves.
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_whitespace().nth(2) == Some("1")
+    }
+
+    /// What somebody outside types in front of a command to run it on `machine`.
     ///
     /// # Errors
     /// When `/proc` is not there.
-    pub fn process(&self) -> Result<u32, Error> {
-        own_number()
+    pub fn way_to(&self, machine: &Machine) -> Result<String, Error> {
+        let process = own_number()?;
+        let users = if self.is_rootless() {
+            "-U --preserve-credentials "
+        } else {
+            ""
+        };
+        let network = format!("/proc/{process}/fd/{}", machine.network_fd());
+        Ok(format!("nsenter -t {process} {users}-m --net={network}"))
+    }
+
+    /// Where somebody outside finds a file of this world.
+    ///
+    /// # Errors
+    /// When `/proc` is not there.
+    pub fn path_from_outside(&self, inside: &Path) -> Result<PathBuf, Error> {
+        let root = format!("/proc/{}/root", own_number()?);
+        Ok(PathBuf::from(root).join(inside.strip_prefix("/").unwrap_or(inside)))
     }
 
     /// The directory where everything of this world is kept.
@@ -116,24 +142,25 @@ impl World {
 /// # Errors
 /// [`Error::TunMissing`] or [`Error::TunClosed`].
 pub fn require_tun() -> Result<(), Error> {
-    match OpenOptions::new()
+    const MISSING: [Errno; 3] = [Errno::ENOENT, Errno::ENODEV, Errno::ENXIO];
+    let opened = OpenOptions::new()
         .read(true)
         .write(true)
-        .open("/dev/net/tun")
-    {
-        Ok(_) => Ok(()),
-        Err(error) => match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
-            Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => Err(Error::TunMissing),
-            // `Errno` is the system's list.
-            _ => Err(Error::TunClosed(error)),
-        },
-    }
+        .open("/dev/net/tun");
+    opened.map(drop).map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+        if MISSING.contains(&errno) {
+            Error::TunMissing
+        } else {
+            Error::TunClosed(error)
+        }
+    })
 }
 
 /// What the outer process does: unshare, start the copy, pass signals on, and end as the copy ends.
 fn watch_over_copy() -> Result<u8, Error> {
     let outside = own_number()?;
-    let signals = ends_and(Signal::SIGCHLD);
+    let signals: SigSet = ENDS.into_iter().chain([Signal::SIGCHLD]).collect();
     signals
         .thread_block()
         .map_err(|errno| Error::errno("hold signals back", errno))?;
@@ -238,23 +265,47 @@ fn cure(read: &dyn Fn(&str) -> io::Result<String>) -> Option<&'static str> {
 }
 
 /// Ends the copy at once when a signal asks for it; as first process of its namespace it would ignore them.
+///
+/// By handlers and not by a held-back mask, because programs started later inherit a mask but no handlers.
 fn end_on_signals() -> Result<(), Error> {
-    let signals = ends_and(Signal::SIGQUIT);
-    signals
-        .thread_block()
-        .map_err(|errno| Error::errno("hold signals back", errno))?;
+    let (ready, installed) = sync_channel(1);
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            let signal = signals.wait().map_or(1, |signal| signal as i32);
-            std::process::exit(128 + signal)
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .build();
+            let ended = runtime.and_then(|runtime| runtime.block_on(await_end(&ready)));
+            match ended {
+                Ok(signal) => std::process::exit(128 + signal as i32),
+                // Either it has been told by the failure itself, or nobody waits any more.
+                Err(error) => drop(ready.send(Err(error))),
+            }
         })
         .map_err(|error| Error::system("start a thread", error))?;
-    Ok(())
+    let failed = |error| Error::system("listen to signals", error);
+    installed
+        .recv()
+        .map_err(|_| failed(io::ErrorKind::BrokenPipe.into()))?
+        .map_err(failed)?;
+    // The outer process holds signals back, and its mask was inherited.
+    SigSet::empty()
+        .thread_set_mask()
+        .map_err(|errno| Error::errno("let signals in", errno))
 }
 
-fn ends_and(more: Signal) -> SigSet {
-    ENDS.into_iter().chain([more]).collect()
+/// Waits for the first signal that ends a laboratory; says on `ready` that it listens.
+async fn await_end(ready: &SyncSender<io::Result<()>>) -> io::Result<Signal> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    // The other side waits for this; when it is gone, there is nothing to end.
+    let _ = ready.send(Ok(()));
+    Ok(tokio::select! {
+        _ = interrupt.recv() => Signal::SIGINT,
+        _ = terminate.recv() => Signal::SIGTERM,
+        _ = hangup.recv() => Signal::SIGHUP,
+    })
 }
 
 /// This process's number as `/proc` shows it, which is the one from outside of the world.

@@ -329,15 +329,20 @@ impl Node {
     pub(super) fn publish_node_record(&mut self, now: Moment) {
         let Some(net) = &self.net else { return };
         let network = net.authority().network();
-        let body = RecordBody::Node(Box::new(NodeRecord {
-            transport: self.keys.transport_binding(&network),
-            tunnel: self.keys.tunnel_binding(&network),
+        let record = self.node_record(&network);
+        self.publish(RecordBody::Node(Box::new(record)), now);
+    }
+
+    /// What this node says of itself.
+    pub(super) fn node_record(&self, network: &crate::id::NetworkId) -> NodeRecord {
+        NodeRecord {
+            transport: self.keys.transport_binding(network),
+            tunnel: self.keys.tunnel_binding(network),
             tunnel_next: None,
             os: self.setup.os.clone(),
             version: self.setup.version.clone(),
             ext: Ext::NONE,
-        }));
-        self.publish(body, now);
+        }
     }
 
     /// Publishes a record of this node when it says something new.

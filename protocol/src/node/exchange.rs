@@ -34,7 +34,8 @@ impl Node {
         let (Some(net), Some(entry)) = (&mut self.net, self.links.peers.get_mut(&peer)) else {
             return;
         };
-        if entry.pull.is_some() || !entry.trusted {
+        // A proven device that is unknown here may be one that only its own copy knows of.
+        if entry.pull.is_some() || entry.device.is_none() {
             return;
         }
         let (pull, request) = Pull::start(&mut net.ledger);
@@ -77,6 +78,7 @@ impl Node {
         let answer = result.ok().and_then(|bytes| SyncAnswer::parse(&bytes).ok());
         let Some(answer) = answer else {
             self.quieten(peer, QUIET_MS, now);
+            self.retry_catch_up(now);
             return;
         };
         let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs);
@@ -128,7 +130,7 @@ impl Node {
                     net.timers.settle_ms = Some(now.uptime_ms());
                 }
             }
-            Phase::CatchingUp { .. } => self.joiner_caught_up(peer, now),
+            Phase::CatchingUp { .. } => self.joiner_caught_up(now),
             Phase::Recovering { .. } if met => {
                 net.phase = Phase::Open;
                 net.dirty = true;

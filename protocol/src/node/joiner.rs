@@ -37,6 +37,8 @@ const APPROVAL_MS: u64 = 5000;
 const CLOCK_OFF_MS: u64 = 24 * 3600 * 1000;
 /// How long catching up with a witness may take before another is tried.
 const CATCH_UP_MS: u64 = 15_000;
+/// Between two rounds with a witness while catching up.
+const CATCH_UP_RETRY_MS: u64 = 200;
 
 /// A join on its way.
 #[derive(Debug)]
@@ -44,12 +46,14 @@ pub(super) struct Joiner {
     code: InviteKeys,
     hints: Vec<(String, SocketAddr)>,
     name: NodeName,
-    deadline_ms: u64,
+    deadline_ms: Option<u64>,
     watchers: BTreeSet<CommandId>,
     steps: Vec<JoinStep>,
     attempts: BTreeMap<TransportKey, Attempt>,
     hint_dials: BTreeMap<DialId, usize>,
     next_hint_ms: u64,
+    /// When the witness is asked again for what is still missing.
+    pull_ms: Option<u64>,
     lan_asked: BTreeSet<TransportKey>,
     unproven: Option<String>,
     redeeming: Option<(TransportKey, u64)>,
@@ -75,12 +79,13 @@ impl Joiner {
             code: joining.code.secret().stretch(),
             hints: joining.hints.clone(),
             name: joining.name.clone(),
-            deadline_ms: now.uptime_ms().saturating_add(joining.timeout_ms),
+            deadline_ms: Some(now.uptime_ms().saturating_add(joining.timeout_ms)),
             watchers: BTreeSet::new(),
             steps: Vec::new(),
             attempts: BTreeMap::new(),
             hint_dials: BTreeMap::new(),
             next_hint_ms: now.uptime_ms() + HINT_MS,
+            pull_ms: None,
             lan_asked: BTreeSet::new(),
             unproven: None,
             redeeming: None,
@@ -95,17 +100,21 @@ impl Joiner {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        let knocks = self
-            .attempts
-            .values()
-            .filter(|a| !a.useless)
-            .map(|a| a.next_ms)
-            .min();
-        let redeem = self.redeeming.as_ref().map(|(_, until)| *until);
+        if self.failed.is_some() {
+            return None;
+        }
+        let next = match &self.redeeming {
+            // Nobody else is asked meanwhile.
+            Some((_, until)) => Some(*until),
+            None => {
+                let useful = self.attempts.values().filter(|a| !a.useless);
+                useful.map(|attempt| attempt.next_ms).min()
+            }
+        };
         [
-            Some(self.deadline_ms),
-            knocks,
-            redeem,
+            self.deadline_ms,
+            next,
+            self.pull_ms,
             Some(self.next_hint_ms),
         ]
         .into_iter()
@@ -202,10 +211,11 @@ impl Node {
         let Some(joiner) = &self.joiner else { return };
         let hints = joiner.hints.clone();
         for (at, (_, address)) in hints.iter().enumerate() {
-            let pending = self
-                .joiner
-                .as_ref()
-                .is_some_and(|joiner| joiner.hint_dials.values().any(|hint| *hint == at));
+            let pending = self.joiner.as_ref().is_some_and(|joiner| {
+                let mut attempts = joiner.attempts.values();
+                joiner.hint_dials.values().any(|hint| *hint == at)
+                    || attempts.any(|attempt| leads_to(*address, &attempt.remote))
+            });
             if pending {
                 continue;
             }
@@ -305,11 +315,18 @@ impl Node {
             self.link(LinkOutput::HangUp { peer });
             return;
         }
-        if joiner.deadline_ms <= at {
-            joiner.deadline_ms = u64::MAX;
+        if joiner.deadline_ms.take_if(|due| *due <= at).is_some() {
             self.give_up();
             return;
         }
+        if joiner.pull_ms.take_if(|due| *due <= at).is_some()
+            && let Some((peer, _)) = joiner.redeeming
+        {
+            self.start_pull(peer);
+        }
+        let Some(joiner) = &mut self.joiner else {
+            return;
+        };
         if joiner.next_hint_ms <= at {
             joiner.next_hint_ms = at + HINT_MS;
             if self.net.is_none() {
@@ -320,10 +337,18 @@ impl Node {
     }
 
     fn give_up(&mut self) {
-        let Some(joiner) = &self.joiner else { return };
-        let refusal = if let Some(fingerprint) = &joiner.waiting {
-            Refusal::StillWaiting(fingerprint.clone())
-        } else if let Some(refusal) = &joiner.refused {
+        let Some(joiner) = &mut self.joiner else {
+            return;
+        };
+        if let Some(fingerprint) = &joiner.waiting {
+            // Only the person goes: the claim is stored at a member, and an admin may approve it any day.
+            let refusal = Refusal::StillWaiting(fingerprint.clone());
+            for id in std::mem::take(&mut joiner.watchers) {
+                self.reply(id, Reply::Refused(refusal.clone()));
+            }
+            return;
+        }
+        let refusal = if let Some(refusal) = &joiner.refused {
             refusal.clone()
         } else if let Some(address) = &joiner.unproven {
             Refusal::NotTheNetwork(address.clone())
@@ -538,7 +563,7 @@ impl Node {
     }
 
     /// The first full round with the witness is through: is this the network that it said to be?
-    pub(super) fn joiner_caught_up(&mut self, peer: &TransportKey, now: Moment) {
+    pub(super) fn joiner_caught_up(&mut self, now: Moment) {
         self.refresh(now);
         let Some(net) = &mut self.net else { return };
         let Phase::CatchingUp { witness, .. } = &net.phase else {
@@ -550,11 +575,7 @@ impl Node {
             && net.view.live(&self.id).is_some();
         if !sound {
             // Not yet, or a member that shows a stale world: another round, until the time for it is over.
-            self.links.hurry(peer);
-            if let Some(entry) = self.links.peers.get_mut(peer) {
-                entry.quiet_ms = now.uptime_ms() + 200;
-            }
-            self.retry_catch_up(peer, now);
+            self.retry_catch_up(now);
             return;
         }
         net.phase = Phase::Open;
@@ -569,6 +590,7 @@ impl Node {
             .map(|joiner| joiner.watchers)
             .unwrap_or_default();
         self.judge_links();
+        self.greet_all();
         self.open(now);
         if let Some(joined) = self.joined_reply() {
             for id in watchers {
@@ -578,14 +600,10 @@ impl Node {
         }
     }
 
-    fn retry_catch_up(&mut self, peer: &TransportKey, now: Moment) {
-        let over = self
-            .joiner
-            .as_ref()
-            .and_then(|joiner| joiner.redeeming.as_ref())
-            .is_none_or(|(_, until)| *until <= now.uptime_ms());
-        if !over {
-            self.start_pull(*peer);
+    /// Plans another round with the witness.
+    pub(super) fn retry_catch_up(&mut self, now: Moment) {
+        if let Some(joiner) = &mut self.joiner {
+            joiner.pull_ms = Some(now.uptime_ms() + CATCH_UP_RETRY_MS);
         }
     }
 }

@@ -17,6 +17,12 @@ use crate::wire::{HelloAnswer, HelloProof, HelloRequest};
 
 /// Waits between calls to a member that does not answer; the last repeats.
 const REDIAL_MS: [u64; 5] = [1000, 3000, 6000, 10_000, 10_000];
+/// How long a member that called may take to open the hello before this node does.
+const GREET_MS: u64 = 3000;
+/// How long the greater of two gives the smaller to call it.
+const POLITE_MS: u64 = 400;
+/// Failed calls after which a member makes room for another.
+const TRIES_IN_A_ROW: usize = 3;
 /// How long somebody may be connected without proving anything.
 const STRANGER_MS: u64 = 20_000;
 /// Members that this node calls by itself.
@@ -39,6 +45,8 @@ struct Redial {
     at_ms: u64,
     tries: usize,
     dialing: bool,
+    /// Whether it is among those that are called in these days.
+    wanted: bool,
 }
 
 /// A connected peer.
@@ -50,6 +58,8 @@ pub(super) struct Peer {
     pub(super) heard_ms: u64,
     /// The nonces of a hello that waits for the caller's proof: the caller's and ours.
     hello: Option<([u8; 32], [u8; 32])>,
+    /// Whether this node opened the hello, or need not any more.
+    greeted: bool,
     pub(super) device: Option<NodeId>,
     pub(super) trusted: bool,
     pub(super) pull: Option<Pull>,
@@ -63,13 +73,15 @@ impl Links {
         let redial = self
             .redials
             .values()
-            .filter(|r| !r.dialing)
+            .filter(|r| r.wanted && !r.dialing)
             .map(|r| r.at_ms)
             .min();
         let strangers = self.peers.values().filter(|peer| !peer.trusted);
+        let silent = self.peers.values().filter(|peer| !peer.greeted);
         [
             redial,
             strangers.map(|peer| peer.since_ms + STRANGER_MS).min(),
+            silent.map(|peer| peer.since_ms + GREET_MS).min(),
         ]
         .into_iter()
         .flatten()
@@ -154,6 +166,7 @@ impl Node {
             since_ms: at,
             heard_ms: at,
             hello: None,
+            greeted: false,
             device: None,
             trusted: false,
             pull: None,
@@ -162,14 +175,14 @@ impl Node {
         });
         entry.links.insert(link);
         entry.heard_ms = at;
-        let first = entry.links.len() == 1;
+        let greeted = entry.greeted;
         if let Some(redial) = self.links.redials.get_mut(&peer) {
-            *redial = Redial::default();
+            redial.dialing = false;
         }
         let ours = dial.is_some_and(|dial| self.links.dials.remove(&dial).is_some());
         if self.joiner.is_some() && self.net.is_none() {
             self.joiner_on_up(peer, remote, now);
-        } else if ours && first && self.net.is_some() {
+        } else if ours && !greeted && self.net.is_some() {
             self.say_hello(peer);
         }
     }
@@ -186,7 +199,7 @@ impl Node {
         self.links.peers.remove(peer);
         self.joiner_on_down(peer);
         if let Some(redial) = self.links.redials.get_mut(peer) {
-            redial.at_ms = now.uptime_ms() + REDIAL_MS[0];
+            redial.plan(now.uptime_ms());
         }
         if let Some(net) = &mut self.net {
             net.dirty = true;
@@ -288,6 +301,9 @@ impl Node {
         let mut nonce = [0; 32];
         self.rng.fill_bytes(&mut nonce);
         let Some(net) = &self.net else { return };
+        if let Some(entry) = self.links.peers.get_mut(&peer) {
+            entry.greeted = true;
+        }
         let bytes = net.hello.seal(&HelloRequest::Open { nonce }.to_bytes());
         self.ask(
             peer,
@@ -312,7 +328,12 @@ impl Node {
                 let (theirs, ours) = self.links.peers.get_mut(&peer)?.hello.take()?;
                 self.check_hello(&peer, &proof, &theirs, &ours)?;
                 self.proven(peer, proof.device, now);
-                HelloAnswer::Known(self.links.peers.get(&peer)?.trusted)
+                let known = self.links.peers.get(&peer)?.trusted;
+                if !known {
+                    // Perhaps it came in where this node could not hear it: its own copy tells.
+                    self.start_pull(peer);
+                }
+                HelloAnswer::Known(known)
             }
         };
         Some(self.net.as_ref()?.hello.seal(&answer.to_bytes()))
@@ -367,14 +388,17 @@ impl Node {
         theirs: &[u8; 32],
     ) -> Option<HelloProof> {
         let net = self.net.as_ref()?;
-        let record = net
-            .ledger
-            .records
-            .of(&self.id, RecordKind::NODE)?
-            .bytes()
-            .to_vec();
         let transport = self.keys.transport.public();
         let network = net.authority().network();
+        let record = match net.ledger.records.of(&self.id, RecordKind::NODE) {
+            Some(record) => record.bytes().to_vec(),
+            // Lost with the store: the oldest there can be, so that it replaces none that a member still has.
+            None => {
+                let body = RecordBody::Node(Box::new(self.node_record(&network)));
+                let record = Record::sign(network, 0, body, &self.keys.device);
+                record.bytes().to_vec()
+            }
+        };
         let fields: [&[u8]; 5] = [
             network.as_bytes(),
             transport.as_bytes(),
@@ -449,6 +473,9 @@ impl Node {
         }
         for (peer, device, trusted) in verdicts {
             if trusted {
+                if let Some(redial) = self.links.redials.get_mut(&peer) {
+                    redial.tries = 0;
+                }
                 let addresses = self.control_addresses(&device);
                 self.link(LinkOutput::Trust { peer, addresses });
                 self.start_pull(peer);
@@ -517,40 +544,49 @@ impl Node {
             }
             self.link(LinkOutput::HangUp { peer });
         }
+        self.greet_silent(at);
         self.redial(at);
     }
 
-    /// Calls members that are not connected.
-    fn redial(&mut self, at: u64) {
-        let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
-            return;
-        };
-        let wanted: Vec<_> = net
-            .transports
-            .iter()
-            .filter(|(_, device)| **device != self.id && net.serves(device))
-            .filter(|(key, _)| !self.links.peers.contains_key(key))
-            .map(|(key, device)| (*key, *device))
-            .take(LINKS_WANTED_MAX.saturating_sub(self.links.trusted().count()))
-            .collect();
-        let keys: BTreeSet<_> = wanted.iter().map(|(key, _)| *key).collect();
-        self.links
-            .redials
-            .retain(|key, redial| redial.dialing || keys.contains(key));
-        // Of two that could call each other the smaller calls first; the other gives it a moment.
-        let me = self.id;
-        let polite = |device: &NodeId| if *device > me { 0 } else { 400 };
-        for (peer, device) in wanted {
-            let redial = self.links.redials.entry(peer).or_insert(Redial {
-                at_ms: at + polite(&device),
-                tries: 0,
-                dialing: false,
-            });
-            if redial.dialing || redial.at_ms > at {
-                continue;
+    /// Opens the hello with members that called and then said nothing.
+    fn greet_silent(&mut self, at: u64) {
+        let mut silent = Vec::new();
+        for (key, peer) in &mut self.links.peers {
+            if !peer.greeted && peer.since_ms + GREET_MS <= at {
+                peer.greeted = true;
+                let known = |net: &super::net::Net| net.transports.contains_key(key);
+                if peer.device.is_none() && self.net.as_ref().is_some_and(known) {
+                    silent.push(*key);
+                }
             }
-            redial.at_ms = at + REDIAL_MS[redial.tries.min(REDIAL_MS.len() - 1)];
-            redial.tries += 1;
+        }
+        for peer in silent {
+            self.say_hello(peer);
+        }
+    }
+
+    /// Opens the hello with everybody who is connected: this node has just become a member.
+    pub(super) fn greet_all(&mut self) {
+        let unproven = self.links.peers.iter().filter(|(_, p)| p.device.is_none());
+        let unproven: Vec<_> = unproven.map(|(key, _)| *key).collect();
+        for peer in unproven {
+            self.say_hello(peer);
+        }
+    }
+
+    /// Calls members that are not connected.
+    pub(super) fn redial(&mut self, at: u64) {
+        self.choose_whom_to_call(at);
+        let due = self.links.redials.iter();
+        let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
+        let due: Vec<_> = due.map(|(key, _)| *key).collect();
+        for peer in due {
+            let device = self.net.as_ref().and_then(|n| n.transports.get(&peer));
+            let (Some(device), Some(redial)) = (device.copied(), self.links.redials.get_mut(&peer))
+            else {
+                continue;
+            };
+            redial.plan(at);
             let tries = redial.tries;
             let addresses = self.control_addresses(&device);
             if addresses.is_empty() || tries.is_multiple_of(6) {
@@ -562,6 +598,44 @@ impl Node {
                 }
                 self.call(Some(peer), addresses);
             }
+        }
+    }
+
+    /// Chooses members to call: in an order that differs from node to node, so that calls spread over the network;
+    /// those that failed some times in a row make room for others.
+    fn choose_whom_to_call(&mut self, at: u64) {
+        let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
+            return;
+        };
+        let me = self.id;
+        let redials = &mut self.links.redials;
+        redials.retain(|key, _| net.transports.contains_key(key));
+        let own = TransportKey::new(self.keys.transport.public());
+        let mut candidates: Vec<_> = net
+            .transports
+            .iter()
+            .filter(|(key, device)| {
+                **device != me && net.serves(device) && !self.links.peers.contains_key(key)
+            })
+            .map(|(key, device)| {
+                let tries = redials.get(key).map_or(0, |redial| redial.tries);
+                (tries / TRIES_IN_A_ROW, rank(&own, key), *key, *device)
+            })
+            .collect();
+        candidates.sort_unstable();
+        let trusted = self.links.peers.values().filter(|peer| peer.trusted);
+        candidates.truncate(LINKS_WANTED_MAX.saturating_sub(trusted.count()));
+        for redial in redials.values_mut() {
+            redial.wanted = false;
+        }
+        // Of two that could call each other the smaller calls first; the other gives it a moment.
+        let polite = |device: &NodeId| if *device > me { 0 } else { POLITE_MS };
+        for (_, _, key, device) in candidates {
+            let redial = redials.entry(key).or_insert_with(|| Redial {
+                at_ms: at + polite(&device),
+                ..Redial::default()
+            });
+            redial.wanted = true;
         }
     }
 
@@ -594,4 +668,23 @@ impl super::net::Net {
             super::net::Phase::Recovering { .. } | super::net::Phase::Open => true,
         }
     }
+}
+
+impl Redial {
+    /// Counts a try and plans the next.
+    fn plan(&mut self, at: u64) {
+        self.at_ms = at + REDIAL_MS[self.tries.min(REDIAL_MS.len() - 1)];
+        self.tries += 1;
+    }
+}
+
+/// The place of a member in this node's order of calls: as good as random, and equal at both ends.
+fn rank(own: &TransportKey, other: &TransportKey) -> u64 {
+    let short = |key: &TransportKey| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&key.as_bytes()[..8]);
+        u64::from_le_bytes(bytes)
+    };
+    // Fibonacci hashing: the factor is 2^64 divided by the golden ratio.
+    (short(own) ^ short(other)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

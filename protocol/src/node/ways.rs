@@ -78,6 +78,7 @@ impl Node {
         self.door.learn(net);
         self.program(now);
         self.judge_links();
+        self.redial(now.uptime_ms());
         self.note_heads();
         if changed {
             self.tell_changes(&before);

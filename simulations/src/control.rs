@@ -1,0 +1,440 @@
+//! The control network: dialing, connections, questions and answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use meshnode_protocol::id::TransportKey;
+use meshnode_protocol::link::{
+    AnswerId, CallError, CallId, DialId, LinkId, LinkInput, LinkOutput, Service,
+};
+use meshnode_protocol::record::{ControlAddress, Transport};
+
+use crate::chance::{below, permille};
+use crate::machine::MachineId;
+use crate::network::{Network, PORT, QUIC_PORT};
+use crate::world::{Event, World};
+
+/// How long a question waits for its answer.
+const CALL_US: u64 = 10_000_000;
+/// How long a dial into nowhere takes to fail.
+const DIAL_US: u64 = 5_000_000;
+/// When a connection whose other end fell silent is given up.
+const SILENCE_US: u64 = 15_000_000;
+/// Within which time a connection that is to break does.
+const BREAK_US: u64 = 300_000_000;
+/// What TCP, noise and yamux add to a message, roughly.
+const FRAME_BYTES: u64 = 80;
+
+/// Connections and open questions.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    next: u64,
+    connections: BTreeMap<u64, Connection>,
+    by_end: BTreeMap<(MachineId, TransportKey), BTreeSet<u64>>,
+    questions: BTreeMap<u64, Question>,
+    calls: BTreeMap<(MachineId, CallId), u64>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    ends: [MachineId; 2],
+}
+
+#[derive(Debug)]
+struct Question {
+    connection: u64,
+    asker: MachineId,
+    call: CallId,
+    service: Service,
+}
+
+/// A connection to be.
+#[derive(Debug)]
+pub(crate) struct Established {
+    dialer: MachineId,
+    life: u32,
+    dial: DialId,
+    listener: MachineId,
+    address: ControlAddress,
+}
+
+impl Control {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn between(&self, machine: MachineId, peer: &TransportKey) -> Option<u64> {
+        self.by_end.get(&(machine, *peer))?.first().copied()
+    }
+
+    /// The machine at the other end of a connection with a peer.
+    pub(crate) fn other_end(&self, machine: MachineId, peer: &TransportKey) -> Option<MachineId> {
+        let connection = self.connections.get(&self.between(machine, peer)?)?;
+        connection.ends.into_iter().find(|end| *end != machine)
+    }
+
+    /// The keys of all peers that a machine is connected with.
+    pub(crate) fn peers(&self, machine: MachineId) -> Vec<TransportKey> {
+        let ends = self.by_end.iter();
+        ends.filter(|((end, _), connections)| *end == machine && !connections.is_empty())
+            .map(|((_, peer), _)| *peer)
+            .collect()
+    }
+}
+
+impl World {
+    pub(crate) fn carry_link(&mut self, id: MachineId, output: LinkOutput) {
+        match output {
+            LinkOutput::Dial {
+                dial,
+                peer,
+                addresses,
+            } => self.dial(id, dial, peer, &addresses),
+            LinkOutput::Ask {
+                call,
+                peer,
+                service,
+                bytes,
+            } => self.ask(id, call, &peer, service, bytes),
+            LinkOutput::Answer { answer, bytes } => self.answer(id, answer, Ok(bytes)),
+            LinkOutput::Refuse { answer } => self.answer(id, answer, Err(CallError::Refused)),
+            LinkOutput::HangUp { peer } => {
+                while let Some(connection) = self.control.between(id, &peer) {
+                    self.close(connection, Some(id));
+                }
+            }
+            LinkOutput::Trust { peer, addresses } => {
+                self.machine_mut(id).trusted.insert(peer, addresses);
+            }
+            LinkOutput::Distrust { peer } => {
+                self.machine_mut(id).trusted.remove(&peer);
+            }
+            LinkOutput::Topic(topic) => self.machine_mut(id).topic = Some(topic),
+            LinkOutput::Publish(bytes) => self.publish(id, bytes),
+            LinkOutput::Verdict { message, good } => self.verdict(id, message, good),
+            LinkOutput::Locate { peer } => self.locate(id, peer),
+        }
+    }
+
+    fn dial(
+        &mut self,
+        id: MachineId,
+        dial: DialId,
+        peer: Option<TransportKey>,
+        addresses: &[ControlAddress],
+    ) {
+        let place = self.machine(id).place;
+        let mut best: Option<(u64, MachineId, ControlAddress)> = None;
+        let mut useless = false;
+        for address in addresses {
+            let Some(listener) = self.listener(id, address) else {
+                continue;
+            };
+            if listener == id || peer.is_some_and(|peer| peer != self.machine(listener).key) {
+                useless = true;
+                continue;
+            }
+            let site = self.machine(listener).place.site;
+            let delay = self
+                .network
+                .stream_delay_us(place.site, site, &mut self.rng);
+            if best.is_none_or(|(other, _, _)| delay < other) {
+                best = Some((delay, listener, *address));
+            }
+        }
+        match best {
+            Some((delay, listener, address)) => {
+                let life = self.machine(id).life;
+                let established = Established {
+                    dialer: id,
+                    life,
+                    dial,
+                    listener,
+                    address,
+                };
+                self.after(3 * delay, Event::Established(Box::new(established)));
+            }
+            None => {
+                let delay = if useless { 50_000 } else { DIAL_US };
+                self.link_after(delay, id, LinkInput::DialFailed { dial, useless });
+            }
+        }
+    }
+
+    /// The running machine that a dial to an address reaches.
+    fn listener(&self, from: MachineId, address: &ControlAddress) -> Option<MachineId> {
+        let place = self.machine(from).place;
+        let port = match address.transport {
+            Transport::Tcp => PORT,
+            Transport::Quic => QUIC_PORT,
+        };
+        let IpAddr::V4(v4) = address.address.ip() else {
+            return self.through_the_tunnel(from, address.address.ip());
+        };
+        let reaches = |id: &MachineId| {
+            let other = self.machine(*id);
+            let near = !v4.is_private() || other.place.site == place.site;
+            other.place.address == v4 && near && other.place.group == place.group
+        };
+        let listens = |id: &MachineId| self.machine(*id).node.is_some();
+        let found = self.all().into_iter().find(|id| reaches(id) && listens(id));
+        found.filter(|_| address.address.port() == port)
+    }
+
+    /// Whom an overlay address reaches: both engines must know the way.
+    fn through_the_tunnel(&self, from: MachineId, address: IpAddr) -> Option<MachineId> {
+        let has = |id: MachineId, address: IpAddr| {
+            let mut peers = self.machine(id).engine.values();
+            peers.any(|peer| peer.path.is_some() && peer.config.allowed_ips.contains(&address))
+        };
+        let own = IpAddr::V6(self.machine(from).interface.as_ref()?.ipv6);
+        let group = self.machine(from).place.group;
+        let is_it = |id: &MachineId| {
+            let other = self.machine(*id);
+            let ip = other.interface.as_ref().map(|i| IpAddr::V6(i.ipv6));
+            ip == Some(address) && other.place.group == group
+        };
+        let other = self.all().into_iter().find(is_it)?;
+        (has(from, address) && has(other, own)).then_some(other)
+    }
+
+    pub(crate) fn establish(&mut self, established: Established) {
+        let Established {
+            dialer,
+            life,
+            dial,
+            listener,
+            address,
+        } = established;
+        if self.machine(dialer).life != life {
+            return;
+        }
+        if self.listener(dialer, &address) != Some(listener) {
+            let failed = LinkInput::DialFailed {
+                dial,
+                useless: false,
+            };
+            self.link_after(DIAL_US, dialer, failed);
+            return;
+        }
+        let number = self.control.number();
+        let ends = [dialer, listener];
+        let keys = ends.map(|end| self.machine(end).key);
+        self.control.connections.insert(number, Connection { ends });
+        for (end, peer) in [(dialer, keys[1]), (listener, keys[0])] {
+            let connections = self.control.by_end.entry((end, peer)).or_default();
+            connections.insert(number);
+        }
+        if permille(&mut self.rng, self.network.faults.broken_connections) {
+            let delay = below(&mut self.rng, BREAK_US);
+            self.after(delay, Event::Severed(number));
+        }
+        let caller = self.machine(dialer).place;
+        let seen = if self.network.is_public(caller.site)
+            || caller.site == self.machine(listener).place.site
+        {
+            caller.address
+        } else {
+            Network::router(caller.site)
+        };
+        let remote = ControlAddress {
+            transport: address.transport,
+            address: (seen, 50_000).into(),
+        };
+        let link = LinkId(number);
+        let mut ups = [
+            (dialer, keys[1], address, Some(dial)),
+            (listener, keys[0], remote, None),
+        ];
+        // Which end hears of it first is a matter of chance.
+        if permille(&mut self.rng, 500) {
+            ups.reverse();
+        }
+        for (end, peer, remote, dial) in ups {
+            let up = LinkInput::Up {
+                link,
+                peer,
+                remote,
+                dial,
+            };
+            self.link_after(0, end, up);
+        }
+    }
+
+    /// Ends a connection; the end that did so hears of it first.
+    fn close(&mut self, number: u64, by: Option<MachineId>) {
+        let Some(connection) = self.control.connections.remove(&number) else {
+            return;
+        };
+        let [a, b] = connection.ends;
+        for (end, other) in [(a, b), (b, a)] {
+            let peer = self.machine(other).key;
+            if let Some(numbers) = self.control.by_end.get_mut(&(end, peer)) {
+                numbers.remove(&number);
+            }
+            let sites = (self.machine(end).place.site, self.machine(other).place.site);
+            let delay = if by == Some(end) {
+                0
+            } else {
+                self.network
+                    .stream_delay_us(sites.0, sites.1, &mut self.rng)
+            };
+            let link = LinkId(number);
+            self.link_after(delay, end, LinkInput::Down { link, peer });
+        }
+        let broken: Vec<_> = self
+            .control
+            .questions
+            .iter()
+            .filter(|(_, question)| question.connection == number)
+            .map(|(answer, _)| *answer)
+            .collect();
+        for answer in broken {
+            if let Some(question) = self.control.questions.remove(&answer) {
+                self.end_call(&question, Err(CallError::Broken), 0);
+            }
+        }
+    }
+
+    pub(crate) fn sever(&mut self, number: u64) {
+        self.close(number, None);
+    }
+
+    /// Ends all connections of a machine that stopped: at once when its system says so, later when it fell silent.
+    pub(crate) fn drop_connections(&mut self, id: MachineId, told: bool) {
+        let numbers: Vec<_> = self
+            .control
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.ends.contains(&id))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            if told {
+                self.close(number, Some(id));
+            } else {
+                let delay = SILENCE_US + below(&mut self.rng, SILENCE_US / 2);
+                self.after(delay, Event::Severed(number));
+            }
+        }
+    }
+
+    /// Ends all connections across a partition, when each is found to be silent.
+    pub(crate) fn drop_cut_connections(&mut self) {
+        let cut: Vec<_> = self
+            .control
+            .connections
+            .iter()
+            .filter(|(_, c)| !self.hear_each_other(c.ends[0], c.ends[1]))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in cut {
+            let delay = SILENCE_US / 2 + below(&mut self.rng, SILENCE_US);
+            self.after(delay, Event::Severed(number));
+        }
+    }
+
+    pub(crate) fn hear_each_other(&self, a: MachineId, b: MachineId) -> bool {
+        self.machine(a).place.group == self.machine(b).place.group
+    }
+
+    fn count(&mut self, id: MachineId, bytes: usize) {
+        let sent = &mut self.machine_mut(id).sent;
+        sent.control_bytes += bytes as u64 + FRAME_BYTES;
+        sent.messages += 1;
+    }
+
+    fn ask(
+        &mut self,
+        id: MachineId,
+        call: CallId,
+        peer: &TransportKey,
+        service: Service,
+        bytes: Vec<u8>,
+    ) {
+        let connection = self.control.between(id, peer);
+        let other = self.control.other_end(id, peer);
+        let (Some(connection), Some(other)) = (connection, other) else {
+            let answered = LinkInput::Answered {
+                call,
+                link: None,
+                result: Err(CallError::Broken),
+            };
+            self.link_after(0, id, answered);
+            return;
+        };
+        self.count(id, bytes.len());
+        let bytes = self.distort(id, service, bytes, true);
+        let number = self.control.number();
+        let question = Question {
+            connection,
+            asker: id,
+            call,
+            service,
+        };
+        self.control.questions.insert(number, question);
+        self.control.calls.insert((id, call), number);
+        let life = self.machine(id).life;
+        self.after(CALL_US, Event::CallTimeout(id, life, call));
+        if self.hear_each_other(id, other) {
+            let sites = (self.machine(id).place.site, self.machine(other).place.site);
+            let delay = self
+                .network
+                .stream_delay_us(sites.0, sites.1, &mut self.rng);
+            let asked = LinkInput::Asked {
+                answer: AnswerId(number),
+                link: LinkId(connection),
+                peer: self.machine(id).key,
+                service,
+                bytes,
+            };
+            self.link_after(delay, other, asked);
+        }
+    }
+
+    fn answer(&mut self, id: MachineId, answer: AnswerId, result: Result<Vec<u8>, CallError>) {
+        let Some(question) = self.control.questions.get(&answer.0) else {
+            return;
+        };
+        let (asker, service) = (question.asker, question.service);
+        if !self.hear_each_other(id, asker) {
+            return;
+        }
+        self.count(id, result.as_ref().map_or(0, Vec::len));
+        let result = result.map(|bytes| self.distort(id, service, bytes, false));
+        let sites = (self.machine(id).place.site, self.machine(asker).place.site);
+        let delay = self
+            .network
+            .stream_delay_us(sites.0, sites.1, &mut self.rng);
+        if let Some(question) = self.control.questions.remove(&answer.0) {
+            self.end_call(&question, result, delay);
+        }
+    }
+
+    fn end_call(&mut self, question: &Question, result: Result<Vec<u8>, CallError>, delay_us: u64) {
+        let Question {
+            connection,
+            asker,
+            call,
+            ..
+        } = question;
+        self.control.calls.remove(&(*asker, *call));
+        let answered = LinkInput::Answered {
+            call: *call,
+            link: Some(LinkId(*connection)),
+            result,
+        };
+        self.link_after(delay_us, *asker, answered);
+    }
+
+    pub(crate) fn time_out(&mut self, id: MachineId, life: u32, call: CallId) {
+        if self.machine(id).life != life {
+            return;
+        }
+        let number = self.control.calls.get(&(id, call)).copied();
+        if let Some(question) = number.and_then(|n| self.control.questions.remove(&n)) {
+            self.end_call(&question, Err(CallError::TimedOut), 0);
+        }
+    }
+}

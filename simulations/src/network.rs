@@ -1,0 +1,158 @@
+//! Where machines stand and who can hear whom: sites, routers, delay, loss, partition.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use rand_chacha::ChaCha20Rng;
+
+use crate::chance::{below, permille};
+use crate::nat::PortRestricted;
+
+/// The UDP port of every tunnel, and the TCP port of every control plane.
+pub(crate) const PORT: u16 = 41_640;
+/// The QUIC port of every control plane.
+pub(crate) const QUIC_PORT: u16 = PORT + 1;
+
+/// A place with a network of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SiteId(pub(crate) usize);
+
+/// How the machines of a site reach the internet.
+#[derive(Debug)]
+pub(crate) enum Access {
+    /// Each has a public address; no LAN that announces anything.
+    Public,
+    /// One LAN behind a router.
+    Nat(Box<PortRestricted>),
+}
+
+/// A place.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) access: Access,
+    machines: u8,
+}
+
+/// Where a machine stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) site: SiteId,
+    /// The address of its interface.
+    pub(crate) address: Ipv4Addr,
+    /// The part of the world that it hears; machines of different groups hear nothing of each other.
+    pub(crate) group: u32,
+}
+
+/// What goes wrong by chance.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// Datagrams lost, of a thousand.
+    pub datagram_loss: u32,
+    /// Datagrams that arrive twice, of a thousand.
+    pub datagram_twice: u32,
+    /// Gossip copies lost, of a thousand.
+    pub gossip_loss: u32,
+    /// Questions or answers delayed by a retransmission, of a thousand.
+    pub stall: u32,
+    /// Connections that break within five minutes, of a thousand.
+    pub broken_connections: u32,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            datagram_loss: 10,
+            datagram_twice: 5,
+            gossip_loss: 20,
+            stall: 10,
+            broken_connections: 30,
+        }
+    }
+}
+
+/// All places.
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    pub(crate) sites: Vec<Site>,
+    pub(crate) faults: Faults,
+}
+
+impl Network {
+    pub(crate) fn add_public(&mut self) -> SiteId {
+        self.add(Access::Public)
+    }
+
+    pub(crate) fn add_home(&mut self) -> SiteId {
+        self.add(Access::Nat(Box::default()))
+    }
+
+    fn add(&mut self, access: Access) -> SiteId {
+        self.sites.push(Site {
+            access,
+            machines: 0,
+        });
+        SiteId(self.sites.len() - 1)
+    }
+
+    pub(crate) fn is_public(&self, site: SiteId) -> bool {
+        matches!(self.sites[site.0].access, Access::Public)
+    }
+
+    /// Puts a machine there. All homes use the same private range, as in the world.
+    pub(crate) fn place(&mut self, site: SiteId) -> Place {
+        let number = self.sites[site.0].machines;
+        self.sites[site.0].machines += 1;
+        let address = match self.sites[site.0].access {
+            Access::Public => {
+                let [high, low] = u16::try_from(site.0).unwrap_or(u16::MAX).to_be_bytes();
+                Ipv4Addr::new(5, high, low, number + 1)
+            }
+            Access::Nat(_) => Ipv4Addr::new(192, 168, 1, number + 2),
+        };
+        Place {
+            site,
+            address,
+            group: 0,
+        }
+    }
+
+    /// The public address of a home's router.
+    pub(crate) fn router(site: SiteId) -> Ipv4Addr {
+        let [high, low] = u16::try_from(site.0).unwrap_or(u16::MAX).to_be_bytes();
+        Ipv4Addr::new(6, high, low, 1)
+    }
+
+    /// The home whose router has this address.
+    pub(crate) fn home_of(&self, address: Ipv4Addr) -> Option<SiteId> {
+        let [first, high, low, last] = address.octets();
+        let site = SiteId(usize::from(u16::from_be_bytes([high, low])));
+        let known = self.sites.get(site.0)?;
+        (first == 6 && last == 1 && matches!(known.access, Access::Nat(_))).then_some(site)
+    }
+
+    /// What the far end sees as a datagram's sender; `None` if it cannot leave.
+    pub(crate) fn leave(&mut self, from: Place, to: SocketAddr, now_us: u64) -> Option<SocketAddr> {
+        let own = SocketAddr::from((from.address, PORT));
+        let SocketAddr::V4(v4) = to else { return None };
+        let private = v4.ip().is_private();
+        match &mut self.sites[from.site.0].access {
+            Access::Public => (!private).then_some(own),
+            Access::Nat(_) if private => Some(own),
+            Access::Nat(nat) => Some(nat.outbound(Self::router(from.site), own, to, now_us)),
+        }
+    }
+
+    /// One way from place to place, in microseconds.
+    pub(crate) fn delay_us(&self, a: SiteId, b: SiteId, rng: &mut ChaCha20Rng) -> u64 {
+        if a == b {
+            return 200 + below(rng, 400);
+        }
+        let far = (a.0.min(b.0) * 7919 + a.0.max(b.0) * 104_729) % 60;
+        5000 + 1000 * far as u64 + below(rng, 5000)
+    }
+
+    /// The same for a stream, which retransmits instead of losing.
+    pub(crate) fn stream_delay_us(&self, a: SiteId, b: SiteId, rng: &mut ChaCha20Rng) -> u64 {
+        let stall = permille(rng, self.faults.stall);
+        self.delay_us(a, b, rng) + if stall { 250_000 } else { 0 }
+    }
+}

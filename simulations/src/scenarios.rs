@@ -1,0 +1,71 @@
+//! The stories that are simulated, and how one is run.
+
+mod join_storm;
+mod liar;
+mod partition;
+mod restart;
+mod single_use;
+mod skew;
+mod town;
+
+use crate::report::Report;
+use crate::trace::Trace;
+use crate::world::{Broken, World};
+
+/// A story.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What happens in it.
+    pub about: &'static str,
+    run: fn(&mut World, usize) -> Result<(), Broken>,
+}
+
+/// All stories.
+pub const ALL: [Scenario; 6] = [
+    Scenario {
+        name: "join-storm",
+        about: "machines join one after another at random members while the founder goes off and on",
+        run: join_storm::run,
+    },
+    Scenario {
+        name: "partition",
+        about: "two halves that cannot hear each other take in newcomers, then hear each other again",
+        run: partition::run,
+    },
+    Scenario {
+        name: "restart",
+        about: "the power fails everywhere in the middle of writes; all boot together with clocks in 1970",
+        run: restart::run,
+    },
+    Scenario {
+        name: "single-use",
+        about: "an invite for one machine is redeemed in two partitions",
+        run: single_use::run,
+    },
+    Scenario {
+        name: "liar",
+        about: "a member sends malformed and foreign items, bogus summaries and replays",
+        run: liar::run,
+    },
+    Scenario {
+        name: "skew",
+        about: "clocks between 1970 and 2099: all records are taken, no right is widened",
+        run: skew::run,
+    },
+];
+
+/// The story with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
+
+/// Runs a story.
+#[must_use]
+pub fn run(scenario: &Scenario, seed: u64, nodes: usize, trace: Trace) -> Report {
+    let mut world = World::new(seed, trace);
+    let result = (scenario.run)(&mut world, nodes);
+    Report::of(&world, scenario.name, nodes, result.err())
+}

@@ -1,0 +1,174 @@
+//! What the stories share: a network of homes and public machines, and the wait for agreement.
+
+use crate::chance::index;
+use crate::invariants::{agree, check_machine};
+use crate::machine::MachineId;
+use crate::network::SiteId;
+use crate::people::Terms;
+use crate::world::{Broken, World};
+
+/// Machines in one home.
+const HOME: usize = 4;
+/// Newcomers for one invite, and at once.
+const BATCH: usize = 8;
+/// How long a join may take, even with losses.
+pub(super) const JOIN_MS_MAX: u64 = 40_000;
+/// How long all who hear each other may take to agree.
+pub(super) const AGREE_MS_MAX: u64 = 240_000;
+/// How long a network at rest is measured.
+const REST_MS: u64 = 180_000;
+/// What one node may send on the control plane in a minute at rest, per member of the network.
+const REST_BYTES_MAX: u64 = 1500;
+/// What any node may send on the control plane in a minute at rest, whatever the size of the network.
+const REST_FLOOR_BYTES: u64 = 12_000;
+
+/// A machine in three stands in public, the others in homes.
+pub(super) fn site(world: &mut World) -> SiteId {
+    let number = world.machines.len();
+    if number < 3 || number.is_multiple_of(3) {
+        return world.network.add_public();
+    }
+    let homes: Vec<_> = (0..world.network.sites.len())
+        .map(SiteId)
+        .filter(|site| !world.network.is_public(*site))
+        .collect();
+    let full = number.is_multiple_of(HOME) || homes.is_empty();
+    if full {
+        world.network.add_home()
+    } else {
+        homes[index(&mut world.rng, homes.len())]
+    }
+}
+
+/// A network of so many machines that all know each other.
+pub(super) fn grow(world: &mut World, nodes: usize) -> Result<MachineId, Broken> {
+    let site_of_founder = world.network.add_public();
+    let founder = world.found(site_of_founder);
+    world.run_for(100)?;
+    while world.machines.len() < nodes {
+        let count = BATCH.min(nodes - world.machines.len());
+        let terms = Terms {
+            uses: u16::try_from(count).unwrap_or(u16::MAX),
+            approve: false,
+        };
+        let code = world.invite(founder, terms)?;
+        let mut batch = Vec::new();
+        for _ in 0..count {
+            let site = site(world);
+            batch.push(world.join(site, &code, &[founder]));
+        }
+        world.run_until("a batch of newcomers is in", JOIN_MS_MAX, |world| {
+            batch.iter().all(|id| world.is_in(*id))
+        })?;
+    }
+    let took = converge(world, "all members agree after growing")?;
+    world.milestone("grown", took);
+    Ok(founder)
+}
+
+/// Waits until all running honest machines agree.
+pub(super) fn converge(world: &mut World, what: &'static str) -> Result<u64, Broken> {
+    let machines = honest(world);
+    let took = world.run_until(what, AGREE_MS_MAX, |world| agree(world, &machines));
+    if took.is_err() {
+        explain(world, &machines);
+    }
+    let took = took?;
+    for id in machines {
+        check_machine(world, id);
+    }
+    match world.broken.clone() {
+        Some(broken) => Err(broken),
+        None => Ok(took),
+    }
+}
+
+fn honest(world: &World) -> Vec<MachineId> {
+    let running = world.running().into_iter();
+    running.filter(|id| !world.machine(*id).liar).collect()
+}
+
+/// Adds to a failure to agree who stands apart.
+fn explain(world: &mut World, machines: &[MachineId]) {
+    let mut lines = Vec::new();
+    for id in machines {
+        let machine = world.machine(*id);
+        let line = match world.snapshot(*id) {
+            Some(s) => {
+                let unknown = s
+                    .peers
+                    .iter()
+                    .filter(|p| p.member.version.is_none())
+                    .count();
+                format!(
+                    "{}: view {}, {} ops, {} peers, {} without record, {:?}",
+                    machine.name,
+                    s.view.short(),
+                    s.ops,
+                    s.peers.len(),
+                    unknown,
+                    s.state
+                )
+            }
+            None => format!("{}: no view", machine.name),
+        };
+        lines.push(line);
+    }
+    if let Some(broken) = &mut world.broken {
+        broken.0 = format!("{}\n  {}", broken.0, lines.join("\n  "));
+    }
+}
+
+/// Lets the network rest, and holds what it sends meanwhile against the limit.
+pub(super) fn rest(world: &mut World) -> Result<(), Broken> {
+    // What the last story left in flight is not rest.
+    world.run_for(30_000)?;
+    for id in world.all() {
+        world.machine_mut(id).sent = Default::default();
+    }
+    world.run_for(REST_MS)?;
+    let running = world.running();
+    let minutes = REST_MS / 60_000;
+    let per = |world: &World, of: fn(&crate::machine::Sent) -> u64| {
+        let sum: u64 = running.iter().map(|id| of(&world.machine(*id).sent)).sum();
+        sum / minutes / running.len().max(1) as u64
+    };
+    let control = per(world, |sent| sent.control_bytes);
+    let gossip = per(world, |sent| sent.gossip_bytes);
+    let probes = per(world, |sent| sent.probe_bytes);
+    let wakes = per(world, |sent| sent.wakes);
+    world.figures.extend([
+        ("rest: control bytes per node-minute", control),
+        ("rest: gossip bytes per node-minute", gossip),
+        ("rest: probe bytes per node-minute", probes),
+        ("rest: wakes per node-minute", wakes),
+    ]);
+    let limit = REST_FLOOR_BYTES.max(REST_BYTES_MAX * running.len() as u64 / 4);
+    if control + gossip > limit {
+        world.fail(format!(
+            "{control} + {gossip} control bytes per node-minute at rest, over {limit}"
+        ));
+    }
+    world.broken.clone().map_or(Ok(()), Err)
+}
+
+/// Fails unless one machine sees all others with this standing.
+pub(super) fn all_are(
+    world: &mut World,
+    witness: MachineId,
+    standing: meshnode_protocol::io::Standing,
+) -> Result<(), Broken> {
+    let Some(snapshot) = world.snapshot(witness) else {
+        world.fail("the witness has no view".to_owned());
+        return world.broken.clone().map_or(Ok(()), Err);
+    };
+    let other = snapshot
+        .peers
+        .iter()
+        .find(|peer| peer.member.standing != standing);
+    if let Some(other) = other {
+        let (name, other) = (other.member.name.as_str(), other.member.standing);
+        world.fail(format!("{name} is {other:?}, not {standing:?}"));
+    }
+    world.broken.clone().map_or(Ok(()), Err)
+}
