@@ -15,6 +15,7 @@ use crate::output::{self, ColourWhen, Style};
 
 use self::session::Session;
 
+mod code_error;
 mod completions;
 mod daemon;
 mod demo;
@@ -40,6 +41,7 @@ mod usage;
     about = "A private network between your own machines, without a server in the middle",
     override_help = usage::HELP,
     disable_help_subcommand = true,
+    disable_help_flag = true,
     max_term_width = 100,
 )]
 pub(crate) struct Cli {
@@ -52,7 +54,7 @@ pub(crate) struct Cli {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Everywhere")]
 struct Globals {
-    /// Which network of this machine: its local name, its name, or the begin of its id
+    /// Which network of this machine: local name, name, or begin of its id
     #[arg(
         short = 'n',
         long,
@@ -92,6 +94,9 @@ struct Globals {
     /// Print data and errors only
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// Explain a verb
+    #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
     /// Answer every question with yes
     #[arg(long, global = true)]
     yes: bool,

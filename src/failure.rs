@@ -128,8 +128,7 @@ impl Failure {
     /// The daemon has no network.
     pub(crate) fn no_network() -> Self {
         let text = "this machine is in no network";
-        Self::new(Exit::NoNetwork, "no_network", text)
-            .hint("sudo meshnode init, or sudo meshnode join")
+        Self::new(Exit::NoNetwork, "no_network", text).hint("meshnode init, or meshnode join")
     }
 }
 

@@ -104,6 +104,24 @@ pub(crate) fn failure_text(failure: &Failure) -> String {
     text
 }
 
+/// The text with its header and warnings in colour, if colour is wanted; its words stay the same.
+pub(crate) fn painted(style: Style, text: String) -> String {
+    if !style.colour {
+        return text;
+    }
+    let paint = |line: &str| {
+        if let Some(rest) = line.strip_prefix("warning:") {
+            format!("\u{1b}[33mwarning:\u{1b}[0m{rest}")
+        } else if line.starts_with("NAME ") {
+            let (words, end) = line.split_at(line.trim_end().len());
+            format!("\u{1b}[1m{words}\u{1b}[0m{end}")
+        } else {
+            line.to_owned()
+        }
+    };
+    text.split_inclusive('\n').map(paint).collect()
+}
+
 /// Text that others wrote, without what could steer a terminal or turn the reading direction.
 pub(crate) fn clean(text: &str) -> String {
     text.chars()
@@ -179,6 +197,25 @@ mod tests {
             "error: what went\nasked: x\n\nhint: do\nhint: or do\n"
         );
         assert_eq!(failure_text(&Failure::usage("alone")), "error: alone\n");
+    }
+
+    #[test]
+    fn colour_changes_no_word() {
+        let text = "NAME  RTT\nnas   -\nwarning: x (y)\n".to_owned();
+        let style = Style {
+            colour: true,
+            ..Style::default()
+        };
+        let colours = painted(style, text.clone());
+        assert!(
+            colours.contains("\u{1b}[33mwarning:\u{1b}[0m x (y)\n"),
+            "{colours}"
+        );
+        let bare = ["\u{1b}[33m", "\u{1b}[1m", "\u{1b}[0m"]
+            .into_iter()
+            .fold(colours, |text, code| text.replace(code, ""));
+        assert_eq!(bare, text);
+        assert_eq!(painted(Style::default(), text.clone()), text);
     }
 
     #[test]

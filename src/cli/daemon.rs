@@ -1,10 +1,6 @@
 //! `meshnode daemon`: prepares directories, lock, log and session, then hands over to the daemon's loop.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use nix::unistd::{Uid, setsid};
-use tracing_subscriber::EnvFilter;
 
 use super::session::{Session, needs_root};
 use crate::config::lock::Lock;
@@ -19,8 +15,8 @@ Examples:
   sudo meshnode daemon
   sudo meshnode -n work daemon --listen-port 41641 --log-format json
 
-It runs with or without a network; init and join start one by themselves. MESHNODE_LOG sets what is logged
-(info, debug, meshnode=trace).")]
+It runs with or without a network; init and join start one by themselves.
+MESHNODE_LOG sets what is logged: info, debug, meshnode=trace.")]
 pub(crate) struct Args {
     /// UDP and TCP port of this node; random and saved when not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -52,7 +48,6 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     prepare_socket_folder(&place)?;
     let _lock = Lock::take(&place.state_dir)?;
     let config = config(args, place)?;
-    start_log(&config);
     crate::daemon::run(config).map(|()| Exit::Done)
 }
 
@@ -86,40 +81,12 @@ fn operator(place: &Place) -> Result<Option<Uid>, Failure> {
     Ok(Some(operator))
 }
 
-/// Makes the folder of a system socket, open for all to pass: the socket itself says who may ask.
+/// Makes the folder of the socket; a system's is open for all to pass, the socket itself says who may ask.
 fn prepare_socket_folder(place: &Place) -> Result<(), Failure> {
-    let Some(folder) = place
-        .socket
-        .parent()
-        .filter(|folder| *folder != place.state_dir)
-    else {
-        return Ok(());
-    };
-    let failed = |cause: &dyn std::fmt::Display| {
-        Failure::world(&format!("cannot make {}", folder.display()), cause)
-    };
-    if folder.is_dir() {
-        return Ok(());
+    match place.socket.parent() {
+        Some(folder) if folder != place.state_dir => state_dir::make_public(folder),
+        Some(_) | None => Ok(()),
     }
-    fs::create_dir_all(folder).map_err(|e| failed(&e))?;
-    if place.system {
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(folder, mode).map_err(|e| failed(&e))?;
-    }
-    Ok(())
-}
-
-fn start_log(config: &DaemonConfig) {
-    let filter = EnvFilter::try_new(&config.log_filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(std::io::stderr);
-    // A second subscriber in one process is only possible in tests, where the first is as good.
-    let _ = match config.log_format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
 }
 
 fn parse_tun_name(text: &str) -> Result<String, String> {

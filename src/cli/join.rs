@@ -8,7 +8,7 @@ use std::time::Duration;
 use meshnode_protocol::name::NodeName;
 
 use super::session::{Session, unexpected};
-use super::{init, interrupt, launch};
+use super::{code_error, init, interrupt, launch};
 use crate::clock::Clock;
 use crate::config::environment;
 use crate::config::place::Place;
@@ -52,6 +52,7 @@ impl From<String> for SecretArg {
 pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let place = session.new_place()?;
     let code = code(args.code, session)?;
+    code_error::check(&code)?;
     let wish = args
         .name
         .unwrap_or_else(|| NodeName::from_text(&init::host_name(), "node"));

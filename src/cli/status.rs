@@ -81,7 +81,7 @@ fn show(args: &Args, session: &Session, places: &[Place]) -> Result<Exit, Failur
         };
         let gap = if at > 0 { "\n" } else { "" };
         let screen = status::screen(&report, session.style, width);
-        output::data(&format!("{gap}{screen}"))?;
+        output::data(&output::painted(session.style, format!("{gap}{screen}")))?;
     }
     Ok(if args.check { exit } else { Exit::Done })
 }

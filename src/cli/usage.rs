@@ -24,7 +24,7 @@ meshnode VERB --help explains a verb; meshnode man the rest.
 
 /// Words of other products, each with ours.
 const FOREIGN: &[(&str, &str)] = &[
-    ("login", "sudo meshnode init, or sudo meshnode join"),
+    ("login", "meshnode init, or meshnode join"),
     ("logout", "sudo meshnode leave"),
     (
         "switch",
@@ -51,7 +51,7 @@ pub(crate) fn answer(error: &clap::Error, words: &[String]) -> Result<Exit, Fail
 }
 
 fn failure(error: &clap::Error, words: &[String]) -> Failure {
-    let bad = context(error, ContextKind::InvalidArg);
+    let bad = bare(&context(error, ContextKind::InvalidArg));
     let value = context(error, ContextKind::InvalidValue);
     let kind = error.kind();
     if kind == ErrorKind::InvalidSubcommand {
@@ -62,7 +62,7 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
     } else if kind == ErrorKind::MissingRequiredArgument {
         format!("{bad} is missing")
     } else if kind == ErrorKind::ArgumentConflict {
-        let other = context(error, ContextKind::PriorArg);
+        let other = bare(&context(error, ContextKind::PriorArg));
         format!("{bad} and {other} do not go together")
     } else if kind == ErrorKind::InvalidValue && value.is_empty() {
         format!("{bad} needs a value")
@@ -72,12 +72,18 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
     } else if kind == ErrorKind::ValueValidation {
         let cause = std::error::Error::source(error).map(ToString::to_string);
         let cause = cause.unwrap_or_else(|| format!("{value} is not possible"));
-        format!("{bad}: {}", output::clean(&cause))
+        format!("{bad}: {}", output::clean(&cause.replace("..=", " to ")))
     } else {
         // What else the parser can say is said in its own first line.
         first_line(error)
     };
     Failure::usage(text).hint(help_hint(words))
+}
+
+/// A flag or a place without the sign for its value: `--ttl <DUR>` is `--ttl`, `<NODE>` is `NODE`.
+fn bare(argument: &str) -> String {
+    let flag = argument.split(" <").next().unwrap_or(argument);
+    flag.replace(['<', '>'], "")
 }
 
 fn unknown_verb(error: &clap::Error) -> Failure {

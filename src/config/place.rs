@@ -133,7 +133,7 @@ pub(crate) fn unknown(typed: &str, names: &[String]) -> Failure {
     let text = format!("this machine has no network {}", typed.escape_default());
     let failure = Failure::new(Exit::Usage, "unknown_network", text);
     if names.is_empty() {
-        failure.hint("sudo meshnode init, or sudo meshnode join")
+        failure.hint("meshnode init, or meshnode join")
     } else {
         failure.hint(format!("-n {}", names.join(", or -n ")))
     }

@@ -51,10 +51,32 @@ pub(crate) fn save_operator(dir: &Path, operator: Uid) -> Result<(), Failure> {
         .map_err(|error| unwritable(dir, &error))
 }
 
+/// Makes a missing folder, and missing ones above it, with mode 0755 whatever the umask is. What is there stays as it
+/// is.
+///
+/// # Errors
+/// When the file system refuses.
+pub(crate) fn make_public(folder: &Path) -> Result<(), Failure> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_public(above)?;
+    }
+    let failed = |cause: &dyn std::fmt::Display| {
+        Failure::world(&format!("cannot make {}", folder.display()), cause)
+    };
+    match DirBuilder::new().mode(0o755).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(&error)),
+        Ok(()) | Err(_) => {}
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(|e| failed(&e))
+}
+
 fn make(dir: &Path) -> Result<(), Failure> {
-    if let Some(parent) = dir.parent() {
+    if let Some(above) = dir.parent() {
         // The folder above holds one private directory for each network; names are not secret.
-        fs::create_dir_all(parent).map_err(|error| unwritable(dir, &error))?;
+        make_public(above)?;
     }
     let made = DirBuilder::new().mode(0o700).create(dir);
     made.map_err(|error| unwritable(dir, &error))?;
@@ -99,6 +121,8 @@ mod tests {
         let dir = root.path().join("a/b");
         prepare(&dir).unwrap();
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        let above = fs::metadata(root.path().join("a")).unwrap();
+        assert_eq!(above.mode() & 0o777, 0o755);
     }
 
     #[test]

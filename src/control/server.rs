@@ -87,24 +87,19 @@ impl Drop for Server {
 
 /// Who calls, by the socket's peer credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
-    /// Its user.
-    pub(crate) uid: Uid,
-    /// Its group.
-    pub(crate) gid: Gid,
-    /// Its process, if the system tells.
-    pub(crate) pid: Option<i32>,
-    /// What it may do.
-    pub(crate) rights: Rights,
+struct Caller {
+    uid: Uid,
+    gid: Gid,
+    /// `None` when the system does not tell.
+    pid: Option<i32>,
+    rights: Rights,
 }
 
-/// One request, and the way back to who made it. The caller sees the end when this is dropped.
+/// One permitted request, and the way back to who made it. The caller sees the end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Call {
     /// What is wanted.
     pub(crate) request: Request,
-    /// Who wants it.
-    pub(crate) caller: Caller,
     responses: mpsc::Sender<Response>,
     delivery: JoinHandle<()>,
 }
@@ -120,11 +115,6 @@ impl Call {
     /// When the caller went away or lets responses pile up.
     pub(crate) fn send(&self, response: Response) -> Result<(), Gone> {
         self.responses.try_send(response).map_err(|_| Gone)
-    }
-
-    /// Ends when the caller is gone.
-    pub(crate) async fn closed(&self) {
-        self.responses.closed().await;
     }
 
     /// Whether the caller is gone.
@@ -230,6 +220,7 @@ async fn serve(
         Ok(request) => request,
         Err(failure) => return write(&mut writer, &Response::Failed(failure)).await,
     };
+    tracing::debug!(uid = %caller.uid, gid = %caller.gid, pid = caller.pid, "control request comes in");
     let (responses, mut waiting) = mpsc::channel(RESPONSES_WAITING_MAX);
     // The limit of the line is spent; what follows is only the caller's end.
     reader.get_mut().set_limit(1);
@@ -249,7 +240,6 @@ async fn serve(
     });
     let call = Call {
         request,
-        caller,
         responses,
         delivery,
     };

@@ -122,7 +122,7 @@ fn last_admin(about: &About) -> Failure {
 }
 
 fn nobody_answered(asked: &[String], about: &About) -> Failure {
-    let span = units::span_s(about.waited_ms / 1_000);
+    let span = units::span_s(about.waited_ms.saturating_add(500) / 1_000);
     let mut text = format!("nobody answered for this code in {span}");
     if !asked.is_empty() {
         text.push_str("\nasked: ");

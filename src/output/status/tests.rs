@@ -6,7 +6,7 @@ use meshnode_protocol::name::{NetworkName, NodeName};
 use super::*;
 use crate::control::report::{NetworkReport, WarningReport};
 
-/// A key that parses: small multiples of the generator are found by trying.
+/// Bytes that are a key: about every second try is a point of the curve.
 fn key(seed: u8) -> PublicKey {
     (0..=255)
         .find_map(|last| {
