@@ -18,7 +18,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::{Pid, getegid, geteuid, getpid};
+use nix::unistd::{Pid, Uid, getegid, geteuid, getpid};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Error, Machine};
@@ -217,10 +217,10 @@ fn leave_the_system() -> Result<(), Error> {
             Err(errno) => return Err(Error::errno("make namespaces", errno)),
         }
     }
-    unshare(CloneFlags::CLONE_NEWUSER | world).map_err(|_| forbidden())?;
+    unshare(CloneFlags::CLONE_NEWUSER | world).map_err(|_| forbidden(user))?;
     // A restricted system lets the namespace be made, and then lets nothing be done in it.
     let map = |file: &str, content: String| {
-        fs::write(format!("/proc/self/{file}"), content).map_err(|_| forbidden())
+        fs::write(format!("/proc/self/{file}"), content).map_err(|_| forbidden(user))
     };
     map("setgroups", "deny".to_owned())?;
     map("uid_map", format!("0 {user} 1"))?;
@@ -228,8 +228,8 @@ fn leave_the_system() -> Result<(), Error> {
 }
 
 /// Names the setting of this system that forbids user namespaces.
-fn forbidden() -> Error {
-    if geteuid().is_root() {
+fn forbidden(user: Uid) -> Error {
+    if user.is_root() {
         return Error::Container;
     }
     let typed: Vec<String> = std::env::args().collect();
