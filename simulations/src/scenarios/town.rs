@@ -47,11 +47,7 @@ pub(super) fn grow(world: &mut World, nodes: usize) -> Result<MachineId, Broken>
     world.run_for(100)?;
     while world.machines.len() < nodes {
         let count = BATCH.min(nodes - world.machines.len());
-        let terms = Terms {
-            uses: u16::try_from(count).unwrap_or(u16::MAX),
-            approve: false,
-        };
-        let code = world.invite(founder, terms)?;
+        let code = world.invite(founder, Terms::uses(count))?;
         let mut batch = Vec::new();
         for _ in 0..count {
             let site = site(world);
@@ -171,4 +167,21 @@ pub(super) fn all_are(
         world.fail(format!("{name} is {other:?}, not {standing:?}"));
     }
     world.broken.clone().map_or(Ok(()), Err)
+}
+
+/// Those of some machines that the whole internet can call.
+pub(super) fn public(world: &World, of: &[MachineId]) -> Vec<MachineId> {
+    let is_public = |id: &&MachineId| world.network.is_public(world.machine(**id).place.site);
+    of.iter().filter(is_public).copied().collect()
+}
+
+/// The running settled members that the whole internet can call.
+pub(super) fn settled_public(world: &World) -> Vec<MachineId> {
+    let settled = |id: &MachineId| {
+        let snapshot = world.snapshot(*id);
+        snapshot.is_some_and(|s| s.this.standing == meshnode_protocol::io::Standing::Settled)
+    };
+    let mut doors = public(world, &world.running());
+    doors.retain(settled);
+    doors
 }
