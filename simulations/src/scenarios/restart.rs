@@ -4,6 +4,7 @@ use meshnode_protocol::io::{Notice, State};
 
 use super::town::{self, converge};
 use crate::chance::{below, index};
+use crate::invariants::agree;
 use crate::machine::{MachineId, Stop, WALL_START_MS};
 use crate::people::Terms;
 use crate::world::{Broken, World};
@@ -36,11 +37,19 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
         let pause = below(&mut world.rng, 50);
         world.run_for(pause)?;
     }
+    let members: Vec<_> = world.all().into_iter().filter(|id| *id != joiner).collect();
+    let took = world.run_until("all agree with clocks in 1970", 60_000, |world| {
+        agree(world, &members)
+    })?;
+    world.milestone("agreement with clocks in 1970", took);
+    // The clocks are set: only then can a member judge whether the invite still holds.
+    for id in world.all() {
+        world.machine_mut(id).skew_ms = 0;
+    }
     world.run_until("the interrupted join comes to its end", 120_000, |world| {
         world.is_in(joiner)
     })?;
-    let took = converge(world, "all agree after the blackout")?;
-    world.milestone("agreement after the blackout", took);
+    converge(world, "all agree with the newcomer")?;
     damage(world, founder)
 }
 
