@@ -20,7 +20,9 @@ pub struct Pull {
     sets: VecDeque<Set>,
     questions: usize,
     heads: Vec<OpId>,
+    theirs: Option<[Digest; 3]>,
     differed: bool,
+    brought: bool,
 }
 
 #[derive(Debug)]
@@ -55,15 +57,18 @@ impl Pull {
             sets: VecDeque::new(),
             questions: 0,
             heads: Vec::new(),
+            theirs: None,
             differed: false,
+            brought: false,
         };
         (pull, SyncRequest::Summary(ledger.summary()))
     }
 
-    /// Whether the summaries differed.
+    /// The peer's set digests, if they differed and the round brought nothing all the same: as long as the peer has
+    /// just these, it has nothing for this node.
     #[must_use]
-    pub const fn differed(&self) -> bool {
-        self.differed
+    pub fn barren(&self) -> Option<[Digest; 3]> {
+        self.theirs.filter(|_| self.differed && !self.brought)
     }
 
     /// The peer's heads, once it told them.
@@ -90,6 +95,7 @@ impl Pull {
                 let differs = |at: &usize| ours.roots[*at] != theirs.roots[*at];
                 self.sets = (0..3).filter(differs).map(|at| Set::ALL[at]).collect();
                 self.differed = !self.sets.is_empty();
+                self.theirs = Some(theirs.roots);
                 self.heads = theirs.heads;
                 self.next_set()
             }
@@ -149,6 +155,7 @@ impl Pull {
                     wanted.push_front(key);
                 }
                 change = ledger.insert(&items, epochs);
+                self.brought |= !change.is_empty();
                 if brought > 0 {
                     self.ask_items(set, map)
                 } else {

@@ -1,7 +1,12 @@
 //! A member that lies: what it says to others is bent on its way out.
 
+use meshnode_protocol::body::Ipv4Range;
 use meshnode_protocol::id::{Digest, OpId};
+use meshnode_protocol::io::{Output, Write};
 use meshnode_protocol::link::Service;
+use meshnode_protocol::name::{NetworkName, NodeName};
+use meshnode_protocol::node::{Founding, Node};
+use meshnode_protocol::time::Moment;
 use meshnode_protocol::wire::{Items, Set, Summary, SyncAnswer, SyncRequest};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
@@ -24,6 +29,33 @@ pub(crate) struct Memory {
 }
 
 impl World {
+    /// The ops of a network that nobody here has heard of.
+    pub(crate) fn foreign_ops(&mut self) -> Vec<Vec<u8>> {
+        let founding = Founding {
+            network: NetworkName::parse("elsewhere").expect("a word makes a name"),
+            node: NodeName::parse("stranger").expect("a word makes a name"),
+            ipv4_range: Ipv4Range::DEFAULT,
+            owner: None,
+        };
+        let seed = seed(&mut self.rng);
+        let now = Moment::default();
+        let mut node = Node::found(founding, self.setup(), seed, now).node;
+        let mut ops = Vec::new();
+        while let Some(output) = node.poll_output() {
+            if let Output::Persist { writes, .. } = output {
+                ops.extend(writes.into_iter().filter_map(|write| match write {
+                    Write::Op(_, bytes) => Some(bytes),
+                    Write::Admit(..)
+                    | Write::DropAdmit(_)
+                    | Write::Record(..)
+                    | Write::Secrets(_)
+                    | Write::Heads(_) => None,
+                }));
+            }
+        }
+        ops
+    }
+
     /// What leaves a machine: the truth, unless it is a liar.
     pub(crate) fn distort(
         &mut self,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meshnode_protocol::id::{Digest, TransportKey, WireGuardKey};
 use meshnode_protocol::io::{CommandId, Interface, Notice, Reply};
 use meshnode_protocol::link::GossipId;
+use meshnode_protocol::name::NodeName;
 use meshnode_protocol::node::Node;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig};
 use meshnode_protocol::record::{ControlAddress, Transport};
@@ -17,7 +18,7 @@ use crate::network::{PORT, Place, QUIC_PORT};
 
 /// A machine of the world, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MachineId(pub(crate) usize);
+pub(crate) struct MachineId(pub(crate) usize);
 
 /// The wall clock at the start of every world: 2026-01-01.
 pub(crate) const WALL_START_MS: u64 = 1_767_225_600_000;
@@ -35,6 +36,7 @@ pub(crate) enum Stop {
 #[derive(Clone, Debug)]
 pub(crate) struct Code {
     pub(crate) text: String,
+    pub(crate) name: NodeName,
     pub(crate) hints: Vec<SocketAddr>,
 }
 

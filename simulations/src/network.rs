@@ -44,17 +44,17 @@ pub(crate) struct Place {
 
 /// What goes wrong by chance.
 #[derive(Clone, Copy, Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Datagrams lost, of a thousand.
-    pub datagram_loss: u32,
+    pub(crate) datagram_loss: u32,
     /// Datagrams that arrive twice, of a thousand.
-    pub datagram_twice: u32,
+    pub(crate) datagram_twice: u32,
     /// Gossip copies lost, of a thousand.
-    pub gossip_loss: u32,
+    pub(crate) gossip_loss: u32,
     /// Questions or answers delayed by a retransmission, of a thousand.
-    pub stall: u32,
+    pub(crate) stall: u32,
     /// Connections that break within five minutes, of a thousand.
-    pub broken_connections: u32,
+    pub(crate) broken_connections: u32,
 }
 
 impl Default for Faults {

@@ -25,14 +25,26 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 pub(crate) struct Terms {
     pub(crate) uses: u16,
     pub(crate) approve: bool,
+    pub(crate) ttl_ms: u64,
+}
+
+impl Terms {
+    /// For so many machines, for a day, without anybody's approval.
+    pub(crate) fn uses(uses: usize) -> Self {
+        Self {
+            uses: u16::try_from(uses).unwrap_or(u16::MAX),
+            approve: false,
+            ttl_ms: DAY_MS,
+        }
+    }
 }
 
 impl World {
-    fn setup() -> Setup {
+    pub(crate) fn setup(&self) -> Setup {
         Setup {
             tunnel_port: PORT,
             os: "simulated".to_owned(),
-            version: "1".to_owned(),
+            version: self.version.clone(),
         }
     }
 
@@ -52,7 +64,7 @@ impl World {
         let id = self.add_machine(site);
         let now = self.machine(id).moment(self.now_us);
         let seed = seed(&mut self.rng);
-        let node = Node::found(founding, Self::setup(), seed, now).node;
+        let node = Node::found(founding, self.setup(), seed, now).node;
         self.start(id, node);
         id
     }
@@ -102,7 +114,7 @@ impl World {
             name: None,
             tags: Tags::default(),
             owner: None,
-            ttl_ms: DAY_MS,
+            ttl_ms: terms.ttl_ms,
             uses: terms.uses,
             approve: Some(terms.approve),
             hints: Vec::new(),
@@ -125,12 +137,39 @@ impl World {
     /// A new machine joins with a code, by way of the machines that the person names (and of its LAN).
     pub(crate) fn join(&mut self, site: SiteId, text: &str, via: &[MachineId]) -> MachineId {
         let id = self.add_machine(site);
+        if let Some(member) = via.first() {
+            self.machine_mut(id).place.group = self.machine(*member).place.group;
+        }
         let at = |id: &MachineId| SocketAddr::from((self.machine(*id).place.address, PORT));
         let code = Code {
             text: text.to_owned(),
+            name: Self::name(id.0),
             hints: via.iter().map(at).collect(),
         };
         self.machine_mut(id).code = Some(code);
+        self.redeem(id);
+        id
+    }
+
+    /// The same, with the name that others might like, too, and a clock that is off.
+    pub(crate) fn join_as(
+        &mut self,
+        (name, skew_ms): (&str, i64),
+        site: SiteId,
+        text: &str,
+        via: MachineId,
+    ) -> MachineId {
+        let id = self.add_machine(site);
+        let machine = self.machine(via);
+        let (group, hint) = (machine.place.group, machine.place.address);
+        let machine = self.machine_mut(id);
+        machine.place.group = group;
+        machine.skew_ms = skew_ms;
+        machine.code = Some(Code {
+            text: text.to_owned(),
+            name: NodeName::parse(name).expect("a word makes a name"),
+            hints: vec![(hint, PORT).into()],
+        });
         self.redeem(id);
         id
     }
@@ -146,13 +185,13 @@ impl World {
         let joining = Joining {
             code: parsed,
             hints: hints.collect(),
-            name: Self::name(id.0),
+            name: code.name.clone(),
             timeout_ms: JOIN_MS,
             secrets: machine.disk.stored().secrets,
         };
         let now = machine.moment(self.now_us);
         let seed = seed(&mut self.rng);
-        match Node::join(joining, Self::setup(), seed, now) {
+        match Node::join(joining, self.setup(), seed, now) {
             Ok(node) => {
                 self.start(id, node);
                 self.command(id, Command::WatchJoin);
@@ -199,7 +238,7 @@ impl World {
         let machine = self.machine(id);
         let (stored, now) = (machine.disk.stored(), machine.moment(self.now_us));
         let seed = seed(&mut self.rng);
-        match Node::resume(&stored, Self::setup(), seed, now) {
+        match Node::resume(&stored, self.setup(), seed, now) {
             Ok(node) => self.start(id, node),
             Err(StartError::NoMembership | StartError::Unfinished) => self.redeem(id),
             Err(StartError::Secrets) => {

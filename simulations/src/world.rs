@@ -63,6 +63,8 @@ pub struct World {
     pub(crate) control: Control,
     pub(crate) trace: Trace,
     pub(crate) memory: Memory,
+    /// The program version that machines start with.
+    pub(crate) version: String,
     pub(crate) milestones: Vec<(&'static str, u64)>,
     pub(crate) figures: Vec<(&'static str, u64)>,
     pub(crate) broken: Option<Broken>,
@@ -83,6 +85,7 @@ impl World {
             control: Control::default(),
             trace,
             memory: Memory::default(),
+            version: "1".to_owned(),
             milestones: Vec::new(),
             figures: Vec::new(),
             broken: None,

@@ -4,7 +4,7 @@ use rand_core::Rng;
 
 use super::net::Phase;
 use super::{Node, Pending};
-use crate::id::TransportKey;
+use crate::id::{Digest, TransportKey};
 use crate::io::{Notice, Write};
 use crate::ledger::Change;
 use crate::limits::GOSSIP_BYTES_MAX;
@@ -19,12 +19,12 @@ const SYNC_EVERY_MS: u64 = 60_000;
 const SYNC_PARTNERS: usize = 2;
 /// Least time between two rounds with one peer that nobody asked for.
 const QUIET_MS: u64 = 1000;
-/// The same, after a round that brought nothing although the summaries differed.
-const QUIET_USELESS_MS: u64 = 20_000;
 /// A connected peer that said nothing for so long is asked, to learn whether it is still there.
 const SILENT_MS: u64 = 180_000;
 /// Silent peers that are asked at one time.
 const SILENT_ASKED_MAX: usize = 8;
+/// How long a peer's sets that brought nothing, although they differ, are not looked into again.
+const BARREN_MS: u64 = 20_000;
 /// Room that sealing and framing take in a gossip message.
 const GOSSIP_FRAME_BYTES: usize = 128;
 
@@ -48,15 +48,40 @@ impl Node {
         );
     }
 
-    /// Starts a round that a hint suggests; seldom enough that two who cannot agree do not race for ever.
-    fn suggest_pull(&mut self, peer: &TransportKey, now: Moment) {
-        let ready = self
-            .links
-            .peers
-            .get(peer)
-            .is_some_and(|entry| entry.quiet_ms <= now.uptime_ms());
-        if ready {
+    /// Starts a round that a hint suggests, at once or as soon as the last is some time ago. Two who cannot agree do
+    /// not race for ever: sets that brought nothing suggest nothing.
+    fn suggest_pull(&mut self, peer: &TransportKey, theirs: Option<[Digest; 3]>, now: Moment) {
+        let at = now.uptime_ms();
+        let Some(entry) = self.links.peers.get_mut(peer) else {
+            return;
+        };
+        let barren = entry.barren.filter(|(_, until)| *until > at);
+        if barren.is_some_and(|(roots, _)| Some(roots) == theirs) {
+            return;
+        }
+        if entry.pull.is_none() && entry.quiet_ms <= at {
             self.start_pull(*peer);
+        } else {
+            let due = entry.quiet_ms.max(at + QUIET_MS);
+            entry.suggested_ms = Some(entry.suggested_ms.map_or(due, |planned| planned.min(due)));
+        }
+    }
+
+    /// Starts the rounds that were suggested too soon.
+    fn start_suggested(&mut self, at: u64) {
+        let mut due = Vec::new();
+        for (key, peer) in &mut self.links.peers {
+            if peer.suggested_ms.take_if(|due| *due <= at).is_none() {
+                continue;
+            }
+            if peer.pull.is_some() {
+                peer.suggested_ms = Some(at + QUIET_MS);
+            } else if peer.trusted {
+                due.push(*key);
+            }
+        }
+        for peer in due {
+            self.start_pull(peer);
         }
     }
 
@@ -82,7 +107,6 @@ impl Node {
             return;
         };
         let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs);
-        let useless = change.is_empty() && pull.differed();
         self.absorb(change, false, now);
         match step {
             Step::Ask(request) => {
@@ -97,7 +121,11 @@ impl Node {
                 );
             }
             Step::Done => {
-                self.quieten(peer, if useless { QUIET_USELESS_MS } else { QUIET_MS }, now);
+                let until = now.uptime_ms() + BARREN_MS;
+                if let Some(entry) = self.links.peers.get_mut(peer) {
+                    entry.barren = pull.barren().map(|roots| (roots, until));
+                }
+                self.quieten(peer, QUIET_MS, now);
                 self.on_round_done(peer, now);
             }
             Step::Nonsense => {
@@ -152,10 +180,10 @@ impl Node {
         }
         let request = SyncRequest::parse(bytes).ok()?;
         let net = self.net.as_mut()?;
-        let mut differs = false;
+        let mut differs = None;
         if let SyncRequest::Summary(theirs) = &request {
             let ours = net.ledger.summary();
-            differs = ours.roots != theirs.roots;
+            differs = (ours.roots != theirs.roots).then_some(theirs.roots);
             if let Some(entry) = self.links.peers.get_mut(peer) {
                 entry.in_sync = ours.roots[..2] == theirs.roots[..2];
             }
@@ -170,8 +198,8 @@ impl Node {
                 self.start_pull(*peer);
             }
         }
-        if differs {
-            self.suggest_pull(peer, now);
+        if differs.is_some() {
+            self.suggest_pull(peer, differs, now);
         }
         Some(answer)
     }
@@ -200,7 +228,7 @@ impl Node {
         let (held, lost) = (change.held, change.refused > 0);
         self.absorb(change, false, now);
         if held || lost {
-            self.suggest_pull(&from, now);
+            self.suggest_pull(&from, None, now);
         }
     }
 
@@ -279,6 +307,7 @@ impl Node {
 
     pub(super) fn exchange_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
+        self.start_suggested(at);
         let Some(net) = self.net.as_mut().filter(|net| net.timers.sync_ms <= at) else {
             return;
         };

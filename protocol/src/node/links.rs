@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rand_core::Rng;
 
 use super::{Node, Pending};
-use crate::id::{NodeId, TransportKey};
+use crate::id::{Digest, NodeId, TransportKey};
 use crate::identity::{Context, verify};
 use crate::io::{Notice, Standing};
 use crate::link::{AnswerId, CallError, DialId, LinkId, LinkInput, LinkOutput, Service};
@@ -65,6 +65,10 @@ pub(super) struct Peer {
     pub(super) pull: Option<Pull>,
     /// When the next round with it may start by itself.
     pub(super) quiet_ms: u64,
+    /// When a round is due that was suggested too soon.
+    pub(super) suggested_ms: Option<u64>,
+    /// Set digests of the peer that brought nothing, and until when the same ones are not looked into again.
+    pub(super) barren: Option<([Digest; 3], u64)>,
     pub(super) in_sync: bool,
 }
 
@@ -82,6 +86,7 @@ impl Links {
             redial,
             strangers.map(|peer| peer.since_ms + STRANGER_MS).min(),
             silent.map(|peer| peer.since_ms + GREET_MS).min(),
+            self.peers.values().filter_map(|p| p.suggested_ms).min(),
         ]
         .into_iter()
         .flatten()
@@ -171,6 +176,8 @@ impl Node {
             trusted: false,
             pull: None,
             quiet_ms: 0,
+            suggested_ms: None,
+            barren: None,
             in_sync: false,
         });
         entry.links.insert(link);

@@ -133,12 +133,18 @@ impl Net {
         match &self.phase {
             // The view is incomplete: whoever proved to know the network may help, and is checked later.
             Phase::CatchingUp { .. } | Phase::Recovering { .. } => true,
-            Phase::Open => self.view.members().get(device).is_some_and(|member| {
-                matches!(
-                    member.standing,
-                    Standing::Settled | Standing::Provisional | Standing::Quarantined
-                )
-            }),
+            Phase::Open => {
+                let member = self.view.members().get(device);
+                member.is_some_and(|member| match member.standing {
+                    Standing::Settled | Standing::Provisional | Standing::Quarantined => true,
+                    // Who was let in once and lost its place to another must hear that it did. Who waits for a first
+                    // approval hears nothing.
+                    Standing::Pending => {
+                        let invite = member.invite.and_then(|id| self.view.invites().get(&id));
+                        invite.is_some_and(|invite| !invite.approve)
+                    }
+                })
+            }
         }
     }
 

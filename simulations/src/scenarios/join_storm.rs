@@ -9,7 +9,7 @@ use crate::people::Terms;
 use crate::world::{Broken, World};
 
 /// Newcomers for one invite.
-const USES: u16 = 8;
+const USES: usize = 8;
 
 pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
     let founder = town::grow(world, nodes.min(4))?;
@@ -20,11 +20,7 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
         if left == 0 {
             world.boot(founder);
             world.run_for(2000)?;
-            let terms = Terms {
-                uses: USES,
-                approve: false,
-            };
-            code = world.invite(founder, terms)?;
+            code = world.invite(founder, Terms::uses(USES))?;
             left = USES;
         } else {
             toggle(world, founder)?;

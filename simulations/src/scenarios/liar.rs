@@ -1,7 +1,46 @@
-//! Soon.
+//! A member sends malformed and foreign items, bogus summaries and replays: the others agree all the same.
 
+use meshnode_protocol::io::Standing;
+
+use super::town::{self, JOIN_MS_MAX, converge};
+use crate::machine::{MachineId, Stop};
+use crate::people::Terms;
 use crate::world::{Broken, World};
 
+/// Newcomers while there are lies.
+const NEWCOMERS: usize = 3;
+
 pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
-    super::town::grow(world, nodes).map(|_| ())
+    let founder = town::grow(world, nodes.saturating_sub(NEWCOMERS).max(4))?;
+    world.memory.foreign = world.foreign_ops();
+    let liar = MachineId(2);
+    world.machine_mut(liar).liar = true;
+    let code = world.invite(founder, Terms::uses(NEWCOMERS))?;
+    for _ in 0..NEWCOMERS {
+        let site = world.network.add_public();
+        let id = world.join(site, &code, &[founder]);
+        world.run_until("a newcomer is in among lies", JOIN_MS_MAX, |world| {
+            world.is_in(id)
+        })?;
+    }
+    // Those that start have most to ask, and may ask the liar.
+    let honest: Vec<_> = world
+        .running()
+        .into_iter()
+        .filter(|id| *id != liar)
+        .collect();
+    for id in honest.iter().skip(1).step_by(3) {
+        world.stop(*id, Stop::PowerCut);
+        world.run_for(5000)?;
+        world.boot(*id);
+    }
+    let took = converge(world, "all honest agree among lies")?;
+    world.milestone("agreement among lies", took);
+    world.run_for(180_000)?;
+    let ops = world.snapshot(founder).map(|s| s.ops);
+    converge(world, "all honest still agree among lies")?;
+    if world.snapshot(founder).map(|s| s.ops) != ops {
+        world.fail("lies became ops".to_owned());
+    }
+    town::all_are(world, founder, Standing::Settled)
 }
