@@ -19,7 +19,7 @@ use crate::join::{Expected, fingerprint, knock_is_good, prove, refuse};
 use crate::ledger::Change;
 use crate::limits::PARENTS_MAX;
 use crate::link::LinkId;
-use crate::time::Moment;
+use crate::time::{Moment, Timestamp};
 use crate::wire::{Admission, Items, JoinAnswer, JoinRequest, Knock, ProofTerms};
 
 /// Good knocks a minute, from everybody together.
@@ -49,6 +49,7 @@ struct Session {
     invite: OpId,
     knock: Knock,
     transcript: Digest,
+    time: Timestamp,
     since_ms: u64,
 }
 
@@ -157,6 +158,7 @@ impl Node {
             invite: id,
             knock,
             transcript,
+            time: now.wall,
             since_ms: now.uptime_ms(),
         };
         self.door.sessions.insert((peer, link), session);
@@ -231,6 +233,7 @@ impl Node {
             invite,
             witness: &self.id,
             transcript: &session.transcript,
+            time: session.time,
             peer: &peer,
         };
         if !expected.holds(&claim) {
