@@ -97,10 +97,7 @@ pub enum JoinAnswer {
     /// m4: the joiner is in.
     Admitted(Box<Admission>),
     /// m4: an admin must approve; the admit is stored.
-    Pending {
-        /// Eight symbols with a hyphen, the same on the admin's screen.
-        fingerprint: String,
-    },
+    Pending,
 }
 message!(JoinAnswer, MESSAGE_BYTES_MAX);
 

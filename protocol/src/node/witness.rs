@@ -15,7 +15,7 @@ use crate::codec::Ext;
 use crate::id::{Digest, OpId, TransportKey};
 use crate::invite::{channel_hash, locator};
 use crate::io::{InviteRefusal, Standing};
-use crate::join::{Expected, fingerprint, knock_is_good, prove, refuse};
+use crate::join::{Expected, knock_is_good, prove, refuse};
 use crate::ledger::Change;
 use crate::limits::PARENTS_MAX;
 use crate::link::LinkId;
@@ -252,9 +252,7 @@ impl Node {
         let net = self.net.as_ref()?;
         let standing = net.view.members().get(&device)?.standing;
         if !matches!(standing, Standing::Settled | Standing::Provisional) {
-            return Some(JoinAnswer::Pending {
-                fingerprint: fingerprint(&device),
-            });
+            return Some(JoinAnswer::Pending);
         }
         let epochs = net.epochs.danger_keys();
         let mut heads = net.authority().heads();
