@@ -57,10 +57,10 @@ impl Custody {
     /// Reads stored bytes.
     ///
     /// # Errors
-    /// When they are not a secrets file of this version.
+    /// When they are not a secrets file that this version understands.
     pub fn parse(bytes: &[u8]) -> Result<Self, CodecError> {
         let custody: Self = decode(bytes, BYTES_MAX)?;
-        if custody.version == VERSION {
+        if custody.version == VERSION && !custody.ext.must_understand() {
             Ok(custody)
         } else {
             Err(CodecError::Malformed)
@@ -75,5 +75,26 @@ impl Custody {
             transport: Secret::from_seed(&self.transport),
             tunnel: Secret::from_seed(&self.tunnel),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_demands_more_understanding_is_refused() {
+        let seed = |byte| Secret::from_seed(&[byte; 32]);
+        let keys = Keys {
+            device: seed(1),
+            transport: seed(2),
+            tunnel: seed(3),
+        };
+        let mut custody = Custody::new(&keys);
+        custody.ext = Ext::new(vec![(0x7FFF, vec![1])]).unwrap();
+        assert!(Custody::parse(&custody.to_bytes()).is_ok());
+        custody.ext = Ext::new(vec![(0x8000, vec![1])]).unwrap();
+        let refused = Custody::parse(&custody.to_bytes()).map(|_| ());
+        assert_eq!(refused, Err(CodecError::Malformed));
     }
 }

@@ -190,6 +190,8 @@ pub struct Expected<'a> {
     pub witness: &'a NodeId,
     /// The hash of its m2.
     pub transcript: &'a Digest,
+    /// The clock in its m2.
+    pub time: Timestamp,
     /// The key that this connection authenticated.
     pub peer: &'a TransportKey,
 }
@@ -203,6 +205,8 @@ impl Expected<'_> {
             && terms.invite == *self.invite_id
             && terms.witness == *self.witness
             && terms.transcript == *self.transcript
+            && terms.time == self.time
+            && !terms.ext.must_understand()
             && terms.transport.key == *self.peer
             && claim.check_joiner().is_ok()
             && claim.check_invite(&self.invite.terms.key).is_ok()

@@ -299,5 +299,5 @@ impl Ledger {
 
 /// An op's id fixes all of it but whether its body is here.
 fn op_hash(op: &Op) -> ShortHash {
-    [u8::from(op.is_stub()); 8]
+    [u8::from(op.is_stub()); 16]
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use crate::id::Digest;
 use crate::identity::hash_as;
 
-/// The short hash of an item: the first 8 bytes of its BLAKE3 hash.
-pub type ShortHash = [u8; 8];
+/// The short hash of an item: the first 16 bytes of its BLAKE3 hash. Fewer, and a device could make two records of
+/// one slot that the reconciler takes for one.
+pub type ShortHash = [u8; 16];
 
 /// The index of one set: key and short hash of every item.
 #[derive(Debug, Clone)]
@@ -34,8 +35,8 @@ impl Default for Index {
 /// The short hash of bytes.
 #[must_use]
 pub fn short_hash(bytes: &[u8]) -> ShortHash {
-    let mut short = [0; 8];
-    short.copy_from_slice(&crate::identity::hash(bytes).as_bytes()[..8]);
+    let mut short = [0; 16];
+    short.copy_from_slice(&crate::identity::hash(bytes).as_bytes()[..16]);
     short
 }
 
@@ -102,7 +103,7 @@ impl Index {
 impl Bucket {
     fn digest(&mut self) -> [u8; 16] {
         *self.digest.get_or_insert_with(|| {
-            let mut list = Vec::with_capacity(self.items.len() * 40);
+            let mut list = Vec::with_capacity(self.items.len() * 48);
             for (key, hash) in &self.items {
                 list.extend_from_slice(key.as_bytes());
                 list.extend_from_slice(hash);
@@ -126,11 +127,11 @@ mod tests {
     fn equal_sets_have_equal_roots_whatever_the_order() {
         let (mut a, mut b) = (Index::default(), Index::default());
         for n in 0..50 {
-            a.insert(key(n), [n; 8]);
-            b.insert(key(49 - n), [49 - n; 8]);
+            a.insert(key(n), [n; 16]);
+            b.insert(key(49 - n), [49 - n; 16]);
         }
         assert_eq!(a.root(), b.root());
-        b.insert(key(7), [9; 8]);
+        b.insert(key(7), [9; 16]);
         assert_ne!(a.root(), b.root());
     }
 
@@ -138,16 +139,16 @@ mod tests {
     fn the_difference_names_just_the_buckets_that_differ() {
         let (mut a, mut b) = (Index::default(), Index::default());
         for n in 0..50 {
-            a.insert(key(n), [n; 8]);
-            b.insert(key(n), [n; 8]);
+            a.insert(key(n), [n; 16]);
+            b.insert(key(n), [n; 16]);
         }
-        b.insert(key(77), [1; 8]);
+        b.insert(key(77), [1; 16]);
         let map = a.differing(&b.bucket_digests());
         let keys: Vec<_> = b
             .keys(&map)
             .filter(|(key, hash)| !a.has(key, hash))
             .collect();
-        assert_eq!(keys, vec![(key(77), [1; 8])]);
+        assert_eq!(keys, vec![(key(77), [1; 16])]);
         b.remove(&key(77));
         assert_eq!(a.differing(&b.bucket_digests()), [0; 32]);
     }

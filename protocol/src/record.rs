@@ -169,7 +169,7 @@ pub enum RecordBody {
     Tip(Box<Tip>),
     /// The device is gone for ever; its seq does not matter.
     Left,
-    /// A kind that this version does not know.
+    /// A kind, or an extension that must be understood, that this version does not know: kept and relayed, unread.
     Opaque(RecordKind),
 }
 
@@ -259,6 +259,9 @@ impl Record {
             &signature,
         )?;
         let body = RecordBody::parse(terms.slot.kind, &terms.body)?;
+        if body.is_alone() && terms.slot.sub != [0; 32] {
+            return Err(CodecError::Malformed.into());
+        }
         if let RecordBody::Node(node) = &body {
             node.transport.check(network, &terms.slot.device)?;
             node.tunnel.check(network, &terms.slot.device)?;
@@ -266,10 +269,15 @@ impl Record {
                 next.check(network, &terms.slot.device)?;
             }
         }
+        let understood = !terms.ext.must_understand() && !body.ext().must_understand();
         Ok(Self {
             slot: terms.slot,
             seq: terms.seq,
-            body,
+            body: if understood {
+                body
+            } else {
+                RecordBody::Opaque(terms.slot.kind)
+            },
             digest: hash(bytes),
             bytes: bytes.to_vec(),
         })
@@ -325,6 +333,24 @@ impl RecordBody {
         }
     }
 
+    /// Whether a device has at most one record of this kind: its slot's sub is zero.
+    const fn is_alone(&self) -> bool {
+        match self {
+            Self::Node(_) | Self::Endpoints(_) | Self::Tip(_) | Self::Left => true,
+            Self::Opaque(_) => false,
+        }
+    }
+
+    fn ext(&self) -> &Ext {
+        const NONE: &Ext = &Ext::NONE;
+        match self {
+            Self::Node(node) => &node.ext,
+            Self::Endpoints(endpoints) => &endpoints.ext,
+            Self::Tip(tip) => &tip.ext,
+            Self::Left | Self::Opaque(_) => NONE,
+        }
+    }
+
     fn parse(kind: RecordKind, bytes: &[u8]) -> Result<Self, CodecError> {
         let short = |text: &str| text.len() <= 32;
         let body = match kind {
@@ -358,6 +384,83 @@ impl RecordBody {
             Self::Tip(tip) => (RecordKind::TIP, encode(tip)),
             Self::Left => (RecordKind::LEFT, Vec::new()),
             Self::Opaque(kind) => (*kind, Vec::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: NetworkId = NetworkId::new([3; 16]);
+
+    fn signed(kind: RecordKind, sub: [u8; 32], body: Vec<u8>, ext: Ext) -> Vec<u8> {
+        let device = Secret::from_seed(&[1; 32]);
+        let slot = Slot {
+            device: NodeId::new(device.public()),
+            kind,
+            sub,
+        };
+        let terms = RecordTerms {
+            version: 1,
+            network: NETWORK,
+            slot,
+            seq: 1,
+            body,
+            ext,
+        };
+        let digest = hash(&encode(&terms));
+        let signature = device.sign(Context::Record, &[NETWORK.as_bytes(), digest.as_bytes()]);
+        encode(&RecordBytes { terms, signature })
+    }
+
+    fn endpoints(ext: Ext) -> Vec<u8> {
+        encode(&Endpoints {
+            tunnel: Vec::new(),
+            control: Vec::new(),
+            ttl_s: 1,
+            ext,
+        })
+    }
+
+    fn demand() -> Ext {
+        Ext::new(vec![(0x8000, Vec::new())]).unwrap()
+    }
+
+    #[test]
+    fn a_known_kind_has_one_slot_and_an_unknown_kind_may_have_many() {
+        let known = [
+            (RecordKind::ENDPOINTS, endpoints(Ext::NONE)),
+            (RecordKind::LEFT, Vec::new()),
+        ];
+        for (kind, body) in known {
+            let first = signed(kind, [0; 32], body.clone(), Ext::NONE);
+            assert!(Record::parse(&first, &NETWORK).is_ok());
+            let second = signed(kind, [1; 32], body, Ext::NONE);
+            let refused = Record::parse(&second, &NETWORK);
+            assert_eq!(refused, Err(CodecError::Malformed.into()));
+        }
+        let guest = signed(RecordKind::GUEST, [1; 32], vec![7], Ext::NONE);
+        let guest = Record::parse(&guest, &NETWORK).unwrap();
+        assert_eq!(*guest.body(), RecordBody::Opaque(RecordKind::GUEST));
+    }
+
+    #[test]
+    fn what_must_be_understood_and_is_not_leaves_the_body_unread() {
+        let in_body = signed(
+            RecordKind::ENDPOINTS,
+            [0; 32],
+            endpoints(demand()),
+            Ext::NONE,
+        );
+        let outside = signed(RecordKind::LEFT, [0; 32], Vec::new(), demand());
+        for (bytes, kind) in [
+            (in_body, RecordKind::ENDPOINTS),
+            (outside, RecordKind::LEFT),
+        ] {
+            let record = Record::parse(&bytes, &NETWORK).unwrap();
+            assert_eq!(*record.body(), RecordBody::Opaque(kind));
+            assert_eq!(record.bytes(), bytes);
         }
     }
 }

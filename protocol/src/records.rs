@@ -112,7 +112,7 @@ impl Records {
     /// The devices that left for ever.
     #[must_use]
     pub fn left(&self) -> BTreeSet<NodeId> {
-        let left = |record: &&Record| record.slot().kind == RecordKind::LEFT;
+        let left = |record: &&Record| *record.body() == RecordBody::Left;
         self.slots
             .values()
             .filter(left)

@@ -10,6 +10,7 @@ use crate::codec::{CodecError, Ext, decode, encode};
 use crate::id::{Digest, NodeId, OpId, Signature};
 use crate::io::InviteRefusal;
 use crate::limits::{HEADS_REPORTED_MAX, JOIN_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::reconcile::ShortHash;
 use crate::time::Timestamp;
 
 /// The version of every message here; another is refused.
@@ -96,10 +97,7 @@ pub enum JoinAnswer {
     /// m4: the joiner is in.
     Admitted(Box<Admission>),
     /// m4: an admin must approve; the admit is stored.
-    Pending {
-        /// Eight symbols with a hyphen, the same on the admin's screen.
-        fingerprint: String,
-    },
+    Pending,
 }
 message!(JoinAnswer, MESSAGE_BYTES_MAX);
 
@@ -233,7 +231,7 @@ pub enum SyncAnswer {
     /// To [`SyncRequest::Keys`]: key and short hash of each item, ops in causal order.
     Keys {
         /// At most [`KEYS_SENT_MAX`].
-        keys: Vec<(Digest, [u8; 8])>,
+        keys: Vec<(Digest, ShortHash)>,
         /// Whether there were more.
         more: bool,
     },
@@ -290,5 +288,27 @@ impl Summary {
     #[must_use]
     pub const fn is_bounded(&self) -> bool {
         self.heads.len() <= HEADS_REPORTED_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fullest_answers_and_questions_fit_a_message() {
+        let key = Digest::new([0xFF; 32]);
+        let keys = SyncAnswer::Keys {
+            keys: vec![(key, [0xFF; 16]); KEYS_SENT_MAX],
+            more: true,
+        };
+        assert_eq!(SyncAnswer::parse(&keys.to_bytes()), Ok(keys));
+        let asked = SyncRequest::Items(Set::Records, vec![key; KEYS_ASKED_MAX]);
+        assert_eq!(SyncRequest::parse(&asked.to_bytes()), Ok(asked));
+        let items = SyncAnswer::Items(Items {
+            records: vec![vec![0xFF; ITEMS_BYTES_MAX / 64]; 64],
+            ..Items::default()
+        });
+        assert_eq!(SyncAnswer::parse(&items.to_bytes()), Ok(items));
     }
 }

@@ -16,7 +16,7 @@ use crate::invite::{InviteCode, InviteKeys, channel_hash};
 use crate::io::{
     CommandId, InviteRefusal, JoinStep, Joined, Output, Refusal, Reply, Standing, Write,
 };
-use crate::join::{ProofError, Proven, check_proof, claim, knock, refusal_is_good};
+use crate::join::{ProofError, Proven, check_proof, claim, fingerprint, knock, refusal_is_good};
 use crate::link::{CallError, DialId, LinkOutput, Service};
 use crate::name::NodeName;
 use crate::op::Op;
@@ -509,7 +509,9 @@ impl Node {
         };
         match result.ok().and_then(|bytes| JoinAnswer::parse(&bytes).ok()) {
             Some(JoinAnswer::Admitted(admission)) => self.catch_up(peer, &proven, *admission, now),
-            Some(JoinAnswer::Pending { fingerprint }) => {
+            Some(JoinAnswer::Pending) => {
+                // Of its own key, never of the member's word: it is what an admin compares.
+                let fingerprint = fingerprint(&self.id);
                 joiner.redeeming = None;
                 attempt.next_ms = now.uptime_ms() + APPROVAL_MS;
                 attempt.tries = 0;

@@ -15,11 +15,11 @@ use crate::codec::Ext;
 use crate::id::{Digest, OpId, TransportKey};
 use crate::invite::{channel_hash, locator};
 use crate::io::{InviteRefusal, Standing};
-use crate::join::{Expected, fingerprint, knock_is_good, prove, refuse};
+use crate::join::{Expected, knock_is_good, prove, refuse};
 use crate::ledger::Change;
 use crate::limits::PARENTS_MAX;
 use crate::link::LinkId;
-use crate::time::Moment;
+use crate::time::{Moment, Timestamp};
 use crate::wire::{Admission, Items, JoinAnswer, JoinRequest, Knock, ProofTerms};
 
 /// Good knocks a minute, from everybody together.
@@ -49,6 +49,7 @@ struct Session {
     invite: OpId,
     knock: Knock,
     transcript: Digest,
+    time: Timestamp,
     since_ms: u64,
 }
 
@@ -157,6 +158,7 @@ impl Node {
             invite: id,
             knock,
             transcript,
+            time: now.wall,
             since_ms: now.uptime_ms(),
         };
         self.door.sessions.insert((peer, link), session);
@@ -231,6 +233,7 @@ impl Node {
             invite,
             witness: &self.id,
             transcript: &session.transcript,
+            time: session.time,
             peer: &peer,
         };
         if !expected.holds(&claim) {
@@ -249,9 +252,7 @@ impl Node {
         let net = self.net.as_ref()?;
         let standing = net.view.members().get(&device)?.standing;
         if !matches!(standing, Standing::Settled | Standing::Provisional) {
-            return Some(JoinAnswer::Pending {
-                fingerprint: fingerprint(&device),
-            });
+            return Some(JoinAnswer::Pending);
         }
         let epochs = net.epochs.danger_keys();
         let mut heads = net.authority().heads();
