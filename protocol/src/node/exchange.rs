@@ -211,7 +211,14 @@ impl Node {
         bytes: &[u8],
         now: Moment,
     ) {
-        let Some(net) = &mut self.net else { return };
+        let trusted = self.links.peers.get(&from).is_some_and(|peer| peer.trusted);
+        let Some(net) = self.net.as_mut().filter(|_| trusted) else {
+            self.link(LinkOutput::Verdict {
+                message,
+                good: false,
+            });
+            return;
+        };
         let opened = net.epochs.open_gossip(bytes).ok();
         let items = opened.and_then(|plain| Items::parse(&plain).ok());
         self.link(LinkOutput::Verdict {

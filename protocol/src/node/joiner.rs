@@ -289,10 +289,17 @@ impl Node {
             .is_some_and(|net| matches!(net.phase, Phase::CatchingUp { .. }))
         {
             self.net = None;
-            for peer in self.links.peers.values_mut() {
+            let mut distrusted = Vec::new();
+            for (key, peer) in &mut self.links.peers {
+                if peer.trusted {
+                    distrusted.push(*key);
+                }
                 peer.pull = None;
                 peer.trusted = false;
                 peer.device = None;
+            }
+            for peer in distrusted {
+                self.link(LinkOutput::Distrust { peer });
             }
         }
     }
@@ -543,7 +550,8 @@ impl Node {
             let Body::Genesis(genesis) = proven.genesis.body() else {
                 return;
             };
-            if *number == 0 && key.commitment() != genesis.epoch_commitment {
+            // Only the genesis commits to a key as yet: any other number is a lie.
+            if *number != 0 || key.commitment() != genesis.epoch_commitment {
                 continue;
             }
             epochs.insert(*number, key);

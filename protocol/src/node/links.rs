@@ -203,7 +203,12 @@ impl Node {
         if !entry.links.is_empty() {
             return;
         }
+        let trusted = entry.trusted;
         self.links.peers.remove(peer);
+        if trusted {
+            // The next connection has to prove itself anew.
+            self.link(LinkOutput::Distrust { peer: *peer });
+        }
         self.joiner_on_down(peer);
         if let Some(redial) = self.links.redials.get_mut(peer) {
             redial.plan(now.uptime_ms());

@@ -131,9 +131,9 @@ impl Net {
     /// Whether the reconciler serves a device: members, and those whose right is only in doubt.
     pub(super) fn serves(&self, device: &NodeId) -> bool {
         match &self.phase {
-            // The view is incomplete: whoever proved to know the network may help, and is checked later.
-            Phase::CatchingUp { .. } | Phase::Recovering { .. } => true,
-            Phase::Open => {
+            // Nobody else has proved anything to a newcomer.
+            Phase::CatchingUp { witness, .. } => device == witness,
+            Phase::Recovering { .. } | Phase::Open => {
                 let member = self.view.members().get(device);
                 member.is_some_and(|member| match member.standing {
                     Standing::Settled | Standing::Provisional | Standing::Quarantined => true,

@@ -12,7 +12,7 @@ use super::net::Net;
 use crate::body::{Body, Caps, Invite};
 use crate::claim::{Admit, AdmitTerms, Claim};
 use crate::codec::Ext;
-use crate::id::{Digest, OpId, TransportKey};
+use crate::id::{Digest, NodeId, OpId, TransportKey};
 use crate::invite::{channel_hash, locator};
 use crate::io::{InviteRefusal, Standing};
 use crate::join::{Expected, knock_is_good, prove, refuse};
@@ -138,7 +138,8 @@ impl Node {
             return None;
         }
         self.door.good += 1;
-        if let Some(reason) = self.reason_against(&id, &peer, now) {
+        let known = self.net.as_ref()?.transports.get(&peer).copied();
+        if let Some(reason) = self.reason_against(&id, known.as_ref(), now) {
             return Some(refuse(&psk, &channel, &knock, reason, now.wall));
         }
         let mut nonce = [0; 32];
@@ -170,7 +171,12 @@ impl Node {
     }
 
     /// Why the invite is not honoured here and now, if it is not.
-    fn reason_against(&self, id: &OpId, peer: &TransportKey, now: Moment) -> Option<InviteRefusal> {
+    fn reason_against(
+        &self,
+        id: &OpId,
+        device: Option<&NodeId>,
+        now: Moment,
+    ) -> Option<InviteRefusal> {
         let net = self.net.as_ref()?;
         let invite = net.view.invites().get(id)?;
         if net.view.outdated().is_some() || !net.view.settled_witness(&self.id) {
@@ -180,7 +186,6 @@ impl Node {
             return Some(InviteRefusal::Closed);
         }
         // One that is in already and asks again has lost our answer, not its right.
-        let device = net.transports.get(peer);
         if device.is_some_and(|d| invite.used.contains(d) || invite.provisional.contains(d)) {
             return None;
         }
@@ -240,11 +245,11 @@ impl Node {
             return None;
         }
         let (psk, approve) = (invite.terms.psk, invite.terms.approve);
-        if let Some(reason) = self.reason_against(&session.invite, &peer, now) {
+        let device = claim.terms.device;
+        if let Some(reason) = self.reason_against(&session.invite, Some(&device), now) {
             let channel = self.channel_with(&peer);
             return Some(refuse(&psk, &channel, &session.knock, reason, now.wall));
         }
-        let device = claim.terms.device;
         if self.net.as_ref()?.view.members().get(&device).is_none() {
             self.let_in(claim, &session.invite, approve, now)?;
         }
