@@ -1,4 +1,5 @@
 //! `docs/protocol.md` names what the code has: limits, contexts, sections; and its links lead somewhere.
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -2,6 +2,7 @@
 //!
 //! The formats of `docs/protocol.md` are frozen; a change here is a change of the protocol. `MESHNODE_BLESS=1`
 //! rewrites the file.
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 #[path = "vectors/cast.rs"]
 mod cast;
@@ -27,8 +28,10 @@ struct Vector {
     name: String,
     bytes: Vec<u8>,
     /// Whether bytes are read as the value.
-    reads: Box<dyn Fn(&[u8]) -> bool>,
+    reads: Reads,
 }
+
+type Reads = Box<dyn Fn(&[u8]) -> bool>;
 
 impl Vector {
     /// A value that is read back.
