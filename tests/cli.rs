@@ -2,6 +2,8 @@
 //!
 //! The snapshots are the plain files in `tests/cli/`; `MESHNODE_BLESS=1` writes them anew.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -100,7 +102,7 @@ fn assert_snapshot(name: &str, actual: &str) {
     );
 }
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 12] = [
     "init",
     "invite",
     "join",
@@ -110,6 +112,7 @@ const VERBS: [&str; 11] = [
     "down",
     "leave",
     "daemon",
+    "demo",
     "completions",
     "man",
 ];

@@ -15,7 +15,8 @@ Examples:
   sudo meshnode leave
   sudo meshnode leave --yes --wait 0
 
-It says goodbye to the others and removes device and addresses. The only admin stays, unless --yes.")]
+It says goodbye to the others and removes device and addresses.
+The only admin stays, unless --yes.")]
 pub(crate) struct Args {
     /// How long to wait for another node to hear it
     #[arg(long, value_name = "DUR", default_value = "5s", value_parser = units::parse_duration)]

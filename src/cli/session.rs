@@ -187,5 +187,8 @@ fn not_permitted(place: &Place) -> Failure {
     let text = format!("{user} may not ask the daemon of {}", place.local_name);
     Failure::new(Exit::Denied, "not_permitted", text)
         .hint("type it again with sudo in front")
-        .hint("or let the group look and use: sudo groupadd -f meshnode; sudo usermod -aG meshnode USER")
+        .hint(
+            "or let a group look and use: sudo groupadd -f meshnode; sudo usermod -aG meshnode \
+             USER; then start the daemon again",
+        )
 }

@@ -103,5 +103,5 @@ fn bug() -> Failure {
     Failure::new(Exit::Bug, "bug", "a request could not be written")
 }
 
-/// A report of thousands of nodes is longer than a request; the daemon is trusted, a broken one is bounded all the same.
+/// A report of thousands of nodes is longer than a request; a broken daemon is bounded all the same.
 const RESPONSE_BYTES_MAX: u64 = 64 * 1024 * 1024;

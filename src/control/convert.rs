@@ -274,3 +274,102 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
         Warning::Recovering => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meshnode_protocol::body::{Ipv4Range, Tags};
+    use meshnode_protocol::id::{Digest, NetworkId, NodeId, PublicKey};
+    use meshnode_protocol::name::{NetworkName, NodeName};
+
+    use super::*;
+
+    fn snapshot(warnings: Vec<Warning>) -> Snapshot {
+        // The generator of the curve, in its canonical bytes.
+        let mut generator = [0x66; 32];
+        generator[0] = 0x58;
+        let this = io::Member {
+            id: NodeId::new(PublicKey::parse(generator).unwrap()),
+            name: NodeName::parse("nas").unwrap(),
+            level: Level::FOUNDER,
+            standing: Standing::Settled,
+            tags: Tags::new(Vec::new()).unwrap(),
+            owner: None,
+            ipv4: None,
+            ipv6: "fd7c::1".parse().unwrap(),
+            os: None,
+            version: None,
+            transport: None,
+        };
+        Snapshot {
+            network: NetworkId::new([7; 16]),
+            network_name: NetworkName::parse("homelab").unwrap(),
+            ipv4_range: Ipv4Range::DEFAULT,
+            epoch: 0,
+            ops: 1,
+            view: Digest::new([9; 32]),
+            state: State::Isolated,
+            state_since_ms: 5_000,
+            this,
+            peers: Vec::new(),
+            warnings,
+        }
+    }
+
+    fn local(down: bool) -> LocalFacts {
+        LocalFacts {
+            local_name: "main".to_owned(),
+            tun: None,
+            port: Some(41641),
+            down,
+            default_route: None,
+        }
+    }
+
+    fn codes(warnings: Vec<Warning>) -> Vec<String> {
+        let report = StatusReport::of_snapshot(&snapshot(warnings), local(false));
+        report
+            .warnings
+            .into_iter()
+            .map(|warning| warning.code)
+            .collect()
+    }
+
+    #[test]
+    fn a_warning_that_no_verb_can_mend_is_not_shown() {
+        let nas = NodeName::parse("nas").unwrap();
+        assert!(codes(vec![Warning::OneAdmin(nas), Warning::RecoveryUnchecked]).is_empty());
+    }
+
+    #[test]
+    fn every_other_warning_has_a_code_of_the_closed_list_and_a_cure() {
+        let nas = NodeName::parse("nas").unwrap();
+        let warnings = vec![
+            Warning::NoWayIn,
+            Warning::ClockSuspect,
+            Warning::Outdated,
+            Warning::Quarantine(nas.clone()),
+            Warning::SharedKey(nas.clone(), nas),
+            Warning::DiskFailed("no space".to_owned()),
+        ];
+        let report = StatusReport::of_snapshot(&snapshot(warnings.clone()), local(false));
+        assert!(report.warnings.iter().all(|warning| warning.hint.is_some()));
+        let expected = [
+            "no_way_in",
+            "clock_suspect",
+            "version_floor",
+            "quarantine",
+            "clone",
+            "disk_low",
+        ];
+        assert_eq!(codes(warnings), expected);
+    }
+
+    #[test]
+    fn a_device_that_was_taken_down_is_down_whatever_the_node_says() {
+        let report = StatusReport::of_snapshot(&snapshot(Vec::new()), local(true));
+        assert_eq!(report.state, NodeState::Down);
+        let report = StatusReport::of_snapshot(&snapshot(Vec::new()), local(false));
+        assert_eq!(report.state, NodeState::Isolated);
+        assert_eq!(report.state_for_s, Some(5));
+    }
+}

@@ -220,7 +220,8 @@ async fn serve(
         Ok(request) => request,
         Err(failure) => return write(&mut writer, &Response::Failed(failure)).await,
     };
-    tracing::debug!(uid = %caller.uid, gid = %caller.gid, pid = caller.pid, "control request comes in");
+    let Caller { uid, gid, pid, .. } = caller;
+    tracing::debug!(%uid, %gid, pid, "control request comes in");
     let (responses, mut waiting) = mpsc::channel(RESPONSES_WAITING_MAX);
     // The limit of the line is spent; what follows is only the caller's end.
     reader.get_mut().set_limit(1);
