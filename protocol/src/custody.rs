@@ -20,6 +20,8 @@ pub struct Custody {
     pub genesis: Vec<u8>,
     /// Epoch keys: number and key, ascending.
     pub epochs: Vec<(u32, [u8; 32])>,
+    /// The locator of the code that the keys were shown for; zero for a founder. Another code gets other keys.
+    pub code: [u8; 16],
     /// Whether the node is in: a founder, or a joiner that caught up with its witness.
     pub joined: bool,
     #[zeroize(skip)]
@@ -43,6 +45,7 @@ impl Custody {
             tunnel: *keys.tunnel.danger_seed(),
             genesis: Vec::new(),
             epochs: Vec::new(),
+            code: [0; 16],
             joined: false,
             ext: Ext::NONE,
         }

@@ -369,8 +369,8 @@ pub struct Snapshot {
     pub view: Digest,
     /// How this node stands.
     pub state: State,
-    /// Since when it stands so, uptime in milliseconds.
-    pub state_since_ms: u64,
+    /// For how long it has stood so, in milliseconds.
+    pub state_for_ms: u64,
     /// This node.
     pub this: Member,
     /// All others, by name.

@@ -212,7 +212,7 @@ impl Ledger {
             SyncRequest::Buckets(set) => {
                 Some(SyncAnswer::Buckets(self.index(*set).bucket_digests()))
             }
-            SyncRequest::Keys(set, map) => Some(self.keys(*set, map)),
+            SyncRequest::Keys { set, map, skip } => Some(self.keys(*set, map, *skip)),
             SyncRequest::Items(set, keys) if keys.len() <= KEYS_ASKED_MAX => {
                 Some(SyncAnswer::Items(self.items(*set, keys, epochs)))
             }
@@ -221,7 +221,8 @@ impl Ledger {
         }
     }
 
-    fn keys(&mut self, set: Set, map: &[u8; 32]) -> SyncAnswer {
+    fn keys(&mut self, set: Set, map: &[u8; 32], skip: u32) -> SyncAnswer {
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let mut keys: Vec<_> = match set {
             // Causal order, so that the asker never has to hold an op for its parents.
             Set::Ops => {
@@ -234,11 +235,13 @@ impl Ledger {
                     .map(|op| (Digest::new(*op.id().as_bytes()), op))
                     .filter(|(key, _)| wanted(key))
                     .map(|(key, op)| (key, op_hash(op)))
+                    .skip(skip)
                     .take(KEYS_SENT_MAX + 1)
                     .collect()
             }
             Set::Admits | Set::Records => {
-                self.index(set).keys(map).take(KEYS_SENT_MAX + 1).collect()
+                let keys = self.index(set).keys(map);
+                keys.skip(skip).take(KEYS_SENT_MAX + 1).collect()
             }
         };
         let more = keys.len() > KEYS_SENT_MAX;

@@ -16,6 +16,8 @@ pub const OP_POLICY_BASE_BYTES_MAX: usize = 68 * 1024;
 pub const ADMIT_BYTES_MAX: usize = 2 * 1024;
 /// Bytes of a device record.
 pub const RECORD_BYTES_MAX: usize = 1024;
+/// Records of kinds that this version does not know, kept for one device.
+pub const FOREIGN_RECORDS_MAX: usize = 64;
 /// Largest sequence number of a record.
 pub const RECORD_SEQ_MAX: u64 = 1 << 62;
 /// Entries of an extension list.

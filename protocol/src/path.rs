@@ -45,6 +45,11 @@ const IN_FLIGHT_MAX: usize = 256;
 const BURSTS_MAX: u8 = 3;
 /// After which one more is allowed.
 const BURST_REFILL_MS: u64 = 20 * 60 * 1000;
+/// Addresses of one peer that are taken up in an hour.
+const STRANGE_PER_HOUR_MAX: usize = 64;
+const HOUR_MS: u64 = 3_600_000;
+/// Least time between two ladders that a sign of life starts.
+const NUDGE_MS: u64 = 60_000;
 /// Least time between two probes that answer a peer's probe.
 const REFLEX_MS: u64 = 40;
 /// How long a probe is remembered.
@@ -125,6 +130,9 @@ pub struct PeerPath {
     probe_ms: Option<u64>,
     busy_ms: Option<u64>,
     heard_ms: Option<u64>,
+    nudged_ms: Option<u64>,
+    /// The hour, and how many addresses that never answered were learned in it.
+    strange: (u64, usize),
     waiting: Vec<Waiting>,
     events: VecDeque<PathEvent>,
 }
@@ -174,6 +182,8 @@ impl PeerPath {
             probe_ms: None,
             busy_ms: None,
             heard_ms: None,
+            nudged_ms: None,
+            strange: (0, 0),
             waiting: Vec::new(),
             events: VecDeque::new(),
         }
@@ -202,9 +212,17 @@ impl PeerPath {
             known.source = known.source.or(source);
             return false;
         }
+        let hour = now.uptime_ms() / HOUR_MS;
+        if self.strange.0 != hour {
+            self.strange = (hour, 0);
+        }
+        if self.strange.1 >= STRANGE_PER_HOUR_MAX {
+            return false;
+        }
         if self.candidates.len() >= CANDIDATES_KEPT_MAX && !self.forget_one() {
             return false;
         }
+        self.strange.1 += 1;
         let candidate = Candidate {
             source,
             answered_ms: None,
@@ -232,9 +250,27 @@ impl PeerPath {
 
     /// Probes all candidates from now on that are not being probed already.
     pub fn search(&mut self, now: Moment) {
-        self.retry_ms = None;
         for candidate in self.candidates.values_mut() {
             candidate.start_ladder(now.uptime_ms());
+        }
+        // With every budget spent no ladder starts: then this is the next time to look.
+        let last = RETRY_MS[RETRY_MS.len() - 1];
+        let searching = self
+            .candidates
+            .values()
+            .any(|candidate| candidate.ladder.is_some());
+        self.retry_ms = (self.active.is_none() && !searching && !self.candidates.is_empty())
+            .then_some(now.uptime_ms() + last);
+    }
+
+    /// The peer showed a sign of life elsewhere: it may be probing us in this very moment. At most once a minute.
+    pub fn nudge(&mut self, now: Moment) {
+        let rested = self
+            .nudged_ms
+            .is_none_or(|at| at + NUDGE_MS <= now.uptime_ms());
+        if self.active.is_none() && rested {
+            self.nudged_ms = Some(now.uptime_ms());
+            self.shake(now);
         }
     }
 

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use crate::epochs::Epochs;
 use crate::id::{Digest, OpId};
 use crate::ledger::{Change, Ledger};
-use crate::wire::{KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, SyncAnswer, SyncRequest};
+use crate::reconcile::ShortHash;
+use crate::wire::{KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, Summary, SyncAnswer, SyncRequest};
 
 /// Questions of one round: enough for a million items.
 const QUESTIONS_MAX: usize = 2000;
@@ -29,13 +30,21 @@ pub struct Pull {
 enum Stage {
     Summary,
     Buckets(Set),
-    Items {
-        set: Set,
-        asked: Vec<Digest>,
-        wanted: VecDeque<Digest>,
-        more: bool,
-        map: [u8; 32],
-    },
+    Items(Batch),
+}
+
+/// What differs in one set, as far as it is known.
+#[derive(Debug)]
+struct Batch {
+    set: Set,
+    /// The buckets that differ.
+    map: [u8; 32],
+    /// How many keys the peer has listed of them.
+    listed: u32,
+    /// Whether it has more to list.
+    more: bool,
+    wanted: VecDeque<Digest>,
+    asked: Vec<Digest>,
 }
 
 /// What comes next.
@@ -89,82 +98,82 @@ impl Pull {
             return (Change::default(), Step::Nonsense);
         }
         let mut change = Change::default();
-        let step = match (&mut self.stage, answer) {
+        let step = match (&self.stage, answer) {
             (Stage::Summary, SyncAnswer::Summary(theirs)) if theirs.is_bounded() => {
-                let ours = ledger.summary();
-                let differs = |at: &usize| ours.roots[*at] != theirs.roots[*at];
-                self.sets = (0..3).filter(differs).map(|at| Set::ALL[at]).collect();
-                self.differed = !self.sets.is_empty();
-                self.theirs = Some(theirs.roots);
-                self.heads = theirs.heads;
-                self.next_set()
+                self.on_summary(theirs, ledger)
             }
             (Stage::Buckets(set), SyncAnswer::Buckets(theirs)) if theirs.len() == 256 => {
-                let set = *set;
-                let map = ledger.index(set).differing(&theirs);
-                if map == [0; 32] {
-                    self.next_set()
-                } else {
-                    self.stage = Stage::Items {
-                        set,
-                        asked: Vec::new(),
-                        wanted: VecDeque::new(),
-                        more: false,
-                        map,
-                    };
-                    Step::Ask(SyncRequest::Keys(set, map))
-                }
+                self.on_buckets(*set, &theirs, ledger)
             }
-            (
-                Stage::Items {
-                    set,
-                    wanted,
-                    more,
-                    map,
-                    ..
-                },
-                SyncAnswer::Keys {
-                    keys,
-                    more: there_is_more,
-                },
-            ) if wanted.is_empty() && keys.len() <= KEYS_SENT_MAX => {
-                let (set, map) = (*set, *map);
-                let index = ledger.index(set);
-                wanted.extend(
-                    keys.iter()
-                        .filter(|(key, hash)| !index.has(key, hash))
-                        .map(|k| k.0),
-                );
-                *more = there_is_more && !wanted.is_empty();
-                self.ask_items(set, map)
+            (Stage::Items(_), SyncAnswer::Keys { keys, more }) if keys.len() <= KEYS_SENT_MAX => {
+                self.on_keys(&keys, more, ledger)
             }
-            (
-                Stage::Items {
-                    set,
-                    map,
-                    asked,
-                    wanted,
-                    ..
-                },
-                SyncAnswer::Items(items),
-            ) => {
-                let (set, map) = (*set, *map);
+            (Stage::Items(_), SyncAnswer::Items(items)) => {
                 let brought = items.ops.len() + items.admits.len() + items.records.len();
-                // What did not fit into the answer is asked for again, in its order.
-                for key in asked.drain(..).skip(brought).rev() {
-                    wanted.push_front(key);
-                }
                 change = ledger.insert(&items, epochs);
                 self.brought |= !change.is_empty();
-                if brought > 0 {
-                    self.ask_items(set, map)
-                } else {
-                    self.next_set()
-                }
+                self.on_items(brought)
             }
-            (Stage::Summary | Stage::Buckets(_) | Stage::Items { .. }, _) => Step::Nonsense,
+            (Stage::Summary | Stage::Buckets(_) | Stage::Items(_), _) => Step::Nonsense,
         };
         (change, step)
+    }
+
+    fn on_summary(&mut self, theirs: Summary, ledger: &mut Ledger) -> Step {
+        let ours = ledger.summary();
+        let differs = |at: &usize| ours.roots[*at] != theirs.roots[*at];
+        self.sets = (0..3).filter(differs).map(|at| Set::ALL[at]).collect();
+        self.differed = !self.sets.is_empty();
+        self.theirs = Some(theirs.roots);
+        self.heads = theirs.heads;
+        self.next_set()
+    }
+
+    fn on_buckets(&mut self, set: Set, theirs: &[[u8; 16]], ledger: &mut Ledger) -> Step {
+        let map = ledger.index(set).differing(theirs);
+        if map == [0; 32] {
+            return self.next_set();
+        }
+        self.stage = Stage::Items(Batch {
+            set,
+            map,
+            listed: 0,
+            more: false,
+            wanted: VecDeque::new(),
+            asked: Vec::new(),
+        });
+        Step::Ask(SyncRequest::Keys { set, map, skip: 0 })
+    }
+
+    fn on_keys(&mut self, keys: &[(Digest, ShortHash)], more: bool, ledger: &mut Ledger) -> Step {
+        let Stage::Items(batch) = &mut self.stage else {
+            return Step::Nonsense;
+        };
+        if !batch.wanted.is_empty() || !batch.asked.is_empty() {
+            return Step::Nonsense;
+        }
+        let index = ledger.index(batch.set);
+        let missing = keys.iter().filter(|(key, hash)| !index.has(key, hash));
+        batch.wanted.extend(missing.map(|(key, _)| *key));
+        batch.listed = batch
+            .listed
+            .saturating_add(u32::try_from(keys.len()).unwrap_or(u32::MAX));
+        batch.more = more && !keys.is_empty();
+        self.ask_items()
+    }
+
+    fn on_items(&mut self, brought: usize) -> Step {
+        let Stage::Items(batch) = &mut self.stage else {
+            return Step::Nonsense;
+        };
+        // What did not fit into the answer is asked for again, in its order; what the peer has not is given up.
+        let asked = std::mem::take(&mut batch.asked);
+        if brought > 0 {
+            for key in asked.into_iter().skip(brought).rev() {
+                batch.wanted.push_front(key);
+            }
+        }
+        self.ask_items()
     }
 
     fn next_set(&mut self) -> Step {
@@ -178,24 +187,19 @@ impl Pull {
     }
 
     /// Asks for the next batch; when none is left, for more keys or for the next set.
-    fn ask_items(&mut self, set: Set, map: [u8; 32]) -> Step {
-        let Stage::Items {
-            wanted,
-            more,
-            asked,
-            ..
-        } = &mut self.stage
-        else {
+    fn ask_items(&mut self) -> Step {
+        let Stage::Items(batch) = &mut self.stage else {
             return Step::Nonsense;
         };
-        if wanted.is_empty() {
-            if *more {
-                *more = false;
-                return Step::Ask(SyncRequest::Keys(set, map));
+        if batch.wanted.is_empty() {
+            if batch.more {
+                let (set, map, skip) = (batch.set, batch.map, batch.listed);
+                return Step::Ask(SyncRequest::Keys { set, map, skip });
             }
             return self.next_set();
         }
-        *asked = wanted.drain(..wanted.len().min(KEYS_ASKED_MAX)).collect();
-        Step::Ask(SyncRequest::Items(set, asked.clone()))
+        let count = batch.wanted.len().min(KEYS_ASKED_MAX);
+        batch.asked = batch.wanted.drain(..count).collect();
+        Step::Ask(SyncRequest::Items(batch.set, batch.asked.clone()))
     }
 }

@@ -44,6 +44,12 @@ impl RecordKind {
     pub const TIP: Self = Self(3);
     /// Goodbye, for ever.
     pub const LEFT: Self = Self(4);
+    /// Whether this version knows the kind.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        matches!(self.0, 1..=4)
+    }
+
     /// Reserved: the authority heads a device has applied.
     pub const SEEN: Self = Self(5);
     /// Reserved: a stock WireGuard device behind this one.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Digest, NetworkId, NodeId};
+use crate::limits::FOREIGN_RECORDS_MAX;
 use crate::reconcile::{Index, short_hash};
 use crate::record::{
     Endpoints, NodeRecord, Record, RecordBody, RecordError, RecordKind, Slot, Tip,
@@ -57,11 +58,35 @@ impl Records {
         {
             return RecordInserted::Stale;
         }
+        if !slot.kind.is_ours() && !self.make_room(&slot) {
+            return RecordInserted::Stale;
+        }
         let key = slot.key();
         self.index.insert(key, short_hash(record.bytes()));
         self.keys.insert(key, slot);
         self.slots.insert(slot, record);
         RecordInserted::Newest(slot)
+    }
+
+    /// Keeps a device's records of foreign kinds few: of its slots the smallest stay, whatever the order of arrival.
+    fn make_room(&mut self, slot: &Slot) -> bool {
+        if self.slots.contains_key(slot) {
+            return true;
+        }
+        let theirs = self
+            .slots
+            .keys()
+            .filter(|s| s.device == slot.device && !s.kind.is_ours());
+        if theirs.clone().count() < FOREIGN_RECORDS_MAX {
+            return true;
+        }
+        let Some(largest) = theirs.max().copied().filter(|largest| slot < largest) else {
+            return false;
+        };
+        self.slots.remove(&largest);
+        self.keys.remove(&largest.key());
+        self.index.remove(&largest.key());
+        true
     }
 
     /// The record of a device and kind, sub zero.

@@ -212,8 +212,15 @@ pub enum SyncRequest {
     Summary(Summary),
     /// The digests of a set's 256 buckets.
     Buckets(Set),
-    /// The keys in these buckets, as a bit map, bit 0 of byte 0 first.
-    Keys(Set, [u8; 32]),
+    /// The keys in these buckets.
+    Keys {
+        /// Of which set.
+        set: Set,
+        /// Which buckets, as a bit map, bit 0 of byte 0 first.
+        map: [u8; 32],
+        /// How many keys were listed already.
+        skip: u32,
+    },
     /// The items with these keys.
     Items(Set, Vec<Digest>),
     /// Take these: somebody waits for them to be heard.

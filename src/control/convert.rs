@@ -40,7 +40,7 @@ impl StatusReport {
         Self {
             local_name: local.local_name,
             state,
-            state_for_s: Some(snapshot.state_since_ms / 1_000),
+            state_for_s: Some(snapshot.state_for_ms / 1_000),
             network: Some(NetworkReport {
                 name: snapshot.network_name.clone(),
                 id: snapshot.network,
@@ -308,7 +308,7 @@ mod tests {
             ops: 1,
             view: Digest::new([9; 32]),
             state: State::Isolated,
-            state_since_ms: 5_000,
+            state_for_ms: 5_000,
             this,
             peers: Vec::new(),
             warnings,

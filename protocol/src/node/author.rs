@@ -10,7 +10,7 @@ use crate::codec::Ext;
 use crate::id::OpId;
 use crate::identity::{Context, Secret};
 use crate::invite::{Hint, InviteCode, InviteSecret};
-use crate::io::{CommandId, InviteOptions, Invited, Output, Refusal, Reply, Standing};
+use crate::io::{CommandId, InviteOptions, Invited, Output, Refusal, Reply, Standing, Write};
 use crate::ledger::Change;
 use crate::limits::{CANDIDATES_MAX, INVITE_USES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
 use crate::op::{Draft, Op};
@@ -312,8 +312,12 @@ impl Node {
             due(&mut net.timers.endpoints_ms),
         );
         let tip = due(&mut net.timers.tip_ms);
+        let defend = due(&mut net.timers.defend_ms);
         if due(&mut net.timers.expiry_ms) {
             net.dirty = true;
+        }
+        if defend {
+            self.defend_own_records(now);
         }
         if settle {
             self.settle(now);
@@ -356,7 +360,9 @@ impl Node {
         }
         let kind = body.kind();
         let held = net.ledger.records.of(&me, kind);
-        if held.is_some_and(|record| *record.body() == body) {
+        // The first endpoints of a life are published in any case: they tell the others that this node is back.
+        let back = kind == RecordKind::ENDPOINTS && !net.published.contains_key(&kind);
+        if !back && held.is_some_and(|record| *record.body() == body) {
             net.published.insert(kind, body);
             return;
         }
@@ -460,7 +466,7 @@ impl Node {
             root: net.authority().realm().genesis,
             policy_base: None,
             epoch: net.epochs.newest(),
-            time: now.wall.max(net.newest_tip()),
+            time: now.wall,
             ext: Ext::NONE,
         };
         self.publish(RecordBody::Tip(Box::new(tip)), now);
@@ -507,6 +513,10 @@ impl Node {
             .seal_record(record.bytes())
             .ok_or(Refusal::NotReady)?;
         self.take_record(record.bytes());
+        self.persist(
+            vec![Write::Record(record.slot().key(), record.bytes().to_vec())],
+            true,
+        );
         let items = Items {
             records: vec![sealed],
             ..Items::default()

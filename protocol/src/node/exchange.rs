@@ -4,7 +4,7 @@ use rand_core::Rng;
 
 use super::net::Phase;
 use super::{Node, Pending};
-use crate::id::{Digest, TransportKey};
+use crate::id::{Digest, NodeId, TransportKey};
 use crate::io::{Notice, Write};
 use crate::ledger::Change;
 use crate::limits::GOSSIP_BYTES_MAX;
@@ -25,6 +25,10 @@ const SILENT_MS: u64 = 180_000;
 const SILENT_ASKED_MAX: usize = 8;
 /// How long a peer's sets that brought nothing, although they differ, are not looked into again.
 const BARREN_MS: u64 = 20_000;
+/// How long after somebody showed a record of this node's own that it never made, it makes a newer one.
+const DEFEND_MS: u64 = 10_000;
+/// How long a node that lost ops waits for them before it goes on with what settled members have.
+const RECOVER_MS: u64 = 600_000;
 /// Room that sealing and framing take in a gossip message.
 const GOSSIP_FRAME_BYTES: usize = 128;
 
@@ -107,6 +111,9 @@ impl Node {
             return;
         };
         let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs);
+        if !change.is_empty() {
+            self.catch_up_goes_on(now);
+        }
         self.absorb(change, false, now);
         match step {
             Step::Ask(request) => {
@@ -149,8 +156,8 @@ impl Node {
         if let Some(entry) = self.links.peers.get_mut(peer) {
             entry.in_sync = true;
         }
+        let device = self.links.peers.get(peer).and_then(|entry| entry.device);
         let Some(net) = &mut self.net else { return };
-        let met = net.goal_is_met();
         match net.phase {
             Phase::Open => {
                 if !net.synced {
@@ -159,13 +166,24 @@ impl Node {
                 }
             }
             Phase::CatchingUp { .. } => self.joiner_caught_up(now),
-            Phase::Recovering { .. } if met => {
-                net.phase = Phase::Open;
-                net.dirty = true;
-                self.notice(Notice::Recovered);
-                self.publish_node_record(now);
-            }
-            Phase::Recovering { .. } => {}
+            Phase::Recovering { .. } => self.recovered_with(device, now),
+        }
+    }
+
+    /// A round of a node that lost ops: over when a settled member gave them back, or, as some were perhaps known to
+    /// nobody else, when settled members have had nothing more for long.
+    fn recovered_with(&mut self, device: Option<NodeId>, now: Moment) {
+        self.refresh(now);
+        let Some(net) = &mut self.net else { return };
+        let waited = now.uptime_ms().saturating_sub(net.opened_ms) >= RECOVER_MS;
+        let settled = device.is_some_and(|device| net.view.settled_witness(&device));
+        let named = net.view.members().contains_key(&self.id);
+        if settled && named && (net.goal_is_met() || waited) {
+            net.phase = Phase::Open;
+            net.dirty = true;
+            net.synced = true;
+            self.notice(Notice::Recovered);
+            self.open(now);
         }
     }
 
@@ -245,9 +263,16 @@ impl Node {
             return;
         }
         let Some(net) = &mut self.net else { return };
-        net.dirty |= change.authority || change.left || !change.devices.is_empty();
+        net.dirty |= change.authority || change.left;
+        net.moved |= !change.devices.is_empty();
         if change.devices.contains(&self.id) {
-            self.defend_own_records(now);
+            // Not at once: a clone with the same keys would answer at the speed of the network.
+            net.timers
+                .defend_ms
+                .get_or_insert(now.uptime_ms() + DEFEND_MS);
+        }
+        for device in &change.devices {
+            net.paths.with(device, |way| way.nudge(now));
         }
         if self
             .net
@@ -269,7 +294,8 @@ impl Node {
         let mut change = Change::default();
         net.ledger.insert_record(bytes, &mut change);
         if !change.is_empty() {
-            net.dirty = true;
+            net.moved = true;
+            net.dirty |= change.left;
             if !matches!(net.phase, Phase::CatchingUp { .. }) {
                 self.persist(change.writes, false);
             }

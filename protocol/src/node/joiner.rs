@@ -12,7 +12,7 @@ use super::{Node, Pending};
 use crate::body::Body;
 use crate::epochs::Epochs;
 use crate::id::TransportKey;
-use crate::invite::{InviteCode, InviteKeys, channel_hash};
+use crate::invite::{InviteCode, InviteKeys, channel_hash, locator};
 use crate::io::{
     CommandId, InviteRefusal, JoinStep, Joined, Output, Refusal, Reply, Standing, Write,
 };
@@ -37,6 +37,8 @@ const APPROVAL_MS: u64 = 5000;
 const CLOCK_OFF_MS: u64 = 24 * 3600 * 1000;
 /// How long catching up with a witness may take before another is tried.
 const CATCH_UP_MS: u64 = 15_000;
+/// How long another member may still answer after all who did refused.
+const SECOND_OPINION_MS: u64 = 1500;
 /// Between two rounds with a witness while catching up.
 const CATCH_UP_RETRY_MS: u64 = 200;
 
@@ -74,9 +76,9 @@ struct Attempt {
 }
 
 impl Joiner {
-    pub(super) fn new(joining: &Joining, now: Moment) -> Self {
+    pub(super) fn new(joining: &Joining, code: InviteKeys, now: Moment) -> Self {
         Self {
-            code: joining.code.secret().stretch(),
+            code,
             hints: joining.hints.clone(),
             name: joining.name.clone(),
             deadline_ms: Some(now.uptime_ms().saturating_add(joining.timeout_ms)),
@@ -236,11 +238,27 @@ impl Node {
         let Some(joiner) = &mut self.joiner else {
             return;
         };
-        let full = joiner.lan_asked.len() >= ASKED_MAX;
-        if self.net.is_some() || full || !joiner.lan_asked.insert(peer) {
+        let full = joiner.lan_asked.len() >= ASKED_MAX && !joiner.lan_asked.contains(&peer);
+        if self.net.is_some() || full || joiner.attempts.contains_key(&peer) {
             return;
         }
-        self.call(Some(peer), addresses);
+        joiner.lan_asked.insert(peer);
+        if !self.links.is_calling(&peer) {
+            self.call(Some(peer), addresses);
+        }
+    }
+
+    /// Calls those of this LAN again that are not connected: the announcement comes only once.
+    fn call_lan_again(&mut self) {
+        for (peer, addresses) in self.links.found_addresses() {
+            self.joiner_on_found(peer, addresses);
+        }
+    }
+
+    /// Whether a join goes on with this peer.
+    pub(super) fn joiner_needs(&self, peer: &TransportKey) -> bool {
+        let attempts = self.joiner.as_ref().map(|joiner| &joiner.attempts);
+        attempts.is_some_and(|attempts| attempts.get(peer).is_some_and(|a| !a.useless))
     }
 
     pub(super) fn joiner_on_up(&mut self, peer: TransportKey, remote: ControlAddress, now: Moment) {
@@ -270,7 +288,6 @@ impl Node {
             return;
         };
         joiner.attempts.remove(peer);
-        joiner.lan_asked.remove(peer);
         if joiner
             .redeeming
             .as_ref()
@@ -338,6 +355,7 @@ impl Node {
             joiner.next_hint_ms = at + HINT_MS;
             if self.net.is_none() {
                 self.dial_hints();
+                self.call_lan_again();
             }
         }
         self.knock_where_due(at);
@@ -442,32 +460,35 @@ impl Node {
         time: Timestamp,
         now: Moment,
     ) {
-        if let Some(refusal) = clock_refusal(now.wall, time) {
-            self.join_failed(refusal);
-            return;
-        }
-        let Some(joiner) = &mut self.joiner else {
-            return;
-        };
+        // Only what several members may judge in different ways is asked again at the same one.
         let elsewhere = matches!(
             reason,
             InviteRefusal::WitnessClock | InviteRefusal::NotWitness
         );
-        let refusal = Refusal::Invite(reason);
-        if elsewhere {
-            if let Some(attempt) = joiner.attempts.get_mut(peer) {
-                attempt.next_ms = now.uptime_ms() + KNOCK_MS[1];
-            }
-            joiner.refused = Some(refusal);
-        } else {
-            self.join_failed(refusal);
+        let refusal = clock_refusal(now.wall, time).unwrap_or(Refusal::Invite(reason));
+        self.note_refusal(peer, refusal, elsewhere, now);
+    }
+
+    /// Remembers why a member refused. One member's word does not end the join while another may think otherwise.
+    fn note_refusal(&mut self, peer: &TransportKey, refusal: Refusal, again: bool, now: Moment) {
+        let Some(joiner) = &mut self.joiner else {
+            return;
+        };
+        if let Some(attempt) = joiner.attempts.get_mut(peer) {
+            attempt.next_ms = now.uptime_ms() + KNOCK_MS[1];
+            attempt.useless = !again;
+        }
+        joiner.refused = Some(refusal);
+        if joiner.waiting.is_none() && joiner.attempts.values().all(|attempt| attempt.useless) {
+            let soon = now.uptime_ms() + SECOND_OPINION_MS;
+            joiner.deadline_ms = joiner.deadline_ms.map(|at| at.min(soon));
         }
     }
 
     /// m3: the member proved to be of the code's network; claim.
     fn redeem(&mut self, peer: TransportKey, proven: Proven, now: Moment) {
         if let Some(refusal) = clock_refusal(now.wall, proven.time) {
-            self.join_failed(refusal);
+            self.note_refusal(&peer, refusal, false, now);
             return;
         }
         let Some(joiner) = &mut self.joiner else {
@@ -484,6 +505,7 @@ impl Node {
         let claim = claim(&proven, &joiner.code, &self.keys, joiner.name.clone());
         attempt.proven = Some(proven);
         joiner.redeeming = Some((peer, now.uptime_ms() + CATCH_UP_MS));
+        self.custody.code = locator(&joiner.code.rendezvous);
         // The keys come to the disk before anybody else counts on them.
         self.persist(vec![Write::Secrets(self.custody.to_bytes())], true);
         let first = self
@@ -592,6 +614,7 @@ impl Node {
         net.synced = true;
         self.custody.joined = true;
         let mut writes = net.ledger.all_writes();
+        writes.push(Write::Heads(net.authority().heads()));
         writes.push(Write::Secrets(self.custody.to_bytes()));
         self.persist(writes, true);
         let watchers = self
@@ -599,7 +622,7 @@ impl Node {
             .take()
             .map(|joiner| joiner.watchers)
             .unwrap_or_default();
-        self.judge_links();
+        self.judge_links(now);
         self.greet_all();
         self.open(now);
         if let Some(joined) = self.joined_reply() {
@@ -607,6 +630,17 @@ impl Node {
                 self.out
                     .push_back(Output::Reply(id, Reply::Joined(Box::new(joined.clone()))));
             }
+        }
+    }
+
+    /// The witness gave something new: it gets its time again.
+    pub(super) fn catch_up_goes_on(&mut self, now: Moment) {
+        let redeeming = self
+            .joiner
+            .as_mut()
+            .and_then(|joiner| joiner.redeeming.as_mut());
+        if let Some((_, until)) = redeeming {
+            *until = now.uptime_ms() + CATCH_UP_MS;
         }
     }
 

@@ -10,13 +10,16 @@ use crate::id::{Digest, NodeId, TransportKey};
 use crate::identity::{Context, verify};
 use crate::io::{Notice, Standing};
 use crate::link::{AnswerId, CallError, DialId, LinkId, LinkInput, LinkOutput, Service};
+use crate::path::is_probeable;
 use crate::pull::Pull;
 use crate::record::{ControlAddress, Record, RecordBody, RecordKind, Transport};
 use crate::time::Moment;
 use crate::wire::{HelloAnswer, HelloProof, HelloRequest};
 
 /// Waits between calls to a member that does not answer; the last repeats.
-const REDIAL_MS: [u64; 5] = [1000, 3000, 6000, 10_000, 10_000];
+const REDIAL_MS: [u64; 8] = [1000, 3000, 6000, 10_000, 10_000, 20_000, 40_000, 60_000];
+/// The longest of them for a node that reaches nobody.
+const REDIAL_ALONE_MS: u64 = 10_000;
 /// How long a member that called may take to open the hello before this node does.
 const GREET_MS: u64 = 3000;
 /// How long the greater of two gives the smaller to call it.
@@ -27,8 +30,10 @@ const TRIES_IN_A_ROW: usize = 3;
 const STRANGER_MS: u64 = 20_000;
 /// Members that this node calls by itself.
 const LINKS_WANTED_MAX: usize = 32;
-/// Announced addresses of one LAN that are remembered.
+/// Announced machines of one LAN that are remembered.
 const FOUND_MAX: usize = 128;
+/// Addresses of one announced machine.
+const FOUND_ADDRESSES_MAX: usize = 16;
 
 /// The connections.
 #[derive(Debug, Default)]
@@ -107,6 +112,19 @@ impl Links {
     /// The address at the other end, for limits.
     pub(super) fn remote_ip(&self, peer: &TransportKey) -> Option<IpAddr> {
         self.peers.get(peer).map(|peer| peer.remote.address.ip())
+    }
+
+    /// Whether a call to the peer is on its way.
+    pub(super) fn is_calling(&self, peer: &TransportKey) -> bool {
+        self.dials.values().any(|target| *target == Some(*peer))
+    }
+
+    /// Everybody that this LAN announced.
+    pub(super) fn found_addresses(&self) -> Vec<(TransportKey, Vec<ControlAddress>)> {
+        self.found
+            .iter()
+            .map(|(peer, addresses)| (*peer, addresses.clone()))
+            .collect()
     }
 
     /// Calls a member as soon as possible.
@@ -214,7 +232,7 @@ impl Node {
             redial.plan(now.uptime_ms());
         }
         if let Some(net) = &mut self.net {
-            net.dirty = true;
+            net.moved = true;
         }
     }
 
@@ -240,19 +258,40 @@ impl Node {
     }
 
     fn on_found(&mut self, peer: TransportKey, addresses: Vec<ControlAddress>) {
-        if self.links.found.len() >= FOUND_MAX && !self.links.found.contains_key(&peer) {
-            return;
+        let member = |net: &super::net::Net, key: &TransportKey| net.transports.contains_key(key);
+        let net = self.net.as_ref();
+        let known = net.is_some_and(|net| member(net, &peer));
+        let found = &mut self.links.found;
+        if found.len() >= FOUND_MAX && !found.contains_key(&peer) {
+            // Somebody who never proved to be a member makes room.
+            let stranger = found
+                .keys()
+                .find(|key| !net.is_some_and(|net| member(net, key)));
+            let Some(stranger) = stranger.copied() else {
+                return;
+            };
+            found.remove(&stranger);
         }
-        let news = self.links.found.insert(peer, addresses.clone()).as_ref() != Some(&addresses);
-        if news
-            && self
-                .net
-                .as_ref()
-                .is_some_and(|net| net.transports.contains_key(&peer))
-        {
+        let held = found.entry(peer).or_default();
+        let before = held.len();
+        for address in addresses {
+            if held.len() < FOUND_ADDRESSES_MAX && !held.contains(&address) {
+                held.push(address);
+            }
+        }
+        let news = held.len() > before;
+        let all = held.clone();
+        if news && known {
             self.links.hurry(&peer);
         }
-        self.joiner_on_found(peer, addresses);
+        if net.is_some_and(|net| matches!(net.phase, super::net::Phase::Recovering { .. }))
+            && !self.links.peers.contains_key(&peer)
+            && !self.links.is_calling(&peer)
+        {
+            // Its own records are lost: whoever is on this LAN may be a member.
+            self.call(Some(peer), all.clone());
+        }
+        self.joiner_on_found(peer, all);
     }
 
     fn on_located(&mut self, peer: TransportKey, addresses: Vec<ControlAddress>) {
@@ -468,11 +507,11 @@ impl Node {
             entry.device = Some(device);
             entry.heard_ms = now.uptime_ms();
         }
-        self.judge_links();
+        self.judge_links(now);
     }
 
     /// Trusts or distrusts every proven peer by the view of now.
-    pub(super) fn judge_links(&mut self) {
+    pub(super) fn judge_links(&mut self, now: Moment) {
         let Some(net) = &self.net else { return };
         let mut verdicts = Vec::new();
         for (key, peer) in &mut self.links.peers {
@@ -491,6 +530,9 @@ impl Node {
                 let addresses = self.control_addresses(&device);
                 self.link(LinkOutput::Trust { peer, addresses });
                 self.start_pull(peer);
+                if let Some(net) = &mut self.net {
+                    net.paths.with(&device, |way| way.nudge(now));
+                }
             } else {
                 self.link(LinkOutput::Distrust { peer });
                 self.link(LinkOutput::HangUp { peer });
@@ -508,7 +550,7 @@ impl Node {
             .map(|endpoints| endpoints.control.clone())
             .unwrap_or_default()
             .into_iter()
-            .filter(|address| !net.is_overlay(address.address.ip()))
+            .filter(|c| is_probeable(&c.address) && !net.is_overlay(c.address.ip()))
             .collect();
         let transport = net
             .view
@@ -543,18 +585,16 @@ impl Node {
     pub(super) fn links_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
         self.door.expire(at);
-        let strangers: Vec<_> = self
-            .links
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.trusted && peer.since_ms + STRANGER_MS <= at)
-            .map(|(key, _)| *key)
-            .collect();
-        for peer in strangers {
+        let expired = self.links.peers.iter();
+        let expired = expired.filter(|(_, p)| !p.trusted && p.since_ms + STRANGER_MS <= at);
+        let expired: Vec<_> = expired.map(|(key, _)| *key).collect();
+        for peer in expired {
             if let Some(entry) = self.links.peers.get_mut(&peer) {
                 entry.since_ms = at;
             }
-            self.link(LinkOutput::HangUp { peer });
+            if !self.joiner_needs(&peer) {
+                self.link(LinkOutput::HangUp { peer });
+            }
         }
         self.greet_silent(at);
         self.redial(at);
@@ -592,6 +632,10 @@ impl Node {
         let due = self.links.redials.iter();
         let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
         let due: Vec<_> = due.map(|(key, _)| *key).collect();
+        let alone = self
+            .net
+            .as_ref()
+            .is_some_and(|net| net.isolated_ms.is_some());
         for peer in due {
             let device = self.net.as_ref().and_then(|n| n.transports.get(&peer));
             let (Some(device), Some(redial)) = (device.copied(), self.links.redials.get_mut(&peer))
@@ -599,6 +643,9 @@ impl Node {
                 continue;
             };
             redial.plan(at);
+            if alone {
+                redial.at_ms = redial.at_ms.min(at + REDIAL_ALONE_MS);
+            }
             let tries = redial.tries;
             let addresses = self.control_addresses(&device);
             if addresses.is_empty() || tries.is_multiple_of(6) {

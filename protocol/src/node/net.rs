@@ -48,6 +48,8 @@ pub(super) struct Net {
     pub(super) interface: Option<Interface>,
     /// The view must be computed again.
     pub(super) dirty: bool,
+    /// The view stands, but what follows from records may differ.
+    pub(super) moved: bool,
     /// One full round with a member since the start, or nobody else to have one with.
     pub(super) synced: bool,
     pub(super) timers: Timers,
@@ -66,6 +68,7 @@ pub(super) struct Timers {
     pub(super) endpoints_ms: Option<u64>,
     pub(super) tip_ms: Option<u64>,
     pub(super) expiry_ms: Option<u64>,
+    pub(super) defend_ms: Option<u64>,
 }
 
 /// What moved with a peer since the start.
@@ -101,6 +104,7 @@ impl Net {
             shared_keys: BTreeSet::new(),
             interface: None,
             dirty: true,
+            moved: false,
             synced: false,
             timers: Timers::default(),
             published: BTreeMap::new(),
@@ -190,26 +194,26 @@ impl Net {
         }
     }
 
-    /// The newest date that an admin's Tip or an op told: the network's idea of the time.
-    pub(super) fn newest_tip(&self) -> Timestamp {
-        let admins = self
-            .view
-            .members()
-            .keys()
-            .filter(|device| self.view.is_admin(device));
+    /// The newest date that another admin's Tip told: the network's idea of the time. This node's own does not count:
+    /// a clock that was ahead once would be right for ever.
+    pub(super) fn newest_tip(&self, me: &NodeId) -> Timestamp {
+        let admins = self.view.members().keys();
+        let admins = admins.filter(|device| *device != me && self.view.is_admin(device));
         let tips = admins.filter_map(|device| self.ledger.records.tip(device).map(|tip| tip.time));
         tips.max().unwrap_or_default()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<u64> {
         let timers = &self.timers;
-        let sync = self.is_open().then_some(timers.sync_ms);
+        let syncs = !matches!(self.phase, Phase::CatchingUp { .. });
+        let sync = syncs.then_some(timers.sync_ms);
         [
             sync,
             timers.settle_ms,
             timers.endpoints_ms,
             timers.tip_ms,
             timers.expiry_ms,
+            timers.defend_ms,
             self.paths.poll_timeout(),
         ]
         .into_iter()

@@ -9,8 +9,6 @@ use crate::path::kind_of;
 use crate::time::Moment;
 use crate::view::ViewMember;
 
-/// A peer heard so lately counts as online.
-const ONLINE_MS: u64 = 60_000;
 /// How far the clock may be behind what admins said.
 const CLOCK_SLACK_MS: u64 = 10 * 60 * 1000;
 
@@ -40,7 +38,7 @@ impl Node {
             ops: net.authority().op_count(),
             view: net.view.digest(),
             state,
-            state_since_ms: since_ms,
+            state_for_ms: now.uptime_ms().saturating_sub(since_ms),
             this: member_report(net, own),
             warnings: self.warnings(net, now),
             peers,
@@ -96,11 +94,7 @@ impl Node {
         Peer {
             member: member_report(net, member),
             online,
-            last_seen_ms: if online {
-                Some(last_seen_ms.unwrap_or(0).min(ONLINE_MS))
-            } else {
-                last_seen_ms
-            },
+            last_seen_ms,
             path,
             in_sync: link.is_some_and(|link| link.in_sync),
             rx_bytes: traffic.rx_bytes,
@@ -126,7 +120,7 @@ impl Node {
         if members.len() > 1 && !members.values().any(reachable) {
             warnings.push(Warning::NoWayIn);
         }
-        if now.wall.plus_ms(CLOCK_SLACK_MS) < net.newest_tip() {
+        if now.wall.plus_ms(CLOCK_SLACK_MS) < net.newest_tip(&self.id) {
             warnings.push(Warning::ClockSuspect);
         }
         if net.view.outdated().is_some() {

@@ -19,7 +19,7 @@ use crate::custody::Custody;
 use crate::epochs::Epochs;
 use crate::id::{NodeId, RootKey};
 use crate::identity::Keys;
-use crate::invite::InviteCode;
+use crate::invite::{InviteCode, locator};
 use crate::io::{Notice, Output, Stored, Write};
 use crate::ledger::Change;
 use crate::name::{NetworkName, NodeName, Owner};
@@ -147,12 +147,16 @@ impl Node {
     ) -> Result<Self, StartError> {
         let mut rng = ChaCha20Rng::from_seed(seed);
         // The keys of an earlier attempt: if that got through, the invite is spent on them.
-        let custody = match &joining.secrets {
-            Some(bytes) => Custody::parse(bytes).map_err(|_| StartError::Secrets)?,
-            None => Custody::new(&Keys::generate(&mut rng)),
+        let code = joining.code.secret().stretch();
+        let earlier = match &joining.secrets {
+            Some(bytes) => Some(Custody::parse(bytes).map_err(|_| StartError::Secrets)?),
+            None => None,
         };
+        let custody = earlier
+            .filter(|custody| custody.code == locator(&code.rendezvous))
+            .unwrap_or_else(|| Custody::new(&Keys::generate(&mut rng)));
         let keys = custody.keys();
-        let joiner = Joiner::new(&joining, now);
+        let joiner = Joiner::new(&joining, code, now);
         let mut node = Self::bare(keys, setup, custody, rng);
         node.joiner = Some(joiner);
         node.dial_hints();
@@ -192,7 +196,9 @@ impl Node {
             .copied()
             .collect();
         net.heads_written.clone_from(&stored.heads);
-        if stored.suspect || !missing.is_empty() {
+        // Without an op that names this very node, everything since the genesis is lost.
+        let unnamed = !net.ledger.names(&node.id);
+        if stored.suspect || unnamed || !missing.is_empty() {
             node.notice(Notice::Recovering {
                 missing: missing.len(),
             });

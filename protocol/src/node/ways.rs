@@ -65,22 +65,27 @@ impl Node {
     /// Makes everything follow from the stored set again, if it changed.
     pub(super) fn refresh(&mut self, now: Moment) {
         self.watch_isolation(now);
-        let Some(net) = self.net.as_mut().filter(|net| net.dirty) else {
+        let me = self.id;
+        let Some(net) = self.net.as_mut().filter(|net| net.dirty || net.moved) else {
             return;
         };
-        net.dirty = false;
-        let wall = now.wall.max(net.newest_tip());
-        let view = View::compute(&net.ledger.authority, &net.ledger.records.left(), wall);
-        let changed = view.digest() != net.view.digest();
-        let before = std::mem::replace(&mut net.view, view);
-        net.timers.expiry_ms = next_expiry(&net.view, now);
+        net.moved = false;
+        let before = std::mem::take(&mut net.dirty).then(|| {
+            let wall = now.wall.max(net.newest_tip(&me));
+            let view = View::compute(&net.ledger.authority, &net.ledger.records.left(), wall);
+            net.timers.expiry_ms = next_expiry(&view, now);
+            std::mem::replace(&mut net.view, view)
+        });
         net.transports = transports(net);
-        self.door.learn(net);
+        if before.is_some() {
+            self.door.learn(net);
+        }
         self.program(now);
-        self.judge_links();
+        self.judge_links(now);
         self.redial(now.uptime_ms());
         self.note_heads();
-        if changed {
+        let digest = self.net.as_ref().map(|net| net.view.digest());
+        if let Some(before) = before.filter(|before| Some(before.digest()) != digest) {
             self.tell_changes(&before);
             self.plan_tip(now);
         }
@@ -187,7 +192,7 @@ impl Node {
                             .push_back(Output::Peer(PeerChange::Path(key, path)));
                         self.notice(Notice::PathChanged(node, path));
                     }
-                    self.hurry_link(&node);
+                    self.on_path(&node, path.is_some());
                 }
                 PathEvent::Observed(address) => {
                     let own = self.interfaces.clone();
@@ -223,16 +228,19 @@ impl Node {
         }
     }
 
-    /// A way to a peer stands: its control plane can be called through it.
-    fn hurry_link(&mut self, node: &NodeId) {
+    /// A way to a peer stands: its control plane can be called through it. A way is lost: is the peer still there?
+    fn on_path(&mut self, node: &NodeId, stands: bool) {
         let transport = self.net.as_ref().and_then(|net| {
             net.view
                 .members()
                 .get(node)
                 .and_then(|member| net.transport_key(member))
         });
-        if let Some(transport) = transport {
-            self.links.hurry(&transport);
+        match transport {
+            Some(transport) if stands => self.links.hurry(&transport),
+            // A question that nobody answers ends a connection whose other end is gone.
+            Some(transport) => self.start_pull(transport),
+            None => {}
         }
     }
 }

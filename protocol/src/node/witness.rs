@@ -190,7 +190,7 @@ impl Node {
             return None;
         }
         let genesis = net.authority().op(&net.authority().realm().genesis)?;
-        let newest = net.newest_tip().max(genesis.header().time);
+        let newest = net.newest_tip(&self.id).max(genesis.header().time);
         if now.wall.plus_ms(CLOCK_SLACK_MS) < newest {
             return Some(InviteRefusal::WitnessClock);
         }

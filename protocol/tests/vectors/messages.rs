@@ -166,7 +166,14 @@ fn sync() -> Vec<Vector> {
     let requests = [
         ("sync-summary", SyncRequest::Summary(summary.clone())),
         ("sync-buckets", SyncRequest::Buckets(Set::Ops)),
-        ("sync-keys", SyncRequest::Keys(Set::Admits, map)),
+        (
+            "sync-keys",
+            SyncRequest::Keys {
+                set: Set::Admits,
+                map,
+                skip: 7,
+            },
+        ),
         ("sync-items", SyncRequest::Items(Set::Records, vec![key])),
         ("sync-push", SyncRequest::Push(items())),
     ];
