@@ -57,6 +57,7 @@ fn the_table_of_limits_is_what_the_code_has() {
         limits::TAGS_MAX,
         limits::ROOT_KEYS_MAX,
         limits::ADMITS_PER_INVITE_MAX,
+        limits::FOREIGN_RECORDS_MAX,
         limits::INVITE_USES_MAX,
         limits::ORPHAN_BYTES_MAX,
         limits::CANDIDATES_MAX,
