@@ -314,6 +314,7 @@ impl Node {
         let tip = due(&mut net.timers.tip_ms);
         if due(&mut net.timers.expiry_ms) {
             net.dirty = true;
+            net.view_dirty = true;
         }
         if settle {
             self.settle(now);

@@ -234,7 +234,8 @@ impl Node {
             return;
         }
         let Some(net) = &mut self.net else { return };
-        net.dirty |= change.authority || change.left || !change.devices.is_empty();
+        net.dirty |= change.authority || !change.devices.is_empty();
+        net.view_dirty |= change.authority || change.left;
         if change.devices.contains(&self.id) {
             self.defend_own_records(now);
         }
@@ -259,6 +260,7 @@ impl Node {
         net.ledger.insert_record(bytes, &mut change);
         if !change.is_empty() {
             net.dirty = true;
+            net.view_dirty |= change.left;
             if !matches!(net.phase, Phase::CatchingUp { .. }) {
                 self.persist(change.writes, false);
             }

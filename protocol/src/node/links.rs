@@ -36,6 +36,8 @@ pub(super) struct Links {
     pub(super) peers: BTreeMap<TransportKey, Peer>,
     dials: BTreeMap<DialId, Option<TransportKey>>,
     redials: BTreeMap<TransportKey, Redial>,
+    /// Whom to call must be chosen anew.
+    pub(super) unsettled: bool,
     /// What this LAN announced: not proven, used to call members there.
     pub(super) found: BTreeMap<TransportKey, Vec<ControlAddress>>,
 }
@@ -181,6 +183,7 @@ impl Node {
             in_sync: false,
         });
         entry.links.insert(link);
+        self.links.unsettled = true;
         entry.heard_ms = at;
         let greeted = entry.greeted;
         if let Some(redial) = self.links.redials.get_mut(&peer) {
@@ -204,6 +207,7 @@ impl Node {
             return;
         }
         self.links.peers.remove(peer);
+        self.links.unsettled = true;
         self.joiner_on_down(peer);
         if let Some(redial) = self.links.redials.get_mut(peer) {
             redial.plan(now.uptime_ms());
@@ -473,6 +477,7 @@ impl Node {
                 verdicts.push((*key, device, serves));
             }
         }
+        self.links.unsettled |= !verdicts.is_empty();
         for (peer, device, trusted) in verdicts {
             if trusted {
                 if let Some(redial) = self.links.redials.get_mut(&peer) {
@@ -578,7 +583,9 @@ impl Node {
 
     /// Calls members that are not connected.
     pub(super) fn redial(&mut self, at: u64) {
-        self.choose_whom_to_call(at);
+        if std::mem::take(&mut self.links.unsettled) {
+            self.choose_whom_to_call(at);
+        }
         let due = self.links.redials.iter();
         let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
         let due: Vec<_> = due.map(|(key, _)| *key).collect();
@@ -589,6 +596,7 @@ impl Node {
                 continue;
             };
             redial.plan(at);
+            self.links.unsettled = true;
             let tries = redial.tries;
             let addresses = self.control_addresses(&device);
             if addresses.is_empty() || tries.is_multiple_of(6) {

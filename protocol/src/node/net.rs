@@ -41,13 +41,17 @@ pub(super) struct Net {
     pub(super) engine: BTreeMap<NodeId, PeerConfig>,
     /// Whose key a WireGuard key is.
     pub(super) wireguard: BTreeMap<WireGuardKey, NodeId>,
+    /// The WireGuard keys of tunnel keys: to convert one costs a field inversion.
+    pub(super) converted: BTreeMap<TunnelKey, WireGuardKey>,
     /// Whose key a transport key is: of every device that has any standing.
     pub(super) transports: BTreeMap<TransportKey, NodeId>,
     pub(super) traffic: BTreeMap<NodeId, Traffic>,
     pub(super) shared_keys: BTreeSet<(NodeId, NodeId)>,
     pub(super) interface: Option<Interface>,
-    /// The view must be computed again.
+    /// Something that follows from the stored set must follow anew.
     pub(super) dirty: bool,
+    /// The view itself must be computed again: ops, admits, departures or the date changed.
+    pub(super) view_dirty: bool,
     /// One full round with a member since the start, or nobody else to have one with.
     pub(super) synced: bool,
     pub(super) timers: Timers,
@@ -96,11 +100,13 @@ impl Net {
             paths: Paths::default(),
             engine: BTreeMap::new(),
             wireguard: BTreeMap::new(),
+            converted: BTreeMap::new(),
             transports: BTreeMap::new(),
             traffic: BTreeMap::new(),
             shared_keys: BTreeSet::new(),
             interface: None,
             dirty: true,
+            view_dirty: true,
             synced: false,
             timers: Timers::default(),
             published: BTreeMap::new(),

@@ -69,18 +69,18 @@ impl Node {
             return;
         };
         net.dirty = false;
-        let wall = now.wall.max(net.newest_tip());
-        let view = View::compute(&net.ledger.authority, &net.ledger.records.left(), wall);
-        let changed = view.digest() != net.view.digest();
-        let before = std::mem::replace(&mut net.view, view);
+        let before = recompute(net, now);
         net.timers.expiry_ms = next_expiry(&net.view, now);
         net.transports = transports(net);
-        self.door.learn(net);
+        if before.is_some() {
+            self.door.learn(net);
+        }
         self.program(now);
         self.judge_links();
+        self.links.unsettled = true;
         self.redial(now.uptime_ms());
         self.note_heads();
-        if changed {
+        if let Some(before) = before {
             self.tell_changes(&before);
             self.plan_tip(now);
         }
@@ -237,6 +237,20 @@ impl Node {
     }
 }
 
+/// Computes the view again if what it follows from changed; gives the old one if it is another.
+fn recompute(net: &mut Net, now: Moment) -> Option<View> {
+    let wall = now.wall.max(net.newest_tip());
+    let mut expires = net.view.members().values().filter_map(|m| m.expires);
+    if !net.view_dirty && !expires.any(|at| at <= wall) {
+        return None;
+    }
+    net.view_dirty = false;
+    let view = View::compute(&net.ledger.authority, &net.ledger.records.left(), wall);
+    let changed = view.digest() != net.view.digest();
+    let before = std::mem::replace(&mut net.view, view);
+    changed.then_some(before)
+}
+
 fn next_expiry(view: &View, now: Moment) -> Option<u64> {
     let soonest = view
         .members()
@@ -260,17 +274,20 @@ fn transports(net: &Net) -> BTreeMap<TransportKey, NodeId> {
 type Wanted = BTreeMap<NodeId, (PeerConfig, crate::id::TunnelKey)>;
 
 /// The peers that the view admits; two that present one key are left out, both.
-fn wanted_peers(net: &Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId)>) {
+fn wanted_peers(net: &mut Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId)>) {
     let mut owners: BTreeMap<WireGuardKey, NodeId> = BTreeMap::new();
     let mut shared = BTreeSet::new();
     let mut wanted = Wanted::new();
+    let mut converted = BTreeMap::new();
     let members = net.view.members().values();
     let live = |standing: Standing| matches!(standing, Standing::Settled | Standing::Provisional);
     for member in members.filter(|member| live(member.standing)) {
         let Some(tunnel) = net.tunnel_key(member) else {
             continue;
         };
-        let key = tunnel.wireguard();
+        let known = net.converted.get(&tunnel).copied();
+        let key = known.unwrap_or_else(|| tunnel.wireguard());
+        converted.insert(tunnel, key);
         if let Some(other) = owners.insert(key, member.id) {
             shared.insert((other, member.id));
             continue;
@@ -290,5 +307,6 @@ fn wanted_peers(net: &Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId)>) 
         wanted.remove(b);
     }
     wanted.remove(me);
+    net.converted = converted;
     (wanted, shared)
 }
