@@ -41,6 +41,8 @@ pub(super) struct Links {
     pub(super) peers: BTreeMap<TransportKey, Peer>,
     dials: BTreeMap<DialId, Option<TransportKey>>,
     redials: BTreeMap<TransportKey, Redial>,
+    /// Whom to call must be chosen anew.
+    pub(super) unsettled: bool,
     /// What this LAN announced: not proven, used to call members there.
     pub(super) found: BTreeMap<TransportKey, Vec<ControlAddress>>,
 }
@@ -199,6 +201,7 @@ impl Node {
             in_sync: false,
         });
         entry.links.insert(link);
+        self.links.unsettled = true;
         entry.heard_ms = at;
         let greeted = entry.greeted;
         if let Some(redial) = self.links.redials.get_mut(&peer) {
@@ -227,6 +230,7 @@ impl Node {
             // The next connection has to prove itself anew.
             self.link(LinkOutput::Distrust { peer: *peer });
         }
+        self.links.unsettled = true;
         self.joiner_on_down(peer);
         if let Some(redial) = self.links.redials.get_mut(peer) {
             redial.plan(now.uptime_ms());
@@ -522,6 +526,7 @@ impl Node {
                 verdicts.push((*key, device, serves));
             }
         }
+        self.links.unsettled |= !verdicts.is_empty();
         for (peer, device, trusted) in verdicts {
             if trusted {
                 if let Some(redial) = self.links.redials.get_mut(&peer) {
@@ -628,7 +633,9 @@ impl Node {
 
     /// Calls members that are not connected.
     pub(super) fn redial(&mut self, at: u64) {
-        self.choose_whom_to_call(at);
+        if std::mem::take(&mut self.links.unsettled) {
+            self.choose_whom_to_call(at);
+        }
         let due = self.links.redials.iter();
         let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
         let due: Vec<_> = due.map(|(key, _)| *key).collect();
@@ -646,6 +653,7 @@ impl Node {
             if alone {
                 redial.at_ms = redial.at_ms.min(at + REDIAL_ALONE_MS);
             }
+            self.links.unsettled = true;
             let tries = redial.tries;
             let addresses = self.control_addresses(&device);
             if addresses.is_empty() || tries.is_multiple_of(6) {

@@ -41,12 +41,14 @@ pub(super) struct Net {
     pub(super) engine: BTreeMap<NodeId, PeerConfig>,
     /// Whose key a WireGuard key is.
     pub(super) wireguard: BTreeMap<WireGuardKey, NodeId>,
+    /// The WireGuard keys of tunnel keys: to convert one costs a field inversion.
+    pub(super) converted: BTreeMap<TunnelKey, WireGuardKey>,
     /// Whose key a transport key is: of every device that has any standing.
     pub(super) transports: BTreeMap<TransportKey, NodeId>,
     pub(super) traffic: BTreeMap<NodeId, Traffic>,
     pub(super) shared_keys: BTreeSet<(NodeId, NodeId)>,
     pub(super) interface: Option<Interface>,
-    /// The view must be computed again.
+    /// Something that follows from the stored set must follow anew.
     pub(super) dirty: bool,
     /// The view stands, but what follows from records may differ.
     pub(super) moved: bool,
@@ -99,6 +101,7 @@ impl Net {
             paths: Paths::default(),
             engine: BTreeMap::new(),
             wireguard: BTreeMap::new(),
+            converted: BTreeMap::new(),
             transports: BTreeMap::new(),
             traffic: BTreeMap::new(),
             shared_keys: BTreeSet::new(),

@@ -82,6 +82,7 @@ impl Node {
         }
         self.program(now);
         self.judge_links(now);
+        self.links.unsettled = true;
         self.redial(now.uptime_ms());
         self.note_heads();
         let digest = self.net.as_ref().map(|net| net.view.digest());
@@ -268,17 +269,20 @@ fn transports(net: &Net) -> BTreeMap<TransportKey, NodeId> {
 type Wanted = BTreeMap<NodeId, (PeerConfig, crate::id::TunnelKey)>;
 
 /// The peers that the view admits; two that present one key are left out, both.
-fn wanted_peers(net: &Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId)>) {
+fn wanted_peers(net: &mut Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId)>) {
     let mut owners: BTreeMap<WireGuardKey, NodeId> = BTreeMap::new();
     let mut shared = BTreeSet::new();
     let mut wanted = Wanted::new();
+    let mut converted = BTreeMap::new();
     let members = net.view.members().values();
     let live = |standing: Standing| matches!(standing, Standing::Settled | Standing::Provisional);
     for member in members.filter(|member| live(member.standing)) {
         let Some(tunnel) = net.tunnel_key(member) else {
             continue;
         };
-        let key = tunnel.wireguard();
+        let known = net.converted.get(&tunnel).copied();
+        let key = known.unwrap_or_else(|| tunnel.wireguard());
+        converted.insert(tunnel, key);
         if let Some(other) = owners.insert(key, member.id) {
             shared.insert((other, member.id));
             continue;
@@ -298,5 +302,6 @@ fn wanted_peers(net: &Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId)>) 
         wanted.remove(b);
     }
     wanted.remove(me);
+    net.converted = converted;
     (wanted, shared)
 }

@@ -48,10 +48,13 @@ pub(super) fn grow(world: &mut World, nodes: usize) -> Result<MachineId, Broken>
     while world.machines.len() < nodes {
         let count = BATCH.min(nodes - world.machines.len());
         let code = world.invite(founder, Terms::uses(count))?;
+        // A member lets only so many in a minute knock: the newcomers spread over all that can be called.
+        let doors = settled_public(world);
         let mut batch = Vec::new();
         for _ in 0..count {
             let site = site(world);
-            batch.push(world.join(site, &code, &[founder]));
+            let door = doors[index(&mut world.rng, doors.len())];
+            batch.push(world.join(site, &code, &[founder, door]));
         }
         world.run_until("a batch of newcomers is in", JOIN_MS_MAX, |world| {
             batch.iter().all(|id| world.is_in(*id))
