@@ -82,6 +82,7 @@ impl Disk {
             admits: self.durable.admits.values().cloned().collect(),
             records: self.durable.records.values().cloned().collect(),
             heads: self.durable.heads.clone(),
+            suspect: false,
         }
     }
 }

@@ -95,7 +95,7 @@ impl World {
             4 => SyncAnswer::Summary(summary(rng)).to_bytes(),
             5 if question => SyncRequest::Items(Set::Ops, digests(rng, 50)).to_bytes(),
             5 => {
-                let keys = digests(rng, 200).into_iter().map(|key| (key, [7; 8]));
+                let keys = digests(rng, 200).into_iter().map(|key| (key, [7; 16]));
                 let (keys, more) = (keys.collect(), true);
                 SyncAnswer::Keys { keys, more }.to_bytes()
             }
