@@ -10,13 +10,13 @@ use crate::world::{Broken, World};
 /// Machines in one home.
 const HOME: usize = 4;
 /// Newcomers for one invite, and at once.
-const BATCH: usize = 8;
+const BATCH: usize = 16;
 /// How long a join may take, even with losses.
 pub(super) const JOIN_MS_MAX: u64 = 40_000;
 /// How long all who hear each other may take to agree.
 pub(super) const AGREE_MS_MAX: u64 = 60_000;
 /// How long a network at rest is measured.
-const REST_MS: u64 = 180_000;
+const REST_MS: u64 = 120_000;
 /// What one node may send on the control plane in a minute at rest, per member of the network.
 const REST_BYTES_MAX: u64 = 1500;
 /// What any node may send on the control plane in a minute at rest, whatever the size of the network.
@@ -118,7 +118,7 @@ fn explain(world: &mut World, machines: &[MachineId]) {
 /// Lets the network rest, and holds what it sends meanwhile against the limit.
 pub(super) fn rest(world: &mut World) -> Result<(), Broken> {
     // What the last story left in flight is not rest.
-    world.run_for(30_000)?;
+    world.run_for(15_000)?;
     for id in world.all() {
         world.machine_mut(id).sent = Default::default();
     }
