@@ -49,7 +49,8 @@ pub trait Store {
 
     /// Keeps all of `writes`; with `flush`, also everything before them is on the disk when this returns.
     ///
-    /// Heads reach the disk only after every op written before them, so they never name an op that a crash lost.
+    /// Keys and heads reach the disk only after every op written before or with them, so they never speak of an op that
+    /// a crash lost. Keys are flushed at once.
     ///
     /// # Errors
     /// When the disk refuses. The writes are kept in memory and come first at the next call, which may be empty.
@@ -171,25 +172,36 @@ impl SledStore {
             return Err(self.full(free_bytes));
         }
         self.take_pending()?;
-        if flush || bytes > UNFLUSHED_BYTES_MAX {
+        let keys = |write: &Write| matches!(write, Write::Secrets(_));
+        if flush || bytes > UNFLUSHED_BYTES_MAX || self.pending.iter().any(keys) {
             let shelf = self.shelf()?;
             let ops = shelf.ops();
             shelf
                 .flush()
                 .map_err(|fault| self.broken(fault.to_string()))?;
-            let heads = self.pending.iter().rev().find_map(|write| match write {
-                Write::Heads(ids) => Some(ids.clone()),
-                Write::Op(..)
-                | Write::Admit(..)
-                | Write::DropAdmit(_)
-                | Write::Record(..)
-                | Write::Secrets(_) => None,
-            });
-            if let Some(ids) = heads {
-                Heads { ops, ids }.write(&self.dir)?;
-            }
+            self.replace_files(ops)?;
             self.pending.clear();
             self.taken = 0;
+        }
+        Ok(())
+    }
+
+    /// Writes the newest pending keys, then the newest pending heads. Both speak of ops, so they come after the flush.
+    fn replace_files(&self, ops: u64) -> Result<(), StoreError> {
+        let (mut keys, mut heads) = (None, None);
+        for write in &self.pending {
+            match write {
+                Write::Secrets(bytes) => keys = Some(bytes),
+                Write::Heads(ids) => heads = Some(ids),
+                Write::Op(..) | Write::Admit(..) | Write::DropAdmit(_) | Write::Record(..) => {}
+            }
+        }
+        if let Some(bytes) = keys {
+            KEYS.replace(&self.dir, bytes)?;
+        }
+        if let Some(ids) = heads {
+            let ids = ids.clone();
+            Heads { ops, ids }.write(&self.dir)?;
         }
         Ok(())
     }
@@ -205,12 +217,8 @@ impl SledStore {
                 Write::Admit(id, bytes) => shelf.put(Kind::Admit, id.as_bytes(), bytes),
                 Write::DropAdmit(id) => shelf.remove(Kind::Admit, id.as_bytes()),
                 Write::Record(slot, bytes) => shelf.put(Kind::Record, slot.as_bytes(), bytes),
-                Write::Secrets(bytes) => {
-                    KEYS.replace(&self.dir, bytes)?;
-                    Ok(())
-                }
                 // They wait for the flush.
-                Write::Heads(_) => Ok(()),
+                Write::Secrets(_) | Write::Heads(_) => Ok(()),
             };
             if let Err(fault) = put {
                 return Err(self.broken(fault.to_string()));

@@ -70,7 +70,7 @@ pub struct Losses {
     pub spoofed: u64,
     /// To an address that nobody has.
     pub unroutable: u64,
-    /// WireGuard messages of strangers, replays, and wrong seals.
+    /// WireGuard messages and probes of strangers, replays, and wrong seals.
     pub unauthentic: u64,
     /// Datagrams for the core that found its queue full.
     pub overflow: u64,
@@ -160,9 +160,11 @@ impl Tunnel {
                     }
                     None => self.new_peer(&router, &config),
                 };
-                self.engine
-                    .router
-                    .store(Arc::new(router.with(peer, config.allowed_ips)));
+                self.engine.router.store(Arc::new(router.with(
+                    peer,
+                    config.allowed_ips,
+                    config.probe_tag,
+                )));
             }
             PeerChange::Path(key, path) => {
                 let Some(peer) = router.by_key(key) else {

@@ -19,6 +19,7 @@ use lab::{Namespace, as_root, eventually};
 use meshnode::endpoints::Changes;
 use meshnode::host::{Held, Host};
 use meshnode_protocol::peering::{PeerChange, Roaming, TunnelInput};
+use meshnode_protocol::probe::{MAGIC, PROBE_BYTES_MIN};
 use node::{Node, config, ipv4, key};
 
 /// Nodes 1 and 2 with a cable between, acquainted; 1 knows the way to 2, not the other way round.
@@ -178,6 +179,52 @@ fn a_mebibyte_of_noise_does_not_disturb_a_ping() {
         assert!(output.contains(" 0% packet loss"), "{output}");
         assert!(two.tunnel.losses().unauthentic > 0);
     });
+}
+
+#[test]
+fn the_core_hears_probes_with_a_peers_tag_and_no_strangers() {
+    as_root(
+        "the_core_hears_probes_with_a_peers_tag_and_no_strangers",
+        || {
+            let (left, _right, _one, mut two) = pair(Roaming::Told);
+            let mut known = config(1, Roaming::Told);
+            known.probe_tag = Some([7; 8]);
+            two.tunnel.apply(PeerChange::Set(known));
+            two.drain();
+            let (target, before) = (two.at("192.0.2.2").remote, two.tunnel.losses());
+            left.run(move || {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                for stranger in 0..200_u8 {
+                    socket
+                        .send_to(&probe([stranger, 9, 9, 9, 9, 9, 9, 9]), target)
+                        .unwrap();
+                }
+                socket.send_to(&probe([7; 8]), target).unwrap();
+            });
+            let mut heard = Vec::new();
+            eventually("the peer's probe", || {
+                let events = two.drain().into_iter();
+                heard.extend(events.filter_map(|event| match event {
+                    TunnelInput::Datagram { bytes, .. } => Some(bytes),
+                    TunnelInput::Moved { .. }
+                    | TunnelInput::Traffic { .. }
+                    | TunnelInput::Wanted { .. } => None,
+                }));
+                !heard.is_empty()
+            });
+            assert_eq!(heard, [probe([7; 8])]);
+            let after = two.tunnel.losses();
+            assert!(after.unauthentic >= before.unauthentic + 100, "{after:?}");
+            assert_eq!(after.overflow, before.overflow);
+        },
+    );
+}
+
+/// The shortest datagram that can be a probe with this tag; its seal is noise.
+fn probe(tag: [u8; 8]) -> Vec<u8> {
+    let mut bytes = [MAGIC.as_slice(), &tag].concat();
+    bytes.resize(PROBE_BYTES_MIN, 5);
+    bytes
 }
 
 /// A mebibyte in datagrams of all kinds: random, and random behind the four types of WireGuard.

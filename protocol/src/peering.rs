@@ -55,6 +55,8 @@ pub struct PeerConfig {
     pub roaming: Roaming,
     /// Seconds between keepalives while a path is set; 0 for none.
     pub keepalive_s: u16,
+    /// The tag on its probes (`docs/protocol.md` §8.3): the engine passes on no others. `None`: it sends none.
+    pub probe_tag: Option<[u8; 8]>,
 }
 
 /// A change of the engine's peers. Changes of one peer are carried out in order.
@@ -71,7 +73,7 @@ pub enum PeerChange {
 /// What the engine reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TunnelInput {
-    /// A datagram that is no WireGuard message (`docs/protocol.md` §8.1), at most 1500 bytes.
+    /// A probe with a peer's tag (`docs/protocol.md` §8.1, §8.3), at most 1500 bytes.
     Datagram {
         /// Where it came from, by which socket.
         path: Path,

@@ -12,6 +12,7 @@ use libp2p::{
 };
 use meshnode_protocol::limits::{GOSSIP_BYTES_MAX, JOIN_BYTES_MAX, MESSAGE_BYTES_MAX};
 use meshnode_protocol::link::Service;
+use meshnode_protocol::seal::SEAL_OVERHEAD_BYTES;
 
 use super::codec::BytesCodec;
 use super::gate::Gate;
@@ -135,8 +136,8 @@ fn gossip() -> anyhow::Result<Gossip> {
 fn asking(service: Service) -> Asking {
     let (question_bytes_max, streams_max) = match service {
         Service::Join => (JOIN_BYTES_MAX, 8),
-        // Strangers speak it too, with questions as long as members': one each way, and one for a repetition.
-        Service::Hello => (MESSAGE_BYTES_MAX, 3),
+        // Strangers speak it too, with questions as short as a join's. One each way, and one for a repetition.
+        Service::Hello => (JOIN_BYTES_MAX + SEAL_OVERHEAD_BYTES, 3),
         Service::Sync => (MESSAGE_BYTES_MAX, 32),
     };
     let codec = BytesCodec {

@@ -20,6 +20,7 @@ use meshnode_protocol::link::{
     AnswerId, CallError, CallId, DialId, GossipId, LinkId, LinkInput, LinkOutput, Service,
 };
 use meshnode_protocol::record::{ControlAddress, Transport};
+use meshnode_protocol::seal::SEAL_OVERHEAD_BYTES;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use zeroize::Zeroizing;

@@ -6,7 +6,7 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet as WireGuard, TunnResult};
 use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::peering::{Path, Socket, TunnelInput};
-use meshnode_protocol::probe::{DatagramKind, classify};
+use meshnode_protocol::probe::{DatagramKind, classify, tag_of};
 
 use super::packet::Packet;
 use super::peer::{Content, Message, Peer};
@@ -16,9 +16,6 @@ use super::{Engine, Loss, Wake};
 
 /// Bytes of the largest UDP datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
-
-/// Bytes of the largest datagram that the core gets.
-const CORE_DATAGRAM_BYTES_MAX: usize = 1500;
 
 /// Datagrams taken from one socket before the other has its turn.
 const BATCH: usize = 64;
@@ -73,20 +70,9 @@ impl Inbound {
         let datagram = &self.datagram[..length];
         match classify(datagram) {
             DatagramKind::WireGuard => self.handle_wireguard(length, path),
-            DatagramKind::Probe if length <= CORE_DATAGRAM_BYTES_MAX => {
-                let told = self.engine.tell(TunnelInput::Datagram {
-                    path,
-                    bytes: datagram.to_vec(),
-                });
-                if !told {
-                    self.engine.count(Loss::Overflow);
-                }
-            }
+            DatagramKind::Probe => self.engine.hand_over(datagram, path),
             // Nothing here speaks STUN or carries for others: no answer, whatever it is.
-            DatagramKind::Probe
-            | DatagramKind::Stun
-            | DatagramKind::Relay
-            | DatagramKind::Other => {
+            DatagramKind::Stun | DatagramKind::Relay | DatagramKind::Other => {
                 self.engine.count(Loss::Malformed);
             }
         }
@@ -137,6 +123,22 @@ impl Inbound {
 }
 
 impl Engine {
+    /// Gives the core a probe, if its tag is a peer's: the magic is public, and strangers must not fill the queue.
+    fn hand_over(&self, datagram: &[u8], path: Path) {
+        let Some(tag) = tag_of(datagram) else {
+            self.count(Loss::Malformed);
+            return;
+        };
+        if !self.router.load().knows_probe(&tag) {
+            self.count(Loss::Unauthentic);
+            return;
+        }
+        let bytes = datagram.to_vec();
+        if !self.tell(TunnelInput::Datagram { path, bytes }) {
+            self.count(Loss::Overflow);
+        }
+    }
+
     /// Whose message this is: by the key inside an initiation, else by the index that we gave.
     fn recipient(&self, router: &Router, message: &WireGuard<'_>) -> Option<(Arc<Peer>, Message)> {
         let (peer, message) = match message {

@@ -1,6 +1,6 @@
 //! Who is meant: an immutable snapshot of all peers, looked up by address, receiver index and key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,13 +8,24 @@ use meshnode_protocol::id::WireGuardKey;
 
 use super::peer::Peer;
 
+/// The tag on a peer's probes.
+pub(crate) type ProbeTag = [u8; 8];
+
 /// All peers at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Router {
-    by_key: BTreeMap<WireGuardKey, (Arc<Peer>, Vec<IpAddr>)>,
+    by_key: BTreeMap<WireGuardKey, Entry>,
     by_index: BTreeMap<u32, Arc<Peer>>,
     by_address: BTreeMap<IpAddr, Arc<Peer>>,
+    probe_tags: BTreeSet<ProbeTag>,
     own: Option<Vec<IpAddr>>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    peer: Arc<Peer>,
+    allowed: Vec<IpAddr>,
+    probe_tag: Option<ProbeTag>,
 }
 
 impl Router {
@@ -30,12 +41,12 @@ impl Router {
 
     /// The peer of a key.
     pub(crate) fn by_key(&self, key: WireGuardKey) -> Option<&Arc<Peer>> {
-        self.by_key.get(&key).map(|(peer, _)| peer)
+        self.by_key.get(&key).map(|entry| &entry.peer)
     }
 
     /// All peers, by key.
     pub(crate) fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
-        self.by_key.values().map(|(peer, _)| peer)
+        self.by_key.values().map(|entry| &entry.peer)
     }
 
     /// Whether no peer has this index, so that a new one may.
@@ -50,6 +61,11 @@ impl Router {
             .is_some_and(|owner| Arc::ptr_eq(owner, peer))
     }
 
+    /// Whether a peer's probes have this tag.
+    pub(crate) fn knows_probe(&self, tag: &ProbeTag) -> bool {
+        self.probe_tags.contains(tag)
+    }
+
     /// Whether packets to this address may come in.
     pub(crate) fn is_ours(&self, destination: IpAddr) -> bool {
         self.own
@@ -58,20 +74,30 @@ impl Router {
     }
 
     /// This router with a peer added or changed.
-    pub(crate) fn with(&self, peer: Arc<Peer>, allowed: Vec<IpAddr>) -> Self {
+    pub(crate) fn with(
+        &self,
+        peer: Arc<Peer>,
+        allowed: Vec<IpAddr>,
+        probe_tag: Option<ProbeTag>,
+    ) -> Self {
         let mut router = self.clone();
         router.by_index.insert(peer.index(), Arc::clone(&peer));
-        router.by_key.insert(peer.key(), (peer, allowed));
-        router.pin_addresses();
+        let entry = Entry {
+            peer: Arc::clone(&peer),
+            allowed,
+            probe_tag,
+        };
+        router.by_key.insert(peer.key(), entry);
+        router.pin();
         router
     }
 
     /// This router without a peer.
     pub(crate) fn without(&self, key: WireGuardKey) -> Self {
         let mut router = self.clone();
-        if let Some((peer, _)) = router.by_key.remove(&key) {
-            router.by_index.remove(&peer.index());
-            router.pin_addresses();
+        if let Some(entry) = router.by_key.remove(&key) {
+            router.by_index.remove(&entry.peer.index());
+            router.pin();
         }
         router
     }
@@ -85,13 +111,15 @@ impl Router {
     }
 
     /// An address that two peers claim is the one's with the smaller key, in whatever order they came.
-    fn pin_addresses(&mut self) {
+    fn pin(&mut self) {
         self.by_address.clear();
-        for (peer, allowed) in self.by_key.values() {
-            for address in allowed {
+        self.probe_tags.clear();
+        for entry in self.by_key.values() {
+            self.probe_tags.extend(entry.probe_tag);
+            for address in &entry.allowed {
                 self.by_address
                     .entry(*address)
-                    .or_insert_with(|| Arc::clone(peer));
+                    .or_insert_with(|| Arc::clone(&entry.peer));
             }
         }
     }
@@ -109,6 +137,7 @@ mod tests {
             allowed_ips: vec![],
             roaming: Roaming::Told,
             keepalive_s: 0,
+            probe_tag: None,
         };
         Arc::new(Peer::new(&Identity::new([9; 32]), index, &config))
     }
@@ -121,8 +150,8 @@ mod tests {
     fn a_packet_must_come_from_an_address_of_its_own_peer() {
         let (first, second) = (peer(1, 1), peer(2, 2));
         let router = Router::default()
-            .with(Arc::clone(&first), vec![host(1)])
-            .with(Arc::clone(&second), vec![host(2)]);
+            .with(Arc::clone(&first), vec![host(1)], None)
+            .with(Arc::clone(&second), vec![host(2)], None);
         assert!(router.owns(&first, host(1)));
         assert!(!router.owns(&first, host(2)));
         assert!(!router.owns(&first, host(3)));
@@ -132,11 +161,11 @@ mod tests {
     fn a_contested_address_has_one_owner_whatever_the_order() {
         let (first, second) = (peer(1, 1), peer(2, 2));
         let one = Router::default()
-            .with(Arc::clone(&first), vec![host(1)])
-            .with(Arc::clone(&second), vec![host(1)]);
+            .with(Arc::clone(&first), vec![host(1)], None)
+            .with(Arc::clone(&second), vec![host(1)], None);
         let other = Router::default()
-            .with(Arc::clone(&second), vec![host(1)])
-            .with(Arc::clone(&first), vec![host(1)]);
+            .with(Arc::clone(&second), vec![host(1)], None)
+            .with(Arc::clone(&first), vec![host(1)], None);
         assert!(one.owns(&first, host(1)) && other.owns(&first, host(1)));
         assert!(one.without(first.key()).owns(&second, host(1)));
     }
@@ -145,7 +174,7 @@ mod tests {
     fn a_removed_peer_is_found_by_nothing() {
         let gone = peer(1, 7);
         let router = Router::default()
-            .with(Arc::clone(&gone), vec![host(1)])
+            .with(Arc::clone(&gone), vec![host(1)], None)
             .without(gone.key());
         assert!(router.by_address(host(1)).is_none());
         assert!(router.by_receiver(7 << 8).is_none());
@@ -157,9 +186,19 @@ mod tests {
     fn changed_addresses_replace_the_old_ones() {
         let peer = peer(1, 1);
         let router = Router::default()
-            .with(Arc::clone(&peer), vec![host(1)])
-            .with(Arc::clone(&peer), vec![host(2)]);
+            .with(Arc::clone(&peer), vec![host(1)], None)
+            .with(Arc::clone(&peer), vec![host(2)], None);
         assert!(router.by_address(host(1)).is_none());
         assert!(router.owns(&peer, host(2)));
+    }
+
+    #[test]
+    fn a_probe_is_known_by_its_peers_newest_tag_until_the_peer_goes() {
+        let peer = peer(1, 1);
+        let first = Router::default().with(Arc::clone(&peer), vec![host(1)], Some([1; 8]));
+        assert!(first.knows_probe(&[1; 8]) && !first.knows_probe(&[2; 8]));
+        let second = first.with(Arc::clone(&peer), vec![host(1)], Some([2; 8]));
+        assert!(second.knows_probe(&[2; 8]) && !second.knows_probe(&[1; 8]));
+        assert!(!second.without(peer.key()).knows_probe(&[2; 8]));
     }
 }

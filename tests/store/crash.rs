@@ -15,7 +15,10 @@ use crate::{numbers, op, op_id, secrets};
 const DIR: &str = "MESHNODE_TEST_CRASH_DIR";
 const FIRST: &str = "MESHNODE_TEST_CRASH_FIRST";
 const NAME: &str = "store::crash::every_acknowledged_op_survives_a_kill_at_a_random_moment";
+const KEYS_NAME: &str = "store::crash::keys_on_the_disk_imply_every_op_of_their_batch";
 const ROUNDS: u64 = 24;
+/// Ops of one batch, the keys among them.
+const BATCH: u64 = 40;
 
 #[test]
 fn every_acknowledged_op_survives_a_kill_at_a_random_moment() {
@@ -29,7 +32,7 @@ fn every_acknowledged_op_survives_a_kill_at_a_random_moment() {
     for round in 0..ROUNDS {
         let seed = blake3::hash(&round.to_le_bytes());
         let delay = Duration::from_millis(u64::from(seed.as_bytes()[0]));
-        let acknowledged = run_and_kill(dir.path(), next, delay);
+        let acknowledged = run_and_kill(NAME, dir.path(), next, delay);
         acknowledged_in_all += acknowledged.saturating_sub(next);
 
         let (mut store, opened) = SledStore::open(dir.path()).unwrap();
@@ -56,10 +59,49 @@ fn every_acknowledged_op_survives_a_kill_at_a_random_moment() {
     );
 }
 
+#[test]
+fn keys_on_the_disk_imply_every_op_of_their_batch() {
+    if let Ok(dir) = env::var(DIR) {
+        write_batches_until_killed(Path::new(&dir));
+    }
+    let mut batches_in_all = 0;
+    for round in 0..ROUNDS {
+        let dir = tempfile::tempdir().unwrap();
+        let seed = blake3::hash(&round.to_le_bytes());
+        let delay = Duration::from_millis(u64::from(seed.as_bytes()[0]));
+        run_and_kill(KEYS_NAME, dir.path(), 0, delay);
+
+        let (mut store, _) = SledStore::open(dir.path()).unwrap();
+        let stored = store.load().unwrap();
+        let Some(keys) = stored.secrets.as_ref() else {
+            continue;
+        };
+        let batches = u64::from_le_bytes(keys[..8].try_into().unwrap());
+        let found = numbers(&stored, (batches + 2) * BATCH);
+        let expected: Vec<_> = (0..batches * BATCH).collect();
+        assert_eq!(found[..expected.len()], expected, "round {round}");
+        batches_in_all += batches;
+    }
+    assert!(batches_in_all > ROUNDS, "the child wrote next to nothing");
+}
+
+/// The keys count the batches; nothing is acknowledged, so only the order of what is on the disk is tried.
+fn write_batches_until_killed(dir: &Path) -> ! {
+    let (mut store, _) = SledStore::open(dir).unwrap();
+    for batch in 0.. {
+        let first = batch * BATCH;
+        let mut writes: Vec<_> = (first..first + BATCH / 2).map(op).collect();
+        writes.push(secrets(&u64::to_le_bytes(batch + 1)));
+        writes.extend((first + BATCH / 2..first + BATCH).map(op));
+        store.write(&writes, batch % 2 == 0).unwrap();
+    }
+    unreachable!("it is killed before")
+}
+
 /// Runs a child that writes from `first` on; kills it; gives the number after the last acknowledged op.
-fn run_and_kill(dir: &Path, first: u64, delay: Duration) -> u64 {
+fn run_and_kill(name: &str, dir: &Path, first: u64, delay: Duration) -> u64 {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([NAME, "--exact", "--nocapture"])
+        .args([name, "--exact", "--nocapture"])
         .env(DIR, dir)
         .env(FIRST, first.to_string())
         .stdout(Stdio::piped())

@@ -45,6 +45,7 @@ pub(crate) fn config(number: u8, roaming: Roaming) -> PeerConfig {
         allowed_ips: vec![ipv4(number).into(), ipv6(number).into()],
         roaming,
         keepalive_s: 0,
+        probe_tag: None,
     }
 }
 

@@ -145,14 +145,20 @@ impl Node {
             self.out.push_back(Output::Peer(PeerChange::Remove(key)));
         }
         let network = net.authority().network();
-        for (node, (config, tunnel)) in wanted {
-            if net.engine.get(&node) != Some(&config) {
-                if !net.engine.contains_key(&node) {
+        for (node, (mut config, tunnel)) in wanted {
+            // The key agreement is made once for each peer, not at every change of the view.
+            config.probe_tag = match net.engine.get(&node) {
+                Some(known) => known.probe_tag,
+                None => {
                     let Ok(keys) = ProbeKeys::new(&self.keys.tunnel, &tunnel, &network) else {
                         continue;
                     };
+                    let tag = keys.tag_in();
                     net.paths.insert(node, keys);
+                    Some(tag)
                 }
+            };
+            if net.engine.get(&node) != Some(&config) {
                 net.wireguard.insert(config.key, node);
                 net.engine.insert(node, config.clone());
                 self.out.push_back(Output::Peer(PeerChange::Set(config)));
@@ -294,6 +300,7 @@ fn wanted_peers(net: &mut Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId
             allowed_ips,
             roaming: Roaming::Told,
             keepalive_s: 0,
+            probe_tag: None,
         };
         wanted.insert(member.id, (config, tunnel));
     }

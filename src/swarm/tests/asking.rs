@@ -43,19 +43,25 @@ async fn a_refused_question_ends_as_refused() {
 }
 
 #[tokio::test]
-async fn a_question_at_the_limit_passes_and_one_past_it_is_refused() {
-    let (mut a, mut b) = (Peer::start(1), Peer::start(2));
-    a.connect(&mut b, Transport::Tcp).await;
-    a.ask(1, &b, Service::Join, vec![0; JOIN_BYTES_MAX + 1]);
-    assert_eq!(a.answered(1).await.1, Err(CallError::Refused));
-    a.ask(2, &b, Service::Join, vec![0; JOIN_BYTES_MAX]);
-    let (answer, bytes) = b.asked(Service::Join).await;
-    assert_eq!(bytes.len(), JOIN_BYTES_MAX);
-    b.swarm.act(LinkOutput::Answer {
-        answer,
-        bytes: vec![0; MESSAGE_BYTES_MAX],
-    });
-    assert_eq!(a.answered(2).await.1.unwrap().len(), MESSAGE_BYTES_MAX);
+async fn a_strangers_question_at_the_limit_passes_and_one_past_it_is_refused() {
+    let cases = [
+        (Service::Join, JOIN_BYTES_MAX),
+        (Service::Hello, JOIN_BYTES_MAX + SEAL_OVERHEAD_BYTES),
+    ];
+    for (service, bytes_max) in cases {
+        let (mut a, mut b) = (Peer::start(1), Peer::start(2));
+        a.connect(&mut b, Transport::Tcp).await;
+        a.ask(1, &b, service, vec![0; bytes_max + 1]);
+        assert_eq!(a.answered(1).await.1, Err(CallError::Refused));
+        a.ask(2, &b, service, vec![0; bytes_max]);
+        let (answer, bytes) = b.asked(service).await;
+        assert_eq!(bytes.len(), bytes_max);
+        b.swarm.act(LinkOutput::Answer {
+            answer,
+            bytes: vec![0; MESSAGE_BYTES_MAX],
+        });
+        assert_eq!(a.answered(2).await.1.unwrap().len(), MESSAGE_BYTES_MAX);
+    }
 }
 
 #[tokio::test]

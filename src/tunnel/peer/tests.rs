@@ -31,6 +31,7 @@ fn config(key: [u8; 32], roaming: Roaming) -> PeerConfig {
         allowed_ips: vec![],
         roaming,
         keepalive_s: 0,
+        probe_tag: None,
     }
 }
 
