@@ -4,12 +4,31 @@
 //! needed where ordinary users may make user namespaces. There is no harness: the namespaces must be entered before
 //! the first thread, so this file is its own runner.
 
+#[path = "network/attacker.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
+)]
+mod attacker;
+#[path = "network/joining.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod joining;
 #[path = "network/laboratory.rs"]
 #[expect(
     clippy::unwrap_used,
     reason = "a story ends at the first thing that is not as told"
 )]
 mod laboratory;
+#[path = "network/node.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod node;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -55,6 +74,17 @@ const STORIES: &[Story] = stories![
     traffic::two_machines_behind_two_nats_punch_when_both_send,
     traffic::an_early_packet_does_not_spoil_the_mapping,
     traffic::tcp_goes_out_through_a_nat_and_back,
+    joining::a_machine_joins_on_a_lan_without_internet_and_pings_within_ten_seconds,
+    joining::a_code_redeems_at_any_member_while_its_maker_is_off,
+    joining::a_code_for_one_machine_lets_no_second_one_in,
+    joining::an_expired_code_lets_nobody_in,
+    joining::a_code_of_another_network_leads_nowhere,
+    joining::a_code_comes_by_stdin_and_a_second_join_does_nothing,
+    joining::a_taken_name_gets_a_suffix_and_a_given_name_wins,
+    joining::thirty_machines_join_one_after_another_and_all_hold_the_same,
+    attacker::who_relays_a_join_gets_nothing,
+    attacker::join_m1_without_psk_silent,
+    attacker::noise_on_every_port_disturbs_nothing,
 ];
 
 fn main() -> ExitCode {
@@ -135,6 +165,13 @@ fn run(world: &World, wish: &Wish) -> ExitCode {
             "{verdict} ({:.1} s)\n",
             story_watch.elapsed().as_secs_f32()
         ));
+        let figures = node::FIGURES
+            .lock()
+            .map(|mut figures| std::mem::take(&mut *figures));
+        figures
+            .unwrap_or_default()
+            .iter()
+            .for_each(|figure| say(figure));
         if ended.is_err() {
             failed.push(story.claim);
         }
