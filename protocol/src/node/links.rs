@@ -279,7 +279,7 @@ impl Node {
             Pending::HelloOpen { peer, nonce } => self.on_hello_opened(peer, nonce, result, now),
             Pending::HelloProve { peer } => self.on_hello_proved(peer, result),
             Pending::Pull { peer } => self.on_pulled(&peer, result, now),
-            Pending::Push { peer } => self.on_pushed(&peer, call, result.is_ok(), now),
+            Pending::Push { peer } => self.on_pushed(&peer, call, result.err(), now),
         }
     }
 
