@@ -131,6 +131,12 @@ impl Failure {
         Self::new(Exit::NoNetwork, "no_network", text)
             .hint("sudo meshnode init, or sudo meshnode join")
     }
+
+    /// The network is down on this machine: somebody typed `down`.
+    pub(crate) fn down() -> Self {
+        let text = "the network is down on this machine";
+        Self::new(Exit::Refused, "down", text).hint("sudo meshnode up")
+    }
 }
 
 impl fmt::Display for Failure {
