@@ -23,12 +23,24 @@ mod joining;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod laboratory;
+#[path = "network/lives.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod lives;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
     reason = "a story ends at the first thing that is not as told"
 )]
 mod node;
+#[path = "network/paths.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod paths;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -85,6 +97,19 @@ const STORIES: &[Story] = stories![
     attacker::who_relays_a_join_gets_nothing,
     attacker::join_m1_without_psk_silent,
     attacker::noise_on_every_port_disturbs_nothing,
+    lives::a_node_boots_alone_with_its_addresses_and_can_invite,
+    lives::nothing_acknowledged_is_lost_by_fifteen_power_cuts,
+    lives::two_networks_on_one_lan_keep_to_themselves,
+    lives::two_daemons_on_one_machine_do_not_fight,
+    lives::who_leaves_is_gone_everywhere_within_two_seconds,
+    lives::the_only_admin_leaves_by_force_only,
+    lives::down_survives_a_restart_and_up_undoes_it,
+    lives::a_member_works_with_its_clock_in_1970,
+    lives::a_joiner_with_its_clock_in_1970_is_told_and_costs_no_invite,
+    paths::two_sites_behind_nats_talk_directly_and_go_on_without_the_introducer,
+    paths::a_node_that_gets_another_address_is_found_again,
+    paths::a_node_that_moves_behind_another_nat_is_found_again,
+    paths::two_nodes_meet_where_only_ipv6_is,
 ];
 
 fn main() -> ExitCode {

@@ -82,8 +82,8 @@ impl Node {
     }
 
     /// From the next start on the daemon runs with these settings (`NAME=VALUE`).
-    pub(crate) fn set(&mut self, settings: &[&str]) {
-        self.settings = settings.iter().map(|&text| text.to_owned()).collect();
+    pub(crate) fn set(&mut self, settings: &[String]) {
+        self.settings = settings.to_vec();
     }
 
     /// Starts the daemon and waits until its socket answers.
