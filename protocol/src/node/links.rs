@@ -15,6 +15,8 @@ use crate::record::{ControlAddress, Record, RecordBody, RecordKind, Transport};
 use crate::time::Moment;
 use crate::wire::{HelloAnswer, HelloProof, HelloRequest};
 
+/// How long after a link stands the second round with its peer begins: gossip flows by then.
+const AGAIN_MS: u64 = 1500;
 /// Waits between calls to a member that does not answer; the last repeats.
 const REDIAL_MS: [u64; 5] = [1000, 3000, 6000, 10_000, 10_000];
 /// How long somebody may be connected without proving anything.
@@ -55,6 +57,8 @@ pub(super) struct Peer {
     pub(super) pull: Option<Pull>,
     /// When the next round with it may start by itself.
     pub(super) quiet_ms: u64,
+    /// When a round makes up for gossip that was lost while the link was new.
+    again_ms: Option<u64>,
     pub(super) in_sync: bool,
 }
 
@@ -67,8 +71,10 @@ impl Links {
             .map(|r| r.at_ms)
             .min();
         let strangers = self.peers.values().filter(|peer| !peer.trusted);
+        let again = self.trusted().filter_map(|(_, peer)| peer.again_ms).min();
         [
             redial,
+            again,
             strangers.map(|peer| peer.since_ms + STRANGER_MS).min(),
         ]
         .into_iter()
@@ -158,8 +164,10 @@ impl Node {
             trusted: false,
             pull: None,
             quiet_ms: 0,
+            again_ms: None,
             in_sync: false,
         });
+        entry.again_ms = Some(at + AGAIN_MS);
         entry.links.insert(link);
         entry.heard_ms = at;
         let first = entry.links.len() == 1;
@@ -517,7 +525,23 @@ impl Node {
             }
             self.link(LinkOutput::HangUp { peer });
         }
+        self.pull_again(at);
         self.redial(at);
+    }
+
+    /// A second round with everybody who is newly linked: gossip flows only once both ends trust each other, and what
+    /// was said between the first round and that moment is lost.
+    fn pull_again(&mut self, at: u64) {
+        let mut due = Vec::new();
+        for (key, peer) in &mut self.links.peers {
+            if peer.trusted && peer.again_ms.is_some_and(|again| again <= at) {
+                peer.again_ms = None;
+                due.push(*key);
+            }
+        }
+        for peer in due {
+            self.start_pull(peer);
+        }
     }
 
     /// Calls members that are not connected.
