@@ -130,6 +130,12 @@ impl Failure {
         let text = "this machine is in no network";
         Self::new(Exit::NoNetwork, "no_network", text).hint("meshnode init, or meshnode join")
     }
+
+    /// The network is down on this machine: somebody typed `down`.
+    pub(crate) fn down() -> Self {
+        let text = "the network is down on this machine";
+        Self::new(Exit::Refused, "down", text).hint("sudo meshnode up")
+    }
 }
 
 impl fmt::Display for Failure {

@@ -4,12 +4,43 @@
 //! needed where ordinary users may make user namespaces. There is no harness: the namespaces must be entered before
 //! the first thread, so this file is its own runner.
 
+#[path = "network/attacker.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
+)]
+mod attacker;
+#[path = "network/joining.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod joining;
 #[path = "network/laboratory.rs"]
 #[expect(
     clippy::unwrap_used,
     reason = "a story ends at the first thing that is not as told"
 )]
 mod laboratory;
+#[path = "network/lives.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod lives;
+#[path = "network/node.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod node;
+#[path = "network/paths.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod paths;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -55,6 +86,30 @@ const STORIES: &[Story] = stories![
     traffic::two_machines_behind_two_nats_punch_when_both_send,
     traffic::an_early_packet_does_not_spoil_the_mapping,
     traffic::tcp_goes_out_through_a_nat_and_back,
+    joining::a_machine_joins_on_a_lan_without_internet_and_pings_within_ten_seconds,
+    joining::a_code_redeems_at_any_member_while_its_maker_is_off,
+    joining::a_code_for_one_machine_lets_no_second_one_in,
+    joining::an_expired_code_lets_nobody_in,
+    joining::a_code_of_another_network_leads_nowhere,
+    joining::a_code_comes_by_stdin_and_a_second_join_does_nothing,
+    joining::a_taken_name_gets_a_suffix_and_a_given_name_wins,
+    joining::thirty_machines_join_one_after_another_and_all_hold_the_same,
+    attacker::who_relays_a_join_gets_nothing,
+    attacker::join_m1_without_psk_silent,
+    attacker::noise_on_every_port_disturbs_nothing,
+    lives::a_node_boots_alone_with_its_addresses_and_can_invite,
+    lives::nothing_acknowledged_is_lost_by_fifteen_power_cuts,
+    lives::two_networks_on_one_lan_keep_to_themselves,
+    lives::two_daemons_on_one_machine_do_not_fight,
+    lives::who_leaves_is_gone_everywhere_within_two_seconds,
+    lives::the_only_admin_leaves_by_force_only,
+    lives::down_survives_a_restart_and_up_undoes_it,
+    lives::a_member_works_with_its_clock_in_1970,
+    lives::a_joiner_with_its_clock_in_1970_is_told_and_costs_no_invite,
+    paths::two_sites_behind_nats_talk_directly_and_go_on_without_the_introducer,
+    paths::a_node_that_gets_another_address_is_found_again,
+    paths::a_node_that_moves_behind_another_nat_is_found_again,
+    paths::two_nodes_meet_where_only_ipv6_is,
 ];
 
 fn main() -> ExitCode {
@@ -135,6 +190,13 @@ fn run(world: &World, wish: &Wish) -> ExitCode {
             "{verdict} ({:.1} s)\n",
             story_watch.elapsed().as_secs_f32()
         ));
+        let figures = node::FIGURES
+            .lock()
+            .map(|mut figures| std::mem::take(&mut *figures));
+        figures
+            .unwrap_or_default()
+            .iter()
+            .for_each(|figure| say(figure));
         if ended.is_err() {
             failed.push(story.claim);
         }

@@ -278,6 +278,8 @@ impl PeerPath {
     pub fn shake(&mut self, now: Moment) {
         for candidate in self.candidates.values_mut() {
             candidate.bursts = candidate.bursts.max(1);
+            // A ladder that was climbed from the old address proves nothing.
+            candidate.ladder = None;
         }
         self.retries = 0;
         self.search(now);
@@ -358,12 +360,32 @@ impl PeerPath {
 
     /// Probes back an address that the peer itself was heard at, if it did not answer lately.
     fn reflex<R: Rng>(&mut self, address: SocketAddr, now: Moment, rng: &mut R) {
+        self.doubt(address, now);
         let Some(candidate) = self.candidates.get(&address) else {
             return;
         };
         let after = |at: Option<u64>, ms: u64| at.is_none_or(|at| at + ms <= now.uptime_ms());
         if after(candidate.probed_ms, REFLEX_MS) && after(candidate.answered_ms, PROBE_BUSY_MS) {
             self.probe(address, None, false, now, rng);
+        }
+    }
+
+    /// The peer sends from another address than the one in use: it may have moved, so the one in use has to answer.
+    fn doubt(&mut self, from: SocketAddr, now: Moment) {
+        let Some(active) = self.active.as_ref().filter(|active| active.address != from) else {
+            return;
+        };
+        let answered_ms = self
+            .candidates
+            .get(&active.address)
+            .and_then(|c| c.answered_ms);
+        let fresh = answered_ms.is_some_and(|at| at + MISS_MS > now.uptime_ms());
+        let checked = active.misses > 0
+            || self
+                .probe_ms
+                .is_some_and(|at| at <= now.uptime_ms() + MISS_MS);
+        if !fresh && !checked {
+            self.probe_ms = Some(now.uptime_ms());
         }
     }
 

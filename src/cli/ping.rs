@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::node;
 use super::session::{Session, unexpected};
-use crate::control::report::{MemberReport, StatusReport};
+use crate::control::report::{MemberReport, NodeState, StatusReport};
 use crate::control::{PingRequest, Request, Response};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, json, ping};
@@ -51,6 +51,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     }
     if reports.is_empty() {
         return Err(Failure::no_network());
+    }
+    if reports.iter().all(|report| report.state == NodeState::Down) {
+        return Err(Failure::down());
     }
     let found = node::find(&args.node, &reports)?;
     let request = Request::Ping(PingRequest {

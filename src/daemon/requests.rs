@@ -86,12 +86,7 @@ impl Daemon {
     fn require_network(&self) -> Result<(), Failure> {
         match (&self.machine, self.switch.is_down()) {
             (Some(_), _) => Ok(()),
-            (None, true) => {
-                Err(
-                    Failure::new(Exit::Refused, "down", "the network is down on this machine")
-                        .hint("sudo meshnode up"),
-                )
-            }
+            (None, true) => Err(Failure::down()),
             (None, false) => Err(Failure::no_network()),
         }
     }

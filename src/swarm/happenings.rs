@@ -1,6 +1,7 @@
 //! What happens in libp2p, in the core's words.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, MessageAcceptance};
@@ -126,7 +127,25 @@ impl State {
             remote,
             dial,
         });
+        if endpoint.is_listener() {
+            self.close_dead(peer, now);
+        }
         self.tell_dht(peer);
+    }
+
+    /// Who calls is not connected, as far as it knows: its address changed, or it was killed. What stood before is dead
+    /// and would take questions without an answer. Two that call each other at once are younger than that.
+    fn close_dead(&mut self, peer: PeerId, now: Instant) {
+        let dead: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.peer == peer)
+            .filter(|(_, link)| now.duration_since(link.since) >= CROSSING_MAX)
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in dead {
+            self.swarm.close_connection(connection);
+        }
     }
 
     fn on_said(&mut self, service: Service, said: Said) {
@@ -325,6 +344,8 @@ fn call_error(failure: &OutboundFailure) -> CallError {
     }
 }
 
+/// How far apart two connections can stand that two peers made towards each other at once: a few round trips.
+const CROSSING_MAX: Duration = Duration::from_secs(2);
 /// Addresses of one peer from hearsay.
 const ADDRESSES_MAX: usize = 16;
 /// Gossip messages that wait for a verdict.

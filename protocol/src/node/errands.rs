@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Node, Pending};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{CommandId, Invited, Refusal, Reply};
-use crate::link::{CallId, Service};
+use crate::link::{CallError, CallId, Service};
 use crate::time::Moment;
 use crate::wire::{Items, SyncRequest};
 
@@ -113,11 +113,18 @@ impl Node {
         &mut self,
         peer: &TransportKey,
         call: CallId,
-        heard: bool,
+        failed: Option<CallError>,
         now: Moment,
     ) {
+        let heard = failed.is_none();
+        // Who hears a goodbye hangs up, before or after its answer is out.
+        let hung_up = matches!(failed, Some(CallError::Refused | CallError::Broken));
         for telling in &mut self.errands.tellings {
-            if telling.calls.remove(&call) && heard {
+            let counts = match telling.errand {
+                Errand::Invite { .. } => heard,
+                Errand::Leave { .. } => heard || hung_up,
+            };
+            if telling.calls.remove(&call) && counts {
                 telling.heard += 1;
             }
         }

@@ -446,10 +446,14 @@ impl Node {
         };
         match verdict {
             Ok(proven) => self.redeem(peer, proven, now),
-            Err(_) if !attempt.lan => {
-                joiner.unproven = Some(attempt.remote.address.to_string());
+            Err(_) => {
+                // A LAN has machines of other networks; at an address from the code there should be a member.
+                let mut hints = joiner.hints.iter();
+                let hinted = hints.any(|(_, address)| leads_to(*address, &attempt.remote));
+                if hinted || !attempt.lan {
+                    joiner.unproven = Some(attempt.remote.address.to_string());
+                }
             }
-            Err(_) => {}
         }
     }
 

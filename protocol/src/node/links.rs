@@ -16,6 +16,8 @@ use crate::record::{ControlAddress, Record, RecordBody, RecordKind, Transport};
 use crate::time::Moment;
 use crate::wire::{HelloAnswer, HelloProof, HelloRequest};
 
+/// How long after a link stands the second round with its peer begins: gossip flows by then.
+const AGAIN_MS: u64 = 1500;
 /// Waits between calls to a member that does not answer; the last repeats.
 const REDIAL_MS: [u64; 8] = [1000, 3000, 6000, 10_000, 10_000, 20_000, 40_000, 60_000];
 /// The longest of them for a node that reaches nobody.
@@ -76,6 +78,8 @@ pub(super) struct Peer {
     pub(super) suggested_ms: Option<u64>,
     /// Set digests of the peer that brought nothing, and until when the same ones are not looked into again.
     pub(super) barren: Option<([Digest; 3], u64)>,
+    /// When a round makes up for gossip that was lost while the link was new.
+    again_ms: Option<u64>,
     pub(super) in_sync: bool,
 }
 
@@ -89,8 +93,10 @@ impl Links {
             .min();
         let strangers = self.peers.values().filter(|peer| !peer.trusted);
         let silent = self.peers.values().filter(|peer| !peer.greeted);
+        let again = self.trusted().filter_map(|(_, peer)| peer.again_ms).min();
         [
             redial,
+            again,
             strangers.map(|peer| peer.since_ms + STRANGER_MS).min(),
             silent.map(|peer| peer.since_ms + GREET_MS).min(),
             self.peers.values().filter_map(|p| p.suggested_ms).min(),
@@ -198,8 +204,10 @@ impl Node {
             quiet_ms: 0,
             suggested_ms: None,
             barren: None,
+            again_ms: None,
             in_sync: false,
         });
+        entry.again_ms = Some(at + AGAIN_MS);
         entry.links.insert(link);
         self.links.unsettled = true;
         entry.heard_ms = at;
@@ -347,7 +355,7 @@ impl Node {
             Pending::HelloOpen { peer, nonce } => self.on_hello_opened(peer, nonce, result, now),
             Pending::HelloProve { peer } => self.on_hello_proved(peer, result),
             Pending::Pull { peer } => self.on_pulled(&peer, result, now),
-            Pending::Push { peer } => self.on_pushed(&peer, call, result.is_ok(), now),
+            Pending::Push { peer } => self.on_pushed(&peer, call, result.err(), now),
         }
     }
 
@@ -602,7 +610,23 @@ impl Node {
             }
         }
         self.greet_silent(at);
+        self.pull_again(at);
         self.redial(at);
+    }
+
+    /// A second round with everybody who is newly linked: gossip flows only once both ends trust each other, and what
+    /// was said between the first round and that moment is lost.
+    fn pull_again(&mut self, at: u64) {
+        let mut due = Vec::new();
+        for (key, peer) in &mut self.links.peers {
+            if peer.trusted && peer.again_ms.is_some_and(|again| again <= at) {
+                peer.again_ms = None;
+                due.push(*key);
+            }
+        }
+        for peer in due {
+            self.start_pull(peer);
+        }
     }
 
     /// Opens the hello with members that called and then said nothing.

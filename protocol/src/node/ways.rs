@@ -7,6 +7,7 @@ use super::Node;
 use super::net::Net;
 use crate::id::{NodeId, TransportKey, WireGuardKey};
 use crate::io::{Interface, Notice, Output, Reply, Standing};
+use crate::link::LinkOutput;
 use crate::path::{PathEvent, kind_of};
 use crate::peering::{PeerChange, PeerConfig, Roaming, TunnelInput};
 use crate::probe::ProbeKeys;
@@ -50,12 +51,19 @@ impl Node {
         if self.interfaces == addresses {
             return;
         }
-        self.interfaces = addresses;
+        let before = std::mem::replace(&mut self.interfaces, addresses);
+        let lost = before
+            .iter()
+            .any(|address| !self.interfaces.contains(address));
         if let Some(net) = &mut self.net {
             net.paths.forget_observed();
             net.paths.with_all(|peer| peer.shake(now));
             let members: Vec<_> = net.transports.keys().copied().collect();
             for peer in members {
+                // A connection from an address that is gone is dead, and nobody says so for minutes.
+                if lost && self.links.peers.contains_key(&peer) {
+                    self.link(LinkOutput::HangUp { peer });
+                }
                 self.links.hurry(&peer);
             }
         }
