@@ -99,7 +99,7 @@ pub struct Mended {
 pub struct SledStore {
     dir: PathBuf,
     /// Held as long as the store is open: a lock on the directory itself.
-    _lock: File,
+    lock: File,
     shelf: Option<Shelf>,
     /// Everything not known to be on the disk, oldest first.
     pending: Vec<Write>,
@@ -149,7 +149,7 @@ impl SledStore {
         };
         let store = Self {
             dir: dir.to_path_buf(),
-            _lock: lock,
+            lock,
             shelf: Some(shelf),
             pending: Vec::new(),
             taken: 0,
@@ -302,6 +302,9 @@ impl Drop for SledStore {
             // Nobody is left to tell; what was promised has been flushed before.
             let _ = self.settle(true);
         }
+        self.shelf = None;
+        // Said aloud: a child process that is just being started has a copy of the file, and would keep the lock.
+        let _ = self.lock.unlock();
     }
 }
 

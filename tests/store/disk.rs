@@ -14,6 +14,9 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use crate::{membership, numbers, op, op_id};
 
 const DIR: &str = "MESHNODE_TEST_DISK_DIR";
+const SCRIPT: &str = r#"trap '' XFSZ
+[ "$(id -u)" = 0 ] && exec "$0" "$@"
+exec unshare --user --map-root-user --mount "$0" "$@""#;
 
 #[test]
 fn a_full_disk_loses_nothing_and_space_brings_the_store_back() {
@@ -123,9 +126,9 @@ fn again_in_a_process_of_its_own(name: &str) -> Option<String> {
         return Some(dir);
     }
     let dir = tempfile::tempdir().unwrap();
-    // The shell makes the child ignore the signal that a file limit sends.
+    // The shell makes the child ignore the signal that a file limit sends; without root, a user namespace may mount.
     let child = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .args(["-c", SCRIPT])
         .arg(env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(DIR, dir.path())
