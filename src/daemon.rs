@@ -8,6 +8,7 @@ mod notices;
 mod ports;
 mod requests;
 mod switch;
+mod withheld;
 
 use std::collections::BTreeMap;
 use std::future::pending;

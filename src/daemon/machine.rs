@@ -1,16 +1,17 @@
 //! A node with its adapters: what happens outside becomes its inputs, its outputs happen outside, in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::io::{CommandId, Input, Interface, Output, Reply};
-use meshnode_protocol::link::LinkInput;
+use meshnode_protocol::link::{CallError, CallId, LinkInput};
 use meshnode_protocol::node::Node;
 use meshnode_protocol::peering::{PeerChange, PeerConfig, TunnelInput};
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
+use super::withheld::Withheld;
 use super::{notices, sleep_until_ms};
 use crate::clock::Clock;
 use crate::config::DaemonConfig;
@@ -41,6 +42,8 @@ pub(super) struct Machine {
     changes: Changes,
     peers: BTreeMap<WireGuardKey, PeerConfig>,
     interface: Option<Interface>,
+    /// Questions that were not asked for want of a disk; they end as if their connection had broken.
+    unasked: VecDeque<CallId>,
 }
 
 /// What happened outside.
@@ -98,6 +101,7 @@ impl Machine {
             changes: Changes::watch().map_err(broken)?,
             peers: BTreeMap::new(),
             interface: None,
+            unasked: VecDeque::new(),
         };
         let addresses = machine.addresses().await;
         machine
@@ -108,6 +112,10 @@ impl Machine {
 
     /// The next thing that happens outside. May be dropped and called again without loss.
     pub(super) async fn event(&mut self, clock: &Clock) -> Event {
+        if let Some(call) = self.unasked.pop_front() {
+            let (link, result) = (None, Err(CallError::Broken));
+            return Event::Input(Input::Link(LinkInput::Answered { call, link, result }));
+        }
         let due = self.node.poll_timeout();
         tokio::select! {
             Some(input) = self.links.recv() => Event::Input(Input::Link(input)),
@@ -134,12 +142,17 @@ impl Machine {
     /// Carries out everything that the node wants now, in order.
     pub(super) async fn carry(&mut self, store: &mut SledStore, clock: &Clock) -> Carried {
         let mut carried = Carried::default();
+        let mut withheld = Withheld::default();
         while let Some(output) = self.node.poll_output() {
+            let Some(output) = withheld.sift(output) else {
+                continue;
+            };
             match output {
                 Output::Persist { writes, flush } => {
                     if let Err(error) = block_in_place(|| store.write(&writes, flush)) {
                         tracing::error!(%error, "the disk does not take what must be kept");
                         carried.disk = true;
+                        withheld.fail(error.to_string());
                         let input = Input::PersistFailed(error.to_string());
                         self.node.handle(input, clock.now());
                     }
@@ -157,6 +170,7 @@ impl Machine {
                 Output::Erase => carried.erase = true,
             }
         }
+        self.unasked.extend(withheld.into_unasked());
         carried
     }
 
