@@ -188,23 +188,6 @@ pub(crate) enum Response {
     Failed(Failure),
 }
 
-impl Response {
-    /// Whether no answer follows this one.
-    pub(crate) const fn is_last(&self) -> bool {
-        match self {
-            Self::Progress(_) | Self::Pong { .. } | Self::Silence { .. } => false,
-            Self::Status(_)
-            | Self::Inited(_)
-            | Self::Invited(_)
-            | Self::Joined(_)
-            | Self::AlreadyJoined(_)
-            | Self::Left { .. }
-            | Self::Done
-            | Self::Failed(_) => true,
-        }
-    }
-}
-
 /// A step of a join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Progress {
