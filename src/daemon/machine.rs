@@ -7,7 +7,7 @@ use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::io::{CommandId, Input, Interface, Output, Reply};
 use meshnode_protocol::link::{CallError, CallId, LinkInput};
 use meshnode_protocol::node::Node;
-use meshnode_protocol::peering::{PeerChange, PeerConfig, TunnelInput};
+use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
@@ -41,6 +41,9 @@ pub(super) struct Machine {
     host: Host,
     changes: Changes,
     peers: BTreeMap<WireGuardKey, PeerConfig>,
+    paths: BTreeMap<WireGuardKey, Path>,
+    /// The device should be there and is not.
+    lost: bool,
     interface: Option<Interface>,
     /// Questions that were not asked for want of a disk; they end as if their connection had broken.
     unasked: VecDeque<CallId>,
@@ -100,6 +103,8 @@ impl Machine {
             host: Host::open().map_err(broken)?,
             changes: Changes::watch().map_err(broken)?,
             peers: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            lost: false,
             interface: None,
             unasked: VecDeque::new(),
         };
@@ -184,11 +189,17 @@ impl Machine {
                 self.route(&config.allowed_ips).await;
             }
             PeerChange::Remove(key) => {
+                self.paths.remove(key);
                 if let Some(config) = self.peers.remove(key) {
                     self.unroute(config.allowed_ips.iter()).await;
                 }
             }
-            PeerChange::Path(..) => {}
+            PeerChange::Path(key, Some(path)) => {
+                self.paths.insert(*key, *path);
+            }
+            PeerChange::Path(key, None) => {
+                self.paths.remove(key);
+            }
         }
         if let Some(tunnel) = &self.tunnel {
             tunnel.apply(change);
@@ -221,31 +232,60 @@ impl Machine {
         self.interface.clone_from(&interface);
         let Some(interface) = interface else {
             // The device goes, and its addresses and routes with it.
+            self.lost = false;
             if let Some(tunnel) = self.tunnel.take() {
                 block_in_place(|| tunnel.stop());
             }
             return;
         };
-        if self.tunnel.is_none() {
-            match open_tunnel(&self.node, &self.tun_name, self.port, &self.reporter) {
-                Ok(tunnel) => self.tunnel = Some(tunnel),
-                Err(failure) => {
-                    tracing::error!(error = failure.text, "the device cannot be made");
-                    return;
-                }
-            }
+        if self.tunnel.is_none()
+            && let Err(failure) = self.reopen()
+        {
+            tracing::error!(error = failure.text, "the device cannot be made");
+            self.lost = true;
+            return;
         }
-        if let Some(tunnel) = &self.tunnel {
-            tunnel.interface(Some(&interface));
+        self.equip(&interface).await;
+    }
+
+    /// Makes the device anew when somebody took it away, or when it could not be made before.
+    pub(super) async fn mend(&mut self) {
+        if let Some(tunnel) = self.tunnel.take_if(|tunnel| tunnel.failed()) {
+            block_in_place(|| tunnel.stop());
+            self.lost = true;
         }
-        if let Err(error) = self.host.configure(&self.tun_name, &interface, MTU).await {
+        if !self.lost {
+            return;
+        }
+        if let Err(failure) = self.reopen() {
+            tracing::debug!(error = failure.text, "the device cannot be made yet");
+            return;
+        }
+        tracing::info!("the device is there again");
+        if let Some(interface) = self.interface.clone() {
+            self.equip(&interface).await;
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), Failure> {
+        let tunnel = open_tunnel(&self.node, &self.tun_name, self.port, &self.reporter)?;
+        tunnel.device().clone_into(&mut self.tun_name);
+        self.tunnel = Some(tunnel);
+        self.lost = false;
+        Ok(())
+    }
+
+    /// Gives the device its addresses and the engine all peers with their paths.
+    async fn equip(&self, interface: &Interface) {
+        let Some(tunnel) = &self.tunnel else { return };
+        tunnel.interface(Some(interface));
+        if let Err(error) = self.host.configure(&self.tun_name, interface, MTU).await {
             tracing::error!(error = format!("{error:#}"), "the device has no addresses");
         }
-        for config in self.peers.values().cloned().collect::<Vec<_>>() {
+        for (key, config) in &self.peers {
             self.route(&config.allowed_ips).await;
-            if let Some(tunnel) = &self.tunnel {
-                tunnel.apply(PeerChange::Set(config));
-            }
+            tunnel.apply(PeerChange::Set(config.clone()));
+            tunnel.apply(PeerChange::Path(*key, self.paths.get(key).copied()));
         }
     }
 
