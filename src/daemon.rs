@@ -8,6 +8,7 @@ mod notices;
 mod ports;
 mod requests;
 mod switch;
+mod withheld;
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -28,7 +29,7 @@ use crate::failure::refusal::About;
 use crate::failure::{Exit, Failure};
 use crate::store::{Opened, SledStore, Store as _};
 
-/// How often callers that went away are looked for, and a failing disk is tried again.
+/// How often callers that went away are looked for, and a failing disk or a lost device is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to stop.
@@ -190,6 +191,9 @@ impl Daemon {
         for id in gone {
             self.waiting.remove(&id);
             self.input(Input::Hangup(id)).await;
+        }
+        if let Some(machine) = &mut self.machine {
+            machine.mend().await;
         }
         if self.disk_failed && tokio::task::block_in_place(|| self.store.write(&[], true)).is_ok() {
             tracing::info!("the disk takes writes again");

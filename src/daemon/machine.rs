@@ -1,16 +1,17 @@
 //! A node with its adapters: what happens outside becomes its inputs, its outputs happen outside, in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::io::{CommandId, Input, Interface, Output, Reply};
-use meshnode_protocol::link::LinkInput;
+use meshnode_protocol::link::{CallError, CallId, LinkInput};
 use meshnode_protocol::node::Node;
-use meshnode_protocol::peering::{PeerChange, PeerConfig, TunnelInput};
+use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
+use super::withheld::Withheld;
 use super::{notices, sleep_until_ms};
 use crate::clock::Clock;
 use crate::config::DaemonConfig;
@@ -40,7 +41,12 @@ pub(super) struct Machine {
     host: Host,
     changes: Changes,
     peers: BTreeMap<WireGuardKey, PeerConfig>,
+    paths: BTreeMap<WireGuardKey, Path>,
+    /// The device should be there and is not.
+    lost: bool,
     interface: Option<Interface>,
+    /// Questions that were not asked for want of a disk; they end as if their connection had broken.
+    unasked: VecDeque<CallId>,
 }
 
 /// What happened outside.
@@ -97,7 +103,10 @@ impl Machine {
             host: Host::open().map_err(broken)?,
             changes: Changes::watch().map_err(broken)?,
             peers: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            lost: false,
             interface: None,
+            unasked: VecDeque::new(),
         };
         let addresses = machine.addresses().await;
         machine
@@ -108,6 +117,10 @@ impl Machine {
 
     /// The next thing that happens outside. May be dropped and called again without loss.
     pub(super) async fn event(&mut self, clock: &Clock) -> Event {
+        if let Some(call) = self.unasked.pop_front() {
+            let (link, result) = (None, Err(CallError::Broken));
+            return Event::Input(Input::Link(LinkInput::Answered { call, link, result }));
+        }
         let due = self.node.poll_timeout();
         tokio::select! {
             Some(input) = self.links.recv() => Event::Input(Input::Link(input)),
@@ -134,12 +147,17 @@ impl Machine {
     /// Carries out everything that the node wants now, in order.
     pub(super) async fn carry(&mut self, store: &mut SledStore, clock: &Clock) -> Carried {
         let mut carried = Carried::default();
+        let mut withheld = Withheld::default();
         while let Some(output) = self.node.poll_output() {
+            let Some(output) = withheld.sift(output) else {
+                continue;
+            };
             match output {
                 Output::Persist { writes, flush } => {
                     if let Err(error) = block_in_place(|| store.write(&writes, flush)) {
                         tracing::error!(%error, "the disk does not take what must be kept");
                         carried.disk = true;
+                        withheld.fail(error.to_string());
                         let input = Input::PersistFailed(error.to_string());
                         self.node.handle(input, clock.now());
                     }
@@ -157,6 +175,7 @@ impl Machine {
                 Output::Erase => carried.erase = true,
             }
         }
+        self.unasked.extend(withheld.into_unasked());
         carried
     }
 
@@ -170,11 +189,17 @@ impl Machine {
                 self.route(&config.allowed_ips).await;
             }
             PeerChange::Remove(key) => {
+                self.paths.remove(key);
                 if let Some(config) = self.peers.remove(key) {
                     self.unroute(config.allowed_ips.iter()).await;
                 }
             }
-            PeerChange::Path(..) => {}
+            PeerChange::Path(key, Some(path)) => {
+                self.paths.insert(*key, *path);
+            }
+            PeerChange::Path(key, None) => {
+                self.paths.remove(key);
+            }
         }
         if let Some(tunnel) = &self.tunnel {
             tunnel.apply(change);
@@ -207,31 +232,60 @@ impl Machine {
         self.interface.clone_from(&interface);
         let Some(interface) = interface else {
             // The device goes, and its addresses and routes with it.
+            self.lost = false;
             if let Some(tunnel) = self.tunnel.take() {
                 block_in_place(|| tunnel.stop());
             }
             return;
         };
-        if self.tunnel.is_none() {
-            match open_tunnel(&self.node, &self.tun_name, self.port, &self.reporter) {
-                Ok(tunnel) => self.tunnel = Some(tunnel),
-                Err(failure) => {
-                    tracing::error!(error = failure.text, "the device cannot be made");
-                    return;
-                }
-            }
+        if self.tunnel.is_none()
+            && let Err(failure) = self.reopen()
+        {
+            tracing::error!(error = failure.text, "the device cannot be made");
+            self.lost = true;
+            return;
         }
-        if let Some(tunnel) = &self.tunnel {
-            tunnel.interface(Some(&interface));
+        self.equip(&interface).await;
+    }
+
+    /// Makes the device anew when somebody took it away, or when it could not be made before.
+    pub(super) async fn mend(&mut self) {
+        if let Some(tunnel) = self.tunnel.take_if(|tunnel| tunnel.failed()) {
+            block_in_place(|| tunnel.stop());
+            self.lost = true;
         }
-        if let Err(error) = self.host.configure(&self.tun_name, &interface, MTU).await {
+        if !self.lost {
+            return;
+        }
+        if let Err(failure) = self.reopen() {
+            tracing::debug!(error = failure.text, "the device cannot be made yet");
+            return;
+        }
+        tracing::info!("the device is there again");
+        if let Some(interface) = self.interface.clone() {
+            self.equip(&interface).await;
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), Failure> {
+        let tunnel = open_tunnel(&self.node, &self.tun_name, self.port, &self.reporter)?;
+        tunnel.device().clone_into(&mut self.tun_name);
+        self.tunnel = Some(tunnel);
+        self.lost = false;
+        Ok(())
+    }
+
+    /// Gives the device its addresses and the engine all peers with their paths.
+    async fn equip(&self, interface: &Interface) {
+        let Some(tunnel) = &self.tunnel else { return };
+        tunnel.interface(Some(interface));
+        if let Err(error) = self.host.configure(&self.tun_name, interface, MTU).await {
             tracing::error!(error = format!("{error:#}"), "the device has no addresses");
         }
-        for config in self.peers.values().cloned().collect::<Vec<_>>() {
+        for (key, config) in &self.peers {
             self.route(&config.allowed_ips).await;
-            if let Some(tunnel) = &self.tunnel {
-                tunnel.apply(PeerChange::Set(config));
-            }
+            tunnel.apply(PeerChange::Set(config.clone()));
+            tunnel.apply(PeerChange::Path(*key, self.paths.get(key).copied()));
         }
     }
 

@@ -16,8 +16,8 @@ use crate::control::convert::LocalFacts;
 use crate::control::report::StatusReport;
 use crate::control::server::Call;
 use crate::control::{
-    InitRequest, Inited, InviteRequest, JoinRequest, Joined, Membership, Request, Response,
-    SecretText,
+    InitRequest, Inited, InviteRequest, JoinRequest, Joined, Membership, PingRequest, Request,
+    Response, SecretText,
 };
 use crate::failure::{Exit, Failure};
 use crate::store::Store as _;
@@ -26,6 +26,13 @@ use crate::store::Store as _;
 const RESOLVE: Duration = Duration::from_secs(3);
 /// Addresses of one hint that are tried.
 const HINT_ADDRESSES_MAX: usize = 4;
+/// Probes of one ping.
+const PROBES_MAX: u32 = 100_000;
+/// Between two probes of one ping: 100 a second.
+const PROBE_INTERVAL_MS_MIN: u64 = 10;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// How long a probe's answer is waited for.
+const PROBE_TIMEOUT_MS_MAX: u64 = 60_000;
 /// Ranges for a new network: the first of which no other address of this machine is a part.
 const RANGES: [([u8; 4], u8); 4] = [
     ([100, 64, 0, 0], 10),
@@ -65,15 +72,7 @@ impl Daemon {
                 Err(failure) => Err(failure),
             },
             Request::Ping(ping) => match self.require_network() {
-                Ok(()) => {
-                    let command = Command::Ping {
-                        node: ping.node,
-                        count: ping.count,
-                        interval_ms: ping.interval_ms,
-                        timeout_ms: ping.timeout_ms,
-                    };
-                    return self.command(call, command, false).await;
-                }
+                Ok(()) => return self.command(call, bounded(&ping), false).await,
                 Err(failure) => Err(failure),
             },
         };
@@ -294,6 +293,16 @@ impl Daemon {
     }
 }
 
+/// The probes that are asked for, as many and as often as anybody may ask: this needs no right to change anything.
+fn bounded(ping: &PingRequest) -> Command {
+    Command::Ping {
+        node: ping.node,
+        count: ping.count.clamp(1, PROBES_MAX),
+        interval_ms: ping.interval_ms.clamp(PROBE_INTERVAL_MS_MIN, DAY_MS),
+        timeout_ms: ping.timeout_ms.min(PROBE_TIMEOUT_MS_MAX),
+    }
+}
+
 fn options(request: InviteRequest) -> Result<InviteOptions, Failure> {
     let tags =
         Tags::new(request.tags).map_err(|_| Failure::usage("an invite gives at most 16 tags"))?;
@@ -340,6 +349,9 @@ async fn resolve(code: &InviteCode) -> Vec<(String, SocketAddr)> {
 
 #[cfg(test)]
 mod tests {
+    use meshnode_protocol::id::NodeId;
+    use meshnode_protocol::identity::Secret;
+
     use super::*;
 
     #[test]
@@ -353,5 +365,27 @@ mod tests {
         assert!(parse_range("100.64.0.0/10").is_ok());
         assert!(parse_range("100.64.0.1/10").is_err());
         assert!(parse_range("here").is_err());
+    }
+
+    #[test]
+    fn nobody_can_ask_for_more_probes_than_a_person_types() {
+        let node = NodeId::new(Secret::from_seed(&[1; 32]).public());
+        let ping = |count, interval_ms, timeout_ms| {
+            bounded(&PingRequest {
+                node,
+                count,
+                interval_ms,
+                timeout_ms,
+            })
+        };
+        let command = |count, interval_ms, timeout_ms| Command::Ping {
+            node,
+            count,
+            interval_ms,
+            timeout_ms,
+        };
+        assert_eq!(ping(u32::MAX, 0, u64::MAX), command(100_000, 10, 60_000));
+        assert_eq!(ping(0, u64::MAX, 0), command(1, DAY_MS, 0));
+        assert_eq!(ping(4, 1000, 5000), command(4, 1000, 5000));
     }
 }
