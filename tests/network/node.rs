@@ -20,6 +20,9 @@ pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(75);
 /// How long what follows by itself (a path, a copy, a removal) may take before it counts as missing.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long nodes that were apart may take to hold the same: a round that is held anyway, at the latest.
+const AGREE_LIMIT: Duration = Duration::from_secs(75);
+
 /// How long a daemon may take to open its socket, and to stop.
 const DAEMON_LIMIT: Duration = Duration::from_secs(10);
 
@@ -284,7 +287,7 @@ pub(crate) fn truth(status: &Value) -> (String, u64, BTreeSet<String>) {
 /// Waits until all these nodes hold the same for true, with so many nodes in it; how long that took.
 pub(crate) fn agree(nodes: &[&Node], count: usize) -> Duration {
     let claim = format!("{} nodes agree on {count} nodes", nodes.len());
-    eventually(&claim, PATIENCE, || {
+    eventually(&claim, AGREE_LIMIT, || {
         let first = truth(&nodes[0].status());
         let rest = &nodes[1..];
         first.2.len() == count && rest.iter().all(|node| truth(&node.status()) == first)

@@ -10,6 +10,9 @@ use crate::joining::home;
 use crate::lab;
 use crate::node::{Node, PATIENCE, agree, carries, eventually, measured, ms, text};
 
+/// After so long connections count as old.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// Datagrams of the transfer that must not pass the introducer, and bytes in each.
 const DATAGRAMS: usize = 2000;
 const DATAGRAM_BYTES: usize = 1000;
@@ -99,6 +102,8 @@ pub(crate) fn a_node_that_moves_behind_another_nat_is_found_again(world: &World)
     let town = Town::new(&lab);
     town.nas.reaches("pi");
     carries(&town.nas, &town.pi);
+    // Nobody moves in the second in which it joined.
+    std::thread::sleep(SETTLED);
     let cafe = site(&lab, &town.inet, "cafe", "203.0.113.4/24", "192.168.3.1/24");
     let pi = town.pi.machine();
     pi.detach("eth0").unwrap();

@@ -15,6 +15,8 @@ use crate::wire::{Items, SyncAnswer, SyncRequest};
 
 /// Between two rounds with random members.
 const SYNC_EVERY_MS: u64 = 60_000;
+/// The same after a round that brought something, plus a random part of the same length.
+const SYNC_SOON_MS: u64 = 250;
 /// Random members that a round is held with.
 const SYNC_PARTNERS: usize = 2;
 /// Least time between two rounds with one peer that nobody asked for.
@@ -113,6 +115,7 @@ impl Node {
         let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs);
         if !change.is_empty() {
             self.catch_up_goes_on(now);
+            self.plan_round(now);
         }
         self.absorb(change, false, now);
         match step {
@@ -141,6 +144,15 @@ impl Node {
                 ));
                 self.link(LinkOutput::HangUp { peer: *peer });
             }
+        }
+    }
+
+    /// What came by a round was missed by gossip, so others may have missed it too: rounds with some of them follow soon.
+    fn plan_round(&mut self, now: Moment) {
+        let jitter = u64::from(self.rng.next_u32()) % SYNC_SOON_MS;
+        if let Some(net) = &mut self.net {
+            let soon = now.uptime_ms() + SYNC_SOON_MS + jitter;
+            net.timers.sync_ms = net.timers.sync_ms.min(soon);
         }
     }
 
