@@ -80,6 +80,12 @@ impl Pull {
         self.theirs.filter(|_| self.differed && !self.brought)
     }
 
+    /// Whether the round brought anything.
+    #[must_use]
+    pub const fn brought(&self) -> bool {
+        self.brought
+    }
+
     /// The peer's heads, once it told them.
     #[must_use]
     pub fn heads(&self) -> &[OpId] {

@@ -135,6 +135,10 @@ impl Node {
                 if let Some(entry) = self.links.peers.get_mut(peer) {
                     entry.barren = pull.barren().map(|roots| (roots, until));
                 }
+                if let (true, Some(net)) = (pull.brought(), &mut self.net) {
+                    // What came by a round was not gossiped to the neighbours: rounds with some spread it further.
+                    net.timers.sync_ms = net.timers.sync_ms.min(now.uptime_ms() + QUIET_MS);
+                }
                 self.quieten(peer, QUIET_MS, now);
                 self.on_round_done(peer, now);
             }

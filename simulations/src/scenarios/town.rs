@@ -14,7 +14,7 @@ const BATCH: usize = 16;
 /// How long a join may take, even with losses.
 pub(super) const JOIN_MS_MAX: u64 = 40_000;
 /// How long all who hear each other may take to agree.
-pub(super) const AGREE_MS_MAX: u64 = 60_000;
+pub(super) const AGREE_MS_MAX: u64 = 90_000;
 /// How long a network at rest is measured.
 const REST_MS: u64 = 120_000;
 /// What one node may send on the control plane in a minute at rest, per member of the network.
