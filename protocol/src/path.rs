@@ -5,46 +5,39 @@
 //! as long as it is used; three silent probes make it suspect and start a new ladder; three more seconds of silence
 //! end it. A peer's own probe is a candidate by itself, so the answer goes to wherever it really came from.
 //!
-//! Nothing here can be made a tool against a third party: an address that never answered gets [`BURSTS_MAX`] ladders,
-//! then one every [`BURST_REFILL_MS`].
+//! Nothing here can be made a tool against a third party: an address that never answered gets three ladders,
+//! then one every twenty minutes.
+
+mod address;
+mod candidate;
+mod keeping;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rand_core::Rng;
 
-use crate::io::{CommandId, PathKind};
+use self::candidate::{BURSTS_MAX, Candidate};
+use crate::io::CommandId;
 use crate::peering::Path;
 use crate::probe::{Probe, ProbeKeys};
 use crate::record::CandidateKind;
 use crate::time::Moment;
 
-/// When the probes of a ladder leave, milliseconds after its start.
-const LADDER_MS: [u64; 8] = [0, 50, 100, 150, 250, 450, 850, 1650];
+pub use self::address::{is_local, is_probeable, kind_of};
+
 /// When a new ladder starts after one that found nothing, milliseconds; the last repeats.
 const RETRY_MS: [u64; 5] = [1000, 3000, 10_000, 30_000, 60_000];
 /// Between two probes on the path in use while packets flow.
 const PROBE_BUSY_MS: u64 = 5000;
-/// Between two probes on the path in use otherwise; below the 30 s after which routers forget a UDP flow.
-const PROBE_IDLE_MS: u64 = 25_000;
 /// How long packets count as flowing.
 const BUSY_MS: u64 = 10_000;
-/// How long a probe on the path in use may stay unanswered before the next.
-const MISS_MS: u64 = 700;
-/// Unanswered probes that make the path suspect.
-const MISSES_MAX: u32 = 3;
-/// How long a suspect path is kept.
-const SUSPECT_MS: u64 = 3000;
 /// How long a path is kept after a change for the round trip's sake.
 const HOLD_MS: u64 = 10_000;
+/// How long a probe on the path in use may stay unanswered before the next.
+const MISS_MS: u64 = 700;
 /// Candidates remembered for one peer.
 const CANDIDATES_KEPT_MAX: usize = 24;
-/// Probes in flight to one peer.
-const IN_FLIGHT_MAX: usize = 256;
-/// Ladders that an address which never answered gets at first.
-const BURSTS_MAX: u8 = 3;
-/// After which one more is allowed.
-const BURST_REFILL_MS: u64 = 20 * 60 * 1000;
 /// Addresses of one peer that are taken up in an hour.
 const STRANGE_PER_HOUR_MAX: usize = 64;
 const HOUR_MS: u64 = 3_600_000;
@@ -52,8 +45,6 @@ const HOUR_MS: u64 = 3_600_000;
 const NUDGE_MS: u64 = 60_000;
 /// Least time between two probes that answer a peer's probe.
 const REFLEX_MS: u64 = 40;
-/// How long a probe is remembered.
-const FLIGHT_MS: u64 = 10_000;
 
 /// What the way to a peer wants done or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,17 +73,6 @@ pub enum PathEvent {
         /// Which probe.
         seq: u32,
     },
-}
-
-#[derive(Debug)]
-struct Candidate {
-    source: Option<CandidateKind>,
-    answered_ms: Option<u64>,
-    probed_ms: Option<u64>,
-    rtts_us: VecDeque<u64>,
-    ladder: Option<(u64, usize)>,
-    bursts: u8,
-    refill_ms: u64,
 }
 
 #[derive(Debug)]
@@ -135,37 +115,6 @@ pub struct PeerPath {
     strange: (u64, usize),
     waiting: Vec<Waiting>,
     events: VecDeque<PathEvent>,
-}
-
-/// Whether an address is one of a local network: private, link-local or unique local.
-#[must_use]
-pub fn is_local(address: &SocketAddr) -> bool {
-    match address {
-        SocketAddr::V4(v4) => v4.ip().is_private() || v4.ip().is_link_local(),
-        SocketAddr::V6(v6) => v6.ip().is_unique_local() || v6.ip().is_unicast_link_local(),
-    }
-}
-
-/// Whether an address may be probed at all: unicast, no loopback, no port of a well-known service but 443.
-#[must_use]
-pub fn is_probeable(address: &SocketAddr) -> bool {
-    let unicast = match address.ip() {
-        std::net::IpAddr::V4(v4) => !(v4.is_broadcast() || v4.octets()[0] == 0),
-        std::net::IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),
-    };
-    let ip = address.ip();
-    let port = address.port() >= 1024 || address.port() == 443;
-    unicast && port && !ip.is_multicast() && !ip.is_loopback() && !ip.is_unspecified()
-}
-
-/// What kind of way leads to an address.
-#[must_use]
-pub fn kind_of(address: &SocketAddr) -> PathKind {
-    if is_local(address) {
-        PathKind::Lan
-    } else {
-        PathKind::Direct
-    }
 }
 
 impl PeerPath {
@@ -488,138 +437,6 @@ impl PeerPath {
         }
     }
 
-    fn schedule_probe(&mut self, now: Moment) {
-        let busy = self
-            .busy_ms
-            .is_some_and(|at| at + BUSY_MS >= now.uptime_ms());
-        let gap = if busy { PROBE_BUSY_MS } else { PROBE_IDLE_MS };
-        self.probe_ms = Some(now.uptime_ms() + gap);
-    }
-
-    fn probe<R: Rng>(
-        &mut self,
-        address: SocketAddr,
-        command: Option<(CommandId, u32)>,
-        on_active: bool,
-        now: Moment,
-        rng: &mut R,
-    ) {
-        if self.flights.len() >= IN_FLIGHT_MAX {
-            return;
-        }
-        let mut txid = [0; 12];
-        rng.fill_bytes(&mut txid);
-        let bytes = self
-            .keys
-            .seal(&Probe::Ping { txid, padding: 0 }, nonce(rng));
-        self.flights.insert(
-            txid,
-            Flight {
-                address,
-                sent_us: now.uptime_us,
-                command,
-                on_active,
-            },
-        );
-        if let Some(candidate) = self.candidates.get_mut(&address) {
-            candidate.probed_ms = Some(now.uptime_ms());
-        }
-        self.events
-            .push_back(PathEvent::Send(Path::to(address), bytes));
-    }
-
-    /// Does what is due.
-    pub fn timeout<R: Rng>(&mut self, now: Moment, rng: &mut R) {
-        let at = now.uptime_ms();
-        self.flights
-            .retain(|_, flight| flight.sent_us / 1000 + FLIGHT_MS > at);
-        self.expire_waiting(at);
-        if self.retry_ms.is_some_and(|due| due <= at) {
-            self.search(now);
-        }
-        self.climb(now, rng);
-        if self.probe_ms.is_some_and(|due| due <= at) {
-            self.keep(now, rng);
-        }
-    }
-
-    fn expire_waiting(&mut self, at: u64) {
-        let (over, waiting): (Vec<_>, Vec<_>) = self
-            .waiting
-            .drain(..)
-            .partition(|waiting| waiting.until_ms <= at);
-        self.waiting = waiting;
-        for Waiting { command, seq, .. } in over {
-            self.events.push_back(PathEvent::Silence { command, seq });
-        }
-    }
-
-    /// The due steps of all ladders.
-    fn climb<R: Rng>(&mut self, now: Moment, rng: &mut R) {
-        let mut targets = Vec::new();
-        for (address, candidate) in &mut self.candidates {
-            if candidate.climb(now.uptime_ms()) {
-                targets.push(*address);
-            }
-        }
-        for address in targets {
-            self.probe(address, None, false, now, rng);
-        }
-        let searching = self
-            .candidates
-            .values()
-            .any(|candidate| candidate.ladder.is_some());
-        let lost = self.active.is_none() && !self.candidates.is_empty();
-        if lost && !searching && self.retry_ms.is_none() {
-            let gap = RETRY_MS[self.retries.min(RETRY_MS.len() - 1)];
-            self.retries += 1;
-            self.retry_ms = Some(now.uptime_ms() + gap);
-        }
-    }
-
-    /// The due probe on the path in use.
-    fn keep<R: Rng>(&mut self, now: Moment, rng: &mut R) {
-        let at = now.uptime_ms();
-        let Some(active) = &mut self.active else {
-            self.probe_ms = None;
-            return;
-        };
-        let address = active.address;
-        let unanswered = self
-            .flights
-            .values()
-            .any(|flight| flight.on_active && flight.address == address);
-        if unanswered {
-            active.misses += 1;
-        }
-        if active.misses >= MISSES_MAX && active.suspect_ms.is_none() {
-            active.suspect_ms = Some(at);
-            self.search(now);
-        } else if active
-            .suspect_ms
-            .is_some_and(|since| since + SUSPECT_MS <= at)
-        {
-            self.active = None;
-            self.probe_ms = None;
-            self.events.push_back(PathEvent::Active(None));
-            self.search(now);
-            return;
-        }
-        self.probe(address, None, true, now, rng);
-        self.probe_ms = Some(at + MISS_MS);
-    }
-
-    /// When [`Self::timeout`] has something to do, uptime in milliseconds.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<u64> {
-        let ladder = self.candidates.values().filter_map(Candidate::due_ms).min();
-        let waiting = self.waiting.iter().map(|waiting| waiting.until_ms).min();
-        [ladder, self.retry_ms, self.probe_ms, waiting]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
     /// The next event, in order.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<PathEvent> {
@@ -654,61 +471,6 @@ impl PeerPath {
         self.active
             .as_ref()
             .is_some_and(|active| active.suspect_ms.is_some())
-    }
-}
-
-impl Candidate {
-    fn start_ladder(&mut self, at: u64) {
-        if self.ladder.is_none() && self.take_burst(at) {
-            self.ladder = Some((at, 0));
-        }
-    }
-
-    fn due_ms(&self) -> Option<u64> {
-        let (start, step) = self.ladder?;
-        Some(
-            start
-                + LADDER_MS
-                    .get(step)
-                    .copied()
-                    .unwrap_or(LADDER_MS[LADDER_MS.len() - 1]),
-        )
-    }
-
-    /// Takes the due step; gives whether to probe.
-    fn climb(&mut self, at: u64) -> bool {
-        let Some((start, step)) = self
-            .ladder
-            .filter(|_| self.due_ms().is_some_and(|due| due <= at))
-        else {
-            return false;
-        };
-        if step == LADDER_MS.len() || self.answered_ms.is_some_and(|answered| answered >= start) {
-            self.ladder = None;
-            return false;
-        }
-        self.ladder = Some((start, step + 1));
-        true
-    }
-
-    /// Takes one ladder from the budget; free for an address that answered in the last day.
-    fn take_burst(&mut self, at: u64) -> bool {
-        const DAY_MS: u64 = 24 * 3600 * 1000;
-        if self
-            .answered_ms
-            .is_some_and(|answered| answered + DAY_MS > at)
-        {
-            return true;
-        }
-        if self.bursts < BURSTS_MAX && at >= self.refill_ms + BURST_REFILL_MS {
-            self.bursts += 1;
-            self.refill_ms = at;
-        }
-        if self.bursts == 0 {
-            return false;
-        }
-        self.bursts -= 1;
-        true
     }
 }
 

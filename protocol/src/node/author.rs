@@ -1,5 +1,7 @@
 //! What this node signs: invites, grants that settle newcomers, and its own records.
 
+mod records;
+
 use rand_core::Rng;
 
 use super::Node;
@@ -22,16 +24,8 @@ use crate::record::{
 use crate::time::Moment;
 use crate::wire::Items;
 
-/// How soon changed endpoints are published after the last time, milliseconds.
-const ENDPOINTS_MS: u64 = 2000;
-/// Between two Tips that say the same.
-const TIP_EVERY_MS: u64 = 3_600_000;
-/// How soon after a change of the authority an admin says what it knows.
-const TIP_SOON_MS: u64 = 5000;
 /// An admin that is not alone waits up to this long before it settles, so that one does.
 const SETTLE_SPREAD_MS: u64 = 4000;
-/// How long the endpoints in a record rank as fresh, seconds.
-const ENDPOINTS_TTL_S: u32 = 7200;
 /// How long an act waits for others to hear of it.
 const HEARD_MS: u64 = 1500;
 
@@ -327,156 +321,6 @@ impl Node {
         }
         if tip {
             self.publish_tip(now);
-        }
-    }
-
-    pub(super) fn publish_node_record(&mut self, now: Moment) {
-        let Some(net) = &self.net else { return };
-        let network = net.authority().network();
-        let record = self.node_record(&network);
-        self.publish(RecordBody::Node(Box::new(record)), now);
-    }
-
-    /// What this node says of itself.
-    pub(super) fn node_record(&self, network: &crate::id::NetworkId) -> NodeRecord {
-        NodeRecord {
-            transport: self.keys.transport_binding(network),
-            tunnel: self.keys.tunnel_binding(network),
-            tunnel_next: None,
-            os: self.setup.os.clone(),
-            version: self.setup.version.clone(),
-            ext: Ext::NONE,
-        }
-    }
-
-    /// Publishes a record of this node when it says something new.
-    fn publish(&mut self, body: RecordBody, now: Moment) {
-        let me = self.id;
-        let Some(net) = self.net.as_mut().filter(|net| net.is_open()) else {
-            return;
-        };
-        if !net.ledger.names(&me) {
-            return;
-        }
-        let kind = body.kind();
-        let held = net.ledger.records.of(&me, kind);
-        // The first endpoints of a life are published in any case: they tell the others that this node is back.
-        let back = kind == RecordKind::ENDPOINTS && !net.published.contains_key(&kind);
-        if !back && held.is_some_and(|record| *record.body() == body) {
-            net.published.insert(kind, body);
-            return;
-        }
-        let next = held.map_or(0, |record| record.seq() + 1);
-        let seq = next.max(now.wall.ms()).min(RECORD_SEQ_MAX);
-        let network = net.authority().network();
-        let record = Record::sign(network, seq, body.clone(), &self.keys.device);
-        net.published.insert(kind, body);
-        let sealed = net.epochs.seal_record(record.bytes());
-        self.take_record(record.bytes());
-        if let Some(sealed) = sealed {
-            self.spread(&Items {
-                records: vec![sealed],
-                ..Items::default()
-            });
-        }
-    }
-
-    /// Somebody showed a record of this node that it did not make in this life: a restored backup, or a clone.
-    pub(super) fn defend_own_records(&mut self, now: Moment) {
-        let Some(net) = &self.net else { return };
-        let published: Vec<_> = net.published.values().cloned().collect();
-        for body in published {
-            self.publish(body, now);
-        }
-    }
-
-    pub(super) fn own_control(&self) -> Vec<ControlAddress> {
-        let overlay = |address: &ControlAddress| {
-            self.net
-                .as_ref()
-                .is_some_and(|net| net.is_overlay(address.address.ip()))
-        };
-        let mut control: Vec<_> = self
-            .listening
-            .iter()
-            .filter(|address| !overlay(address))
-            .copied()
-            .collect();
-        control.sort_unstable();
-        control.dedup();
-        control.truncate(CANDIDATES_MAX);
-        control
-    }
-
-    pub(super) fn endpoints_changed(&mut self, now: Moment) {
-        if let Some(net) = &mut self.net {
-            let soon = now.uptime_ms()
-                + if net.published.contains_key(&RecordKind::ENDPOINTS) {
-                    ENDPOINTS_MS / 8
-                } else {
-                    0
-                };
-            net.timers.endpoints_ms = Some(net.timers.endpoints_ms.map_or(soon, |at| at.min(soon)));
-        }
-    }
-
-    fn publish_endpoints(&mut self, now: Moment) {
-        let Some(net) = &self.net else { return };
-        let port = self.setup.tunnel_port;
-        let host = self.interfaces.iter().filter(|ip| !net.is_overlay(**ip));
-        let host = host.map(|ip| Candidate {
-            kind: CandidateKind::Host,
-            address: (*ip, port).into(),
-        });
-        let observed = net.paths.observed().into_iter().map(|address| Candidate {
-            kind: CandidateKind::Observed,
-            address,
-        });
-        let mut tunnel: Vec<_> = observed
-            .chain(host)
-            .filter(|c| is_probeable(&c.address))
-            .collect();
-        tunnel.truncate(CANDIDATES_MAX);
-        tunnel.sort_unstable();
-        tunnel.dedup();
-        let control = self.own_control();
-        let endpoints = Endpoints {
-            tunnel,
-            control,
-            ttl_s: ENDPOINTS_TTL_S,
-            ext: Ext::NONE,
-        };
-        self.publish(RecordBody::Endpoints(endpoints), now);
-    }
-
-    fn publish_tip(&mut self, now: Moment) {
-        let me = self.id;
-        let Some(net) = self.net.as_mut().filter(|net| net.is_open()) else {
-            return;
-        };
-        net.timers.tip_ms = Some(now.uptime_ms() + TIP_EVERY_MS);
-        if !net.view.is_admin(&me) {
-            return;
-        }
-        let mut heads = net.authority().heads();
-        heads.truncate(PARENTS_MAX);
-        let tip = Tip {
-            heads,
-            ops: u32::try_from(net.authority().op_count()).unwrap_or(u32::MAX),
-            root: net.authority().realm().genesis,
-            policy_base: None,
-            epoch: net.epochs.newest(),
-            time: now.wall,
-            ext: Ext::NONE,
-        };
-        self.publish(RecordBody::Tip(Box::new(tip)), now);
-    }
-
-    /// The authority changed: an admin says soon what it knows now.
-    pub(super) fn plan_tip(&mut self, now: Moment) {
-        if let Some(net) = &mut self.net {
-            let soon = now.uptime_ms() + TIP_SOON_MS;
-            net.timers.tip_ms = Some(net.timers.tip_ms.map_or(soon, |at| at.min(soon)));
         }
     }
 

@@ -1,4 +1,7 @@
-//! Who is connected, who proved to be which device, and whom to call (`docs/protocol.md` §7.2).
+//! Who is connected, and what peers ask and answer. Who proved to be which device is `hello`'s, whom to call `calls`'.
+
+mod calls;
+mod hello;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,20 +21,10 @@ use crate::wire::{HelloAnswer, HelloProof, HelloRequest};
 
 /// How long after a link stands the second round with its peer begins: gossip flows by then.
 const AGAIN_MS: u64 = 1500;
-/// Waits between calls to a member that does not answer; the last repeats.
-const REDIAL_MS: [u64; 8] = [1000, 3000, 6000, 10_000, 10_000, 20_000, 40_000, 60_000];
-/// The longest of them for a node that reaches nobody.
-const REDIAL_ALONE_MS: u64 = 10_000;
 /// How long a member that called may take to open the hello before this node does.
 const GREET_MS: u64 = 3000;
-/// How long the greater of two gives the smaller to call it.
-const POLITE_MS: u64 = 400;
-/// Failed calls after which a member makes room for another.
-const TRIES_IN_A_ROW: usize = 3;
 /// How long somebody may be connected without proving anything.
 const STRANGER_MS: u64 = 20_000;
-/// Members that this node calls by itself.
-const LINKS_WANTED_MAX: usize = 32;
 /// Announced machines of one LAN that are remembered.
 const FOUND_MAX: usize = 128;
 /// Addresses of one announced machine.
@@ -258,17 +251,6 @@ impl Node {
         self.joiner_on_dial_failed(dial);
     }
 
-    /// Calls somebody and remembers that it was this node that called.
-    pub(super) fn call(
-        &mut self,
-        peer: Option<TransportKey>,
-        addresses: Vec<ControlAddress>,
-    ) -> DialId {
-        let dial = self.dial(peer, addresses);
-        self.links.dials.insert(dial, peer);
-        dial
-    }
-
     fn on_found(&mut self, peer: TransportKey, addresses: Vec<ControlAddress>) {
         let member = |net: &super::net::Net, key: &TransportKey| net.transports.contains_key(key);
         let net = self.net.as_ref();
@@ -359,160 +341,6 @@ impl Node {
         }
     }
 
-    /// Opens the hello as the caller.
-    pub(super) fn say_hello(&mut self, peer: TransportKey) {
-        let mut nonce = [0; 32];
-        self.rng.fill_bytes(&mut nonce);
-        let Some(net) = &self.net else { return };
-        if let Some(entry) = self.links.peers.get_mut(&peer) {
-            entry.greeted = true;
-        }
-        let bytes = net.hello.seal(&HelloRequest::Open { nonce }.to_bytes());
-        self.ask(
-            peer,
-            Service::Hello,
-            bytes,
-            Pending::HelloOpen { peer, nonce },
-        );
-    }
-
-    /// Answers a hello as the called.
-    fn on_hello(&mut self, peer: TransportKey, bytes: &[u8], now: Moment) -> Option<Vec<u8>> {
-        let plain = self.net.as_ref()?.hello.open(bytes).ok()?;
-        let answer = match HelloRequest::parse(&plain).ok()? {
-            HelloRequest::Open { nonce: theirs } => {
-                let mut nonce = [0; 32];
-                self.rng.fill_bytes(&mut nonce);
-                self.links.peers.get_mut(&peer)?.hello = Some((theirs, nonce));
-                let proof = self.hello_proof(&peer, &nonce, &theirs)?;
-                HelloAnswer::Prove { nonce, proof }
-            }
-            HelloRequest::Prove(proof) => {
-                let (theirs, ours) = self.links.peers.get_mut(&peer)?.hello.take()?;
-                self.check_hello(&peer, &proof, &theirs, &ours)?;
-                self.proven(peer, proof.device, now);
-                let known = self.links.peers.get(&peer)?.trusted;
-                if !known {
-                    // Perhaps it came in where this node could not hear it: its own copy tells.
-                    self.start_pull(peer);
-                }
-                HelloAnswer::Known(known)
-            }
-        };
-        Some(self.net.as_ref()?.hello.seal(&answer.to_bytes()))
-    }
-
-    fn on_hello_opened(
-        &mut self,
-        peer: TransportKey,
-        ours: [u8; 32],
-        result: Result<Vec<u8>, CallError>,
-        now: Moment,
-    ) {
-        let proven = result.ok().and_then(|bytes| {
-            let plain = self.net.as_ref()?.hello.open(&bytes).ok()?;
-            let HelloAnswer::Prove { nonce, proof } = HelloAnswer::parse(&plain).ok()? else {
-                return None;
-            };
-            self.check_hello(&peer, &proof, &nonce, &ours)?;
-            Some((proof.device, self.hello_proof(&peer, &ours, &nonce)?))
-        });
-        let Some((device, proof)) = proven else {
-            // Another network's node, or a liar: nothing more to say to it.
-            self.link(LinkOutput::HangUp { peer });
-            return;
-        };
-        self.proven(peer, device, now);
-        let Some(net) = &self.net else { return };
-        let bytes = net.hello.seal(&HelloRequest::Prove(proof).to_bytes());
-        self.ask(peer, Service::Hello, bytes, Pending::HelloProve { peer });
-    }
-
-    fn on_hello_proved(&mut self, peer: TransportKey, result: Result<Vec<u8>, CallError>) {
-        let known = result.ok().and_then(|bytes| {
-            let plain = self.net.as_ref()?.hello.open(&bytes).ok()?;
-            match HelloAnswer::parse(&plain).ok()? {
-                HelloAnswer::Known(known) => Some(known),
-                HelloAnswer::Prove { .. } => None,
-            }
-        });
-        match known {
-            Some(true) => self.start_pull(peer),
-            // It has not heard of this node yet. It asks for what it lacks, and then serves.
-            Some(false) => {}
-            None => self.link(LinkOutput::HangUp { peer }),
-        }
-    }
-
-    fn hello_proof(
-        &self,
-        peer: &TransportKey,
-        ours: &[u8; 32],
-        theirs: &[u8; 32],
-    ) -> Option<HelloProof> {
-        let net = self.net.as_ref()?;
-        let transport = self.keys.transport.public();
-        let network = net.authority().network();
-        let record = match net.ledger.records.of(&self.id, RecordKind::NODE) {
-            Some(record) => record.bytes().to_vec(),
-            // Lost with the store: the oldest there can be, so that it replaces none that a member still has.
-            None => {
-                let body = RecordBody::Node(Box::new(self.node_record(&network)));
-                let record = Record::sign(network, 0, body, &self.keys.device);
-                record.bytes().to_vec()
-            }
-        };
-        let fields: [&[u8]; 5] = [
-            network.as_bytes(),
-            transport.as_bytes(),
-            peer.as_bytes(),
-            ours,
-            theirs,
-        ];
-        let signature = self.keys.device.sign(Context::Hello, &fields);
-        Some(HelloProof {
-            device: self.id,
-            record,
-            signature,
-        })
-    }
-
-    /// Checks that a peer is the device it says, on this very connection, and keeps its Node record.
-    fn check_hello(
-        &mut self,
-        peer: &TransportKey,
-        proof: &HelloProof,
-        theirs: &[u8; 32],
-        ours: &[u8; 32],
-    ) -> Option<()> {
-        let network = self.net.as_ref()?.authority().network();
-        let transport = self.keys.transport.public();
-        let fields: [&[u8]; 5] = [
-            network.as_bytes(),
-            peer.as_bytes(),
-            transport.as_bytes(),
-            theirs,
-            ours,
-        ];
-        verify(
-            proof.device.key(),
-            Context::Hello,
-            &fields,
-            &proof.signature,
-        )
-        .ok()?;
-        let record = Record::parse(&proof.record, &network).ok()?;
-        let RecordBody::Node(node) = record.body() else {
-            return None;
-        };
-        let own = record.slot().device == proof.device && node.transport.key == *peer;
-        if !own || proof.device == self.id {
-            return None;
-        }
-        self.take_record(&proof.record);
-        Some(())
-    }
-
     /// A peer proved to be a device. Whether that is a member is looked at now, and at every later change.
     pub(super) fn proven(&mut self, peer: TransportKey, device: NodeId, now: Moment) {
         if let Some(entry) = self.links.peers.get_mut(&peer) {
@@ -553,48 +381,6 @@ impl Node {
         }
     }
 
-    /// Where a member's control plane listens, by its record and by this LAN's announcements.
-    fn control_addresses(&self, device: &NodeId) -> Vec<ControlAddress> {
-        let Some(net) = &self.net else {
-            return Vec::new();
-        };
-        let endpoints = net.ledger.records.endpoints(device);
-        let mut addresses: Vec<_> = endpoints
-            .map(|endpoints| endpoints.control.clone())
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|c| is_probeable(&c.address) && !net.is_overlay(c.address.ip()))
-            .collect();
-        let transport = net
-            .view
-            .members()
-            .get(device)
-            .and_then(|m| net.transport_key(m));
-        if let Some(found) = transport.and_then(|transport| self.links.found.get(&transport)) {
-            addresses.extend(found);
-        }
-        // Through the tunnel, where one stands: no router is in the way there.
-        let tcp = addresses
-            .iter()
-            .find(|address| address.transport == Transport::Tcp);
-        if let (Some(tcp), Some(member)) = (tcp, net.view.members().get(device))
-            && net.interface.is_some()
-            && net
-                .paths
-                .peer(device)
-                .is_some_and(|peer| peer.active().is_some())
-        {
-            let address = (IpAddr::V6(member.ipv6), tcp.address.port()).into();
-            addresses.push(ControlAddress {
-                transport: Transport::Tcp,
-                address,
-            });
-        }
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
-    }
-
     pub(super) fn links_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
         self.door.expire(at);
@@ -628,154 +414,4 @@ impl Node {
             self.start_pull(peer);
         }
     }
-
-    /// Opens the hello with members that called and then said nothing.
-    fn greet_silent(&mut self, at: u64) {
-        let mut silent = Vec::new();
-        for (key, peer) in &mut self.links.peers {
-            if !peer.greeted && peer.since_ms + GREET_MS <= at {
-                peer.greeted = true;
-                let known = |net: &super::net::Net| net.transports.contains_key(key);
-                if peer.device.is_none() && self.net.as_ref().is_some_and(known) {
-                    silent.push(*key);
-                }
-            }
-        }
-        for peer in silent {
-            self.say_hello(peer);
-        }
-    }
-
-    /// Opens the hello with everybody who is connected: this node has just become a member.
-    pub(super) fn greet_all(&mut self) {
-        let unproven = self.links.peers.iter().filter(|(_, p)| p.device.is_none());
-        let unproven: Vec<_> = unproven.map(|(key, _)| *key).collect();
-        for peer in unproven {
-            self.say_hello(peer);
-        }
-    }
-
-    /// Calls members that are not connected.
-    pub(super) fn redial(&mut self, at: u64) {
-        if std::mem::take(&mut self.links.unsettled) {
-            self.choose_whom_to_call(at);
-        }
-        let due = self.links.redials.iter();
-        let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
-        let due: Vec<_> = due.map(|(key, _)| *key).collect();
-        let alone = self
-            .net
-            .as_ref()
-            .is_some_and(|net| net.isolated_ms.is_some());
-        for peer in due {
-            let device = self.net.as_ref().and_then(|n| n.transports.get(&peer));
-            let (Some(device), Some(redial)) = (device.copied(), self.links.redials.get_mut(&peer))
-            else {
-                continue;
-            };
-            redial.plan(at);
-            if alone {
-                redial.at_ms = redial.at_ms.min(at + REDIAL_ALONE_MS);
-            }
-            self.links.unsettled = true;
-            let tries = redial.tries;
-            let addresses = self.control_addresses(&device);
-            if addresses.is_empty() || tries.is_multiple_of(6) {
-                self.link(LinkOutput::Locate { peer });
-            }
-            if !addresses.is_empty() {
-                if let Some(redial) = self.links.redials.get_mut(&peer) {
-                    redial.dialing = true;
-                }
-                self.call(Some(peer), addresses);
-            }
-        }
-    }
-
-    /// Chooses members to call: in an order that differs from node to node, so that calls spread over the network;
-    /// those that failed some times in a row make room for others.
-    fn choose_whom_to_call(&mut self, at: u64) {
-        let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
-            return;
-        };
-        let me = self.id;
-        let redials = &mut self.links.redials;
-        redials.retain(|key, _| net.transports.contains_key(key));
-        let own = TransportKey::new(self.keys.transport.public());
-        let mut candidates: Vec<_> = net
-            .transports
-            .iter()
-            .filter(|(key, device)| {
-                **device != me && net.serves(device) && !self.links.peers.contains_key(key)
-            })
-            .map(|(key, device)| {
-                let tries = redials.get(key).map_or(0, |redial| redial.tries);
-                (tries / TRIES_IN_A_ROW, rank(&own, key), *key, *device)
-            })
-            .collect();
-        candidates.sort_unstable();
-        let trusted = self.links.peers.values().filter(|peer| peer.trusted);
-        candidates.truncate(LINKS_WANTED_MAX.saturating_sub(trusted.count()));
-        for redial in redials.values_mut() {
-            redial.wanted = false;
-        }
-        // Of two that could call each other the smaller calls first; the other gives it a moment.
-        let polite = |device: &NodeId| if *device > me { 0 } else { POLITE_MS };
-        for (_, _, key, device) in candidates {
-            let redial = redials.entry(key).or_insert_with(|| Redial {
-                at_ms: at + polite(&device),
-                ..Redial::default()
-            });
-            redial.wanted = true;
-        }
-    }
-
-    /// Says once when nobody is reachable any more, or somebody again.
-    pub(super) fn watch_isolation(&mut self, now: Moment) {
-        let Some(net) = &mut self.net else { return };
-        let others = net.view.members().values().filter(|member| {
-            member.id != self.id
-                && matches!(member.standing, Standing::Settled | Standing::Provisional)
-        });
-        let alone = others.count() > 0
-            && self.links.trusted().next().is_none()
-            && !net.engine.keys().any(|node| {
-                net.paths
-                    .peer(node)
-                    .is_some_and(|peer| peer.active().is_some() && !peer.is_suspect())
-            });
-        if alone != net.isolated_ms.is_some() {
-            net.isolated_ms = alone.then_some(now.uptime_ms());
-            self.notice(Notice::Isolated(alone));
-        }
-    }
-}
-
-impl super::net::Net {
-    /// Whether members are called: not while the only one that counts is connected anyway.
-    fn phase_dials(&self) -> bool {
-        match self.phase {
-            super::net::Phase::CatchingUp { .. } => false,
-            super::net::Phase::Recovering { .. } | super::net::Phase::Open => true,
-        }
-    }
-}
-
-impl Redial {
-    /// Counts a try and plans the next.
-    fn plan(&mut self, at: u64) {
-        self.at_ms = at + REDIAL_MS[self.tries.min(REDIAL_MS.len() - 1)];
-        self.tries += 1;
-    }
-}
-
-/// The place of a member in this node's order of calls: as good as random, and equal at both ends.
-fn rank(own: &TransportKey, other: &TransportKey) -> u64 {
-    let short = |key: &TransportKey| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&key.as_bytes()[..8]);
-        u64::from_le_bytes(bytes)
-    };
-    // Fibonacci hashing: the factor is 2^64 divided by the golden ratio.
-    (short(own) ^ short(other)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

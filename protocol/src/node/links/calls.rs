@@ -1,0 +1,203 @@
+//! Whom to call, when and where: members that are not connected.
+
+use std::net::IpAddr;
+
+use super::Redial;
+use crate::id::{NodeId, TransportKey};
+use crate::io::{Notice, Standing};
+use crate::link::{DialId, LinkOutput};
+use crate::node::Node;
+use crate::node::net::{Net, Phase};
+use crate::path::is_probeable;
+use crate::record::{ControlAddress, Transport};
+use crate::time::Moment;
+
+/// Waits between calls to a member that does not answer; the last repeats.
+const REDIAL_MS: [u64; 8] = [1000, 3000, 6000, 10_000, 10_000, 20_000, 40_000, 60_000];
+/// The longest of them for a node that reaches nobody.
+const REDIAL_ALONE_MS: u64 = 10_000;
+/// How long the greater of two gives the smaller to call it.
+const POLITE_MS: u64 = 400;
+/// Failed calls after which a member makes room for another.
+const TRIES_IN_A_ROW: usize = 3;
+/// Members that this node calls by itself.
+const LINKS_WANTED_MAX: usize = 32;
+
+impl Node {
+    /// Calls somebody and remembers that it was this node that called.
+    pub(in crate::node) fn call(
+        &mut self,
+        peer: Option<TransportKey>,
+        addresses: Vec<ControlAddress>,
+    ) -> DialId {
+        let dial = self.dial(peer, addresses);
+        self.links.dials.insert(dial, peer);
+        dial
+    }
+
+    /// Where a member's control plane listens, by its record and by this LAN's announcements.
+    pub(in crate::node) fn control_addresses(&self, device: &NodeId) -> Vec<ControlAddress> {
+        let Some(net) = &self.net else {
+            return Vec::new();
+        };
+        let endpoints = net.ledger.records.endpoints(device);
+        let mut addresses: Vec<_> = endpoints
+            .map(|endpoints| endpoints.control.clone())
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|c| is_probeable(&c.address) && !net.is_overlay(c.address.ip()))
+            .collect();
+        let transport = net
+            .view
+            .members()
+            .get(device)
+            .and_then(|m| net.transport_key(m));
+        if let Some(found) = transport.and_then(|transport| self.links.found.get(&transport)) {
+            addresses.extend(found);
+        }
+        // Through the tunnel, where one stands: no router is in the way there.
+        let tcp = addresses
+            .iter()
+            .find(|address| address.transport == Transport::Tcp);
+        if let (Some(tcp), Some(member)) = (tcp, net.view.members().get(device))
+            && net.interface.is_some()
+            && net
+                .paths
+                .peer(device)
+                .is_some_and(|peer| peer.active().is_some())
+        {
+            let address = (IpAddr::V6(member.ipv6), tcp.address.port()).into();
+            addresses.push(ControlAddress {
+                transport: Transport::Tcp,
+                address,
+            });
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+
+    /// Calls members that are not connected.
+    pub(in crate::node) fn redial(&mut self, at: u64) {
+        if std::mem::take(&mut self.links.unsettled) {
+            self.choose_whom_to_call(at);
+        }
+        let due = self.links.redials.iter();
+        let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
+        let due: Vec<_> = due.map(|(key, _)| *key).collect();
+        let alone = self
+            .net
+            .as_ref()
+            .is_some_and(|net| net.isolated_ms.is_some());
+        for peer in due {
+            let device = self.net.as_ref().and_then(|n| n.transports.get(&peer));
+            let (Some(device), Some(redial)) = (device.copied(), self.links.redials.get_mut(&peer))
+            else {
+                continue;
+            };
+            redial.plan(at);
+            if alone {
+                redial.at_ms = redial.at_ms.min(at + REDIAL_ALONE_MS);
+            }
+            self.links.unsettled = true;
+            let tries = redial.tries;
+            let addresses = self.control_addresses(&device);
+            if addresses.is_empty() || tries.is_multiple_of(6) {
+                self.link(LinkOutput::Locate { peer });
+            }
+            if !addresses.is_empty() {
+                if let Some(redial) = self.links.redials.get_mut(&peer) {
+                    redial.dialing = true;
+                }
+                self.call(Some(peer), addresses);
+            }
+        }
+    }
+
+    /// Chooses members to call: in an order that differs from node to node, so that calls spread over the network;
+    /// those that failed some times in a row make room for others.
+    pub(in crate::node) fn choose_whom_to_call(&mut self, at: u64) {
+        let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
+            return;
+        };
+        let me = self.id;
+        let redials = &mut self.links.redials;
+        redials.retain(|key, _| net.transports.contains_key(key));
+        let own = TransportKey::new(self.keys.transport.public());
+        let mut candidates: Vec<_> = net
+            .transports
+            .iter()
+            .filter(|(key, device)| {
+                **device != me && net.serves(device) && !self.links.peers.contains_key(key)
+            })
+            .map(|(key, device)| {
+                let tries = redials.get(key).map_or(0, |redial| redial.tries);
+                (tries / TRIES_IN_A_ROW, rank(&own, key), *key, *device)
+            })
+            .collect();
+        candidates.sort_unstable();
+        let trusted = self.links.peers.values().filter(|peer| peer.trusted);
+        candidates.truncate(LINKS_WANTED_MAX.saturating_sub(trusted.count()));
+        for redial in redials.values_mut() {
+            redial.wanted = false;
+        }
+        // Of two that could call each other the smaller calls first; the other gives it a moment.
+        let polite = |device: &NodeId| if *device > me { 0 } else { POLITE_MS };
+        for (_, _, key, device) in candidates {
+            let redial = redials.entry(key).or_insert_with(|| Redial {
+                at_ms: at + polite(&device),
+                ..Redial::default()
+            });
+            redial.wanted = true;
+        }
+    }
+
+    /// Says once when nobody is reachable any more, or somebody again.
+    pub(in crate::node) fn watch_isolation(&mut self, now: Moment) {
+        let Some(net) = &mut self.net else { return };
+        let others = net.view.members().values().filter(|member| {
+            member.id != self.id
+                && matches!(member.standing, Standing::Settled | Standing::Provisional)
+        });
+        let alone = others.count() > 0
+            && self.links.trusted().next().is_none()
+            && !net.engine.keys().any(|node| {
+                net.paths
+                    .peer(node)
+                    .is_some_and(|peer| peer.active().is_some() && !peer.is_suspect())
+            });
+        if alone != net.isolated_ms.is_some() {
+            net.isolated_ms = alone.then_some(now.uptime_ms());
+            self.notice(Notice::Isolated(alone));
+        }
+    }
+}
+
+impl Net {
+    /// Whether members are called: not while the only one that counts is connected anyway.
+    fn phase_dials(&self) -> bool {
+        match self.phase {
+            Phase::CatchingUp { .. } => false,
+            Phase::Recovering { .. } | Phase::Open => true,
+        }
+    }
+}
+
+impl Redial {
+    /// Counts a try and plans the next.
+    fn plan(&mut self, at: u64) {
+        self.at_ms = at + REDIAL_MS[self.tries.min(REDIAL_MS.len() - 1)];
+        self.tries += 1;
+    }
+}
+
+/// The place of a member in this node's order of calls: as good as random, and equal at both ends.
+fn rank(own: &TransportKey, other: &TransportKey) -> u64 {
+    let short = |key: &TransportKey| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&key.as_bytes()[..8]);
+        u64::from_le_bytes(bytes)
+    };
+    // Fibonacci hashing: the factor is 2^64 divided by the golden ratio.
+    (short(own) ^ short(other)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
