@@ -3,6 +3,7 @@
 //! Only this room knows all adapters. It decides nothing: what a person asks becomes a command of the core, what the
 //! core wants becomes a call of an adapter.
 
+mod attempt;
 mod machine;
 mod notices;
 mod ports;
@@ -19,6 +20,7 @@ use meshnode_protocol::node::{Node, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
+use self::attempt::CodeMark;
 use self::machine::{Carried, Event, Machine};
 use self::switch::Switch;
 use crate::clock::Clock;
@@ -88,6 +90,8 @@ pub(super) struct Daemon {
     clock: Clock,
     switch: Switch,
     machine: Option<Machine>,
+    /// Which code the running join, or the last one, is by.
+    joining: Option<CodeMark>,
     waiting: BTreeMap<CommandId, Waiting>,
     commands: u64,
     disk_failed: bool,
@@ -107,6 +111,7 @@ impl Daemon {
             clock: Clock::new(),
             switch,
             machine: None,
+            joining: None,
             waiting: BTreeMap::new(),
             commands: 0,
             disk_failed: false,
@@ -277,8 +282,8 @@ impl Daemon {
         if waiting.call.send(response).is_err() || last {
             self.waiting.remove(&id);
         }
-        if ends_join && let Some(machine) = self.machine.take() {
-            machine.stop().await;
+        if ends_join {
+            self.give_up_attempt().await;
         }
     }
 }

@@ -39,10 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=INVITE_USES_MAX as i64))]
     uses: u16,
-    /// An admin must approve each machine
-    #[arg(long, conflicts_with = "no_approve")]
-    approve: bool,
-    /// No admin need approve, though several machines may use it; needs --tag
+    /// Let in whoever has the code, though several machines may use it
     #[arg(long)]
     no_approve: bool,
     /// Where a member answers; found by itself when not given; may be repeated
@@ -61,9 +58,11 @@ pub(crate) struct Args {
 
 /// Makes the invite.
 pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    if args.no_approve && args.uses > 1 && args.tag.is_empty() {
-        let text = "--no-approve with --uses above 1 needs --tag";
-        return Err(Failure::usage(text).hint("meshnode invite --help"));
+    if args.uses > 1 && !args.no_approve {
+        let text = "an invite for several machines needs --no-approve: \
+                    whoever has the code is let in";
+        let hint = format!("meshnode invite --uses {} --no-approve", args.uses);
+        return Err(Failure::usage(text).hint(hint));
     }
     if args.ttl.is_zero() {
         return Err(Failure::usage("--ttl 0 would end before it begins").hint("--ttl 24h"));
@@ -77,11 +76,8 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let ttl_ms = u64::try_from(args.ttl.as_millis()).unwrap_or(u64::MAX);
     let (qr, spell) = (args.qr, args.spell);
     let request = Request::Invite(InviteRequest {
-        approve: match (args.approve, args.no_approve) {
-            (true, _) => Some(true),
-            (false, true) => Some(false),
-            (false, false) => None,
-        },
+        // Nobody could approve: no verb of this version does.
+        approve: Some(false),
         name: args.name,
         tags: args.tag,
         owner: args.owner,

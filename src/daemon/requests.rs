@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use meshnode_protocol::body::{Ipv4Range, Tags};
 use meshnode_protocol::invite::InviteCode;
-use meshnode_protocol::io::{Command, InviteOptions};
+use meshnode_protocol::io::{Command, InviteOptions, Snapshot};
 use meshnode_protocol::name::NetworkName;
 use meshnode_protocol::node::{Founding, Joining, Node, StartError};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use super::attempt::CodeMark;
 use super::{Daemon, fresh_seed, ports, store_failure};
 use crate::control::convert::LocalFacts;
 use crate::control::report::StatusReport;
@@ -150,7 +151,8 @@ impl Daemon {
         self.switch.up();
         self.start(founded.node, port).await?;
         if self.disk_failed {
-            self.machine = None;
+            // What is still in memory must not become a network when the disk has room again.
+            self.give_up_attempt().await;
             return Err(Failure::new(
                 Exit::Refused,
                 "disk",
@@ -212,28 +214,16 @@ impl Daemon {
     async fn join(&mut self, request: JoinRequest) -> Result<Option<Response>, Failure> {
         let code = InviteCode::parse(request.code.reveal())
             .map_err(|error| Failure::usage(error.to_string()))?;
+        let mark = CodeMark::of(&code);
         if let Some(machine) = &self.machine {
-            let now = self.clock.now();
-            let Some(snapshot) = machine.node.snapshot(now) else {
-                // A join is on its way: this caller follows it too.
-                return Ok(None);
-            };
-            if !machine.node.knows_code(&code) {
-                let network = &snapshot.network_name;
-                return Err(Failure::other_network(
-                    network,
-                    &self.config.local_name,
-                    true,
-                ));
+            if let Some(snapshot) = machine.node.snapshot(self.clock.now()) {
+                return self.already_in(&code, &snapshot).map(Some);
             }
-            let this = Membership::of_snapshot(&snapshot);
-            let joined = Joined {
-                this,
-                wished: None,
-                witness: None,
-                settled: true,
-            };
-            return Ok(Some(Response::AlreadyJoined(Box::new(joined))));
+            if self.joining == Some(mark) && !machine.node.join_is_over() {
+                // This caller follows it too.
+                return Ok(None);
+            }
+            self.supersede_join().await;
         }
         if self.has_membership()? {
             return Err(self.already_here(true));
@@ -254,8 +244,25 @@ impl Daemon {
             Failure::world("cannot use the keys of the last attempt", &error)
         })?;
         self.switch.up();
+        self.joining = Some(mark);
         self.start(node, port).await?;
         Ok(None)
+    }
+
+    /// The answer to a code where a network is: done, if it is that network's.
+    fn already_in(&self, code: &InviteCode, here: &Snapshot) -> Result<Response, Failure> {
+        let machine = self.machine.as_ref();
+        if !machine.is_some_and(|machine| machine.node.knows_code(code)) {
+            let (network, local_name) = (&here.network_name, &self.config.local_name);
+            return Err(Failure::other_network(network, local_name, true));
+        }
+        let joined = Joined {
+            this: Membership::of_snapshot(here),
+            wished: None,
+            witness: None,
+            settled: true,
+        };
+        Ok(Response::AlreadyJoined(Box::new(joined)))
     }
 
     async fn up(&mut self) -> Result<Response, Failure> {

@@ -149,6 +149,13 @@ impl Node {
         Ok(())
     }
 
+    /// Whether this node's join failed: nothing follows any more, it can only be started anew.
+    #[must_use]
+    pub fn join_is_over(&self) -> bool {
+        let failed = |joiner: &Joiner| joiner.failed.is_some();
+        self.joiner.as_ref().is_some_and(failed)
+    }
+
     /// Whether a code is of an invite of this very network.
     #[must_use]
     pub fn knows_code(&self, code: &InviteCode) -> bool {
