@@ -8,12 +8,12 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 
-use crate::host::Host;
+use crate::host::{Host, address};
 
 /// How the devices of all our networks begin: a path inside a tunnel is no candidate for a tunnel.
 const OVERLAY_PREFIX: &str = "mn-";
@@ -88,28 +88,6 @@ impl Changes {
         while self.messages.try_recv().is_ok() {}
         Some(())
     }
-}
-
-/// The address in a message: the local end where there are two.
-pub(crate) fn address(message: &AddressMessage) -> Option<IpAddr> {
-    let find =
-        |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
-    find(|attribute| {
-        if let AddressAttribute::Local(address) = attribute {
-            Some(*address)
-        } else {
-            None
-        }
-    })
-    .or_else(|| {
-        find(|attribute| {
-            if let AddressAttribute::Address(address) = attribute {
-                Some(*address)
-            } else {
-                None
-            }
-        })
-    })
 }
 
 fn is_usable(link: &LinkMessage, except: &[&str]) -> bool {

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use meshnode_protocol::io::Interface;
 use nix::errno::Errno;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
 };
@@ -169,7 +170,7 @@ impl Host {
             .set_link_index_filter(index)
             .execute();
         while let Some(message) = all.try_next().await.context("Failed to list addresses")? {
-            let keep = crate::endpoints::address(&message).is_some_and(|a| wanted.contains(&a));
+            let keep = address(&message).is_some_and(|a| wanted.contains(&a));
             if message.header.index == index && !keep {
                 let removed = refusal(self.handle.address().del(message).execute().await)?;
                 tracing::debug!(?removed, "an old address was taken off the device");
@@ -272,4 +273,26 @@ fn ready_ipv6(device: &str) -> bool {
         let _ = std::fs::write(&switch, "0");
     }
     is_on()
+}
+
+/// The address in a message: the local end where there are two.
+pub(crate) fn address(message: &AddressMessage) -> Option<IpAddr> {
+    let find =
+        |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
+    find(|attribute| {
+        if let AddressAttribute::Local(address) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
+    })
+    .or_else(|| {
+        find(|attribute| {
+            if let AddressAttribute::Address(address) = attribute {
+                Some(*address)
+            } else {
+                None
+            }
+        })
+    })
 }

@@ -1,6 +1,7 @@
 //! The real kernel, real NATs, real programs: stories in namespaces, one after the other.
 //!
-//! `cargo test --test network` runs all, `cargo test --test network -- punch` those whose names contain `punch`. No root is
+//! `cargo test --test network` runs all, `cargo test --test network -- punch` those whose names
+//! contain `punch`. No root is
 //! needed where ordinary users may make user namespaces. There is no harness: the namespaces must be entered before
 //! the first thread, so this file is its own runner.
 

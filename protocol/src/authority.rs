@@ -323,7 +323,8 @@ impl Authority {
         &self.entries
     }
 
-    /// The places of the entries in op order. Later arrivals insert themselves and never reorder what was there: an op's key is
+    /// The places of the entries in op order. Later arrivals insert themselves and never reorder
+    /// what was there: an op's key is
     /// literal, and no stored op waits for a new one.
     pub(crate) fn order(&self) -> Vec<u32> {
         let mut waits: Vec<u32> = Vec::with_capacity(self.entries.len());

@@ -1,4 +1,5 @@
-//! Invite codes: twenty symbols that let a machine in, and the keys that grow from them (`docs/protocol.md` §6.1, §6.2).
+//! Invite codes: twenty symbols that let a machine in, and the keys that grow from them
+//! (`docs/protocol.md` §6.1, §6.2).
 //!
 //! This room prints and reads codes and derives. It does not know whether an invite still holds, nor how two machines
 //! speak about it.
@@ -166,7 +167,8 @@ impl InviteCode {
         }
     }
 
-    /// Reads a typed code: `CODE[@host:port[,host:port]]`. In the code part case, white space and hyphens do not matter,
+    /// Reads a typed code: `CODE[@host:port[,host:port]]`. In the code part case, white space and
+    /// hyphens do not matter,
     /// O is 0, I and L are 1.
     ///
     /// # Errors

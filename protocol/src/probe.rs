@@ -1,6 +1,7 @@
 //! Probe frames: is this path alive, and what does the other end see (`docs/protocol.md` §8.3).
 //!
-//! A frame is magic (4) ‖ sender tag (8) ‖ nonce (24) ‖ XChaCha20-Poly1305 body. Keys come from the two tunnel keys alone,
+//! A frame is magic (4) ‖ sender tag (8) ‖ nonce (24) ‖ XChaCha20-Poly1305 body. Keys come from the
+//! two tunnel keys alone,
 //! so probing starts before any handshake. This room does not know when to probe, nor which path is better.
 
 use std::fmt;

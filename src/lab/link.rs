@@ -97,7 +97,12 @@ pub(crate) fn await_forwarding(near: &str) -> Result<(), Error> {
 /// then the port swallows what it should send.
 fn is_forwarding(port: &LinkMessage) -> bool {
     let state = InfoBridgePort::State(BridgePortState::Forwarding);
-    let forwards = |info: &LinkInfo| matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(facts)) if facts.contains(&state));
+    let forwards = |info: &LinkInfo| {
+        let LinkInfo::PortData(InfoPortData::BridgePort(facts)) = info else {
+            return false;
+        };
+        facts.contains(&state)
+    };
     let has = |wanted: &dyn Fn(&LinkAttribute) -> bool| port.attributes.iter().any(wanted);
     has(&|attribute| matches!(attribute, LinkAttribute::OperState(State::Up)))
         && has(

@@ -5,8 +5,10 @@
 //! ```text
 //! table ip lab {
 //!   chain postrouting { type nat hook postrouting priority 100; oifname WAN masquerade }
-//!   chain input   { type filter hook input priority 0;   iifname WAN ct state established,related accept; iifname WAN drop }
-//!   chain forward { type filter hook forward priority 0; iifname WAN ct state established,related accept; iifname WAN drop }
+//!   chain input   { type filter hook input priority 0;
+//!                   iifname WAN ct state established,related accept; iifname WAN drop }
+//!   chain forward { type filter hook forward priority 0;
+//!                   iifname WAN ct state established,related accept; iifname WAN drop }
 //! }
 //! ```
 //!

@@ -12,7 +12,8 @@ use crate::lab;
 /// How long a packet may take before it counts as lost; in here nothing is slower than the scheduler.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How often a datagram is sent before its path counts as closed; a busy machine and an unanswered ARP request cost a second.
+/// How often a datagram is sent before its path counts as closed; a busy machine and an unanswered
+/// ARP request cost a second.
 const ATTEMPTS: usize = 10;
 
 pub(crate) fn a_nat_keeps_the_port_when_it_is_free(world: &World) {

@@ -1,4 +1,5 @@
-//! The stored admits: of one invite and device the smallest id, of one invite the smallest 64 (`docs/protocol.md` §4.2).
+//! The stored admits: of one invite and device the smallest id, of one invite the smallest 64
+//! (`docs/protocol.md` §4.2).
 //!
 //! Keeping the smallest is a merge that no order of arrival can change.
 

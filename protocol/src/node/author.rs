@@ -14,13 +14,10 @@ use crate::identity::{Context, Secret};
 use crate::invite::{Hint, InviteCode, InviteSecret};
 use crate::io::{CommandId, InviteOptions, Invited, Output, Refusal, Reply, Standing, Write};
 use crate::ledger::Change;
-use crate::limits::{CANDIDATES_MAX, INVITE_USES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
+use crate::limits::{INVITE_USES_MAX, PARENTS_MAX};
 use crate::op::{Draft, Op};
 use crate::path::{is_local, is_probeable};
-use crate::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody,
-    RecordKind, Tip, Transport,
-};
+use crate::record::{ControlAddress, Record, RecordBody, Transport};
 use crate::time::Moment;
 use crate::wire::Items;
 

@@ -8,24 +8,19 @@ use std::net::SocketAddr;
 
 use rand_core::Rng;
 
-use super::net::{Net, Phase};
 use super::start::Joining;
 use super::{Node, Pending};
 use crate::body::Body;
-use crate::epochs::Epochs;
 use crate::id::TransportKey;
-use crate::invite::{InviteCode, InviteKeys, channel_hash, locator};
-use crate::io::{
-    CommandId, InviteRefusal, JoinStep, Joined, Output, Refusal, Reply, Standing, Write,
-};
-use crate::join::{ProofError, Proven, check_proof, claim, fingerprint, knock, refusal_is_good};
+use crate::invite::{InviteCode, InviteKeys, channel_hash};
+use crate::io::{CommandId, InviteRefusal, JoinStep, Joined, Refusal, Reply, Standing};
+use crate::join::{ProofError, Proven, check_proof, knock, refusal_is_good};
 use crate::link::{CallError, DialId, LinkOutput, Service};
 use crate::name::NodeName;
 use crate::op::Op;
 use crate::record::{ControlAddress, Transport};
-use crate::seal::EpochKey;
 use crate::time::{Moment, Timestamp};
-use crate::wire::{Admission, EPOCHS_SENT_MAX, JoinAnswer, JoinRequest, Knock};
+use crate::wire::{JoinAnswer, JoinRequest, Knock};
 
 /// Machines of this LAN that are asked.
 const ASKED_MAX: usize = 32;

@@ -6,18 +6,12 @@ mod hello;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rand_core::Rng;
-
 use super::{Node, Pending};
 use crate::id::{Digest, NodeId, TransportKey};
-use crate::identity::{Context, verify};
-use crate::io::{Notice, Standing};
 use crate::link::{AnswerId, CallError, DialId, LinkId, LinkInput, LinkOutput, Service};
-use crate::path::is_probeable;
 use crate::pull::Pull;
-use crate::record::{ControlAddress, Record, RecordBody, RecordKind, Transport};
+use crate::record::ControlAddress;
 use crate::time::Moment;
-use crate::wire::{HelloAnswer, HelloProof, HelloRequest};
 
 /// How long after a link stands the second round with its peer begins: gossip flows by then.
 const AGAIN_MS: u64 = 1500;

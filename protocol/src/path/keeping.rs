@@ -6,7 +6,7 @@ use rand_core::Rng;
 
 use super::candidate::Candidate;
 use super::{
-    Active, BUSY_MS, Flight, MISS_MS, PROBE_BUSY_MS, PathEvent, PeerPath, RETRY_MS, Waiting, nonce,
+    BUSY_MS, Flight, MISS_MS, PROBE_BUSY_MS, PathEvent, PeerPath, RETRY_MS, Waiting, nonce,
 };
 use crate::io::CommandId;
 use crate::peering::Path;

@@ -185,7 +185,7 @@ impl Net {
 
 impl Redial {
     /// Counts a try and plans the next.
-    fn plan(&mut self, at: u64) {
+    pub(super) fn plan(&mut self, at: u64) {
         self.at_ms = at + REDIAL_MS[self.tries.min(REDIAL_MS.len() - 1)];
         self.tries += 1;
     }

@@ -3,7 +3,7 @@
 use rand_core::Rng;
 
 use super::GREET_MS;
-use crate::id::{NodeId, TransportKey};
+use crate::id::TransportKey;
 use crate::identity::{Context, verify};
 use crate::link::{CallError, LinkOutput, Service};
 use crate::node::net::Net;
