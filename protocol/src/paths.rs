@@ -1,6 +1,6 @@
 //! All ways to all peers: which probe belongs to whom, and what the peers tell us about ourselves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use rand_core::Rng;
@@ -23,6 +23,9 @@ pub struct Paths {
     tags: BTreeMap<[u8; 8], NodeId>,
     observed: BTreeMap<NodeId, (SocketAddr, u64)>,
     events: VecDeque<(NodeId, PathEvent)>,
+    /// Who has something to do when, in order; and the same by peer.
+    due: BTreeSet<(u64, NodeId)>,
+    due_of: BTreeMap<NodeId, u64>,
 }
 
 impl Paths {
@@ -31,6 +34,7 @@ impl Paths {
         let peer = PeerPath::new(keys);
         self.tags.insert(peer.tag_in(), node);
         self.peers.insert(node, peer);
+        self.plan(node);
     }
 
     /// Forgets a peer.
@@ -38,6 +42,7 @@ impl Paths {
         if let Some(peer) = self.peers.remove(node) {
             self.tags.remove(&peer.tag_in());
         }
+        self.plan(*node);
         self.observed.remove(node);
     }
 
@@ -83,12 +88,9 @@ impl Paths {
 
     /// Does what is due.
     pub fn timeout<R: Rng>(&mut self, now: Moment, rng: &mut R) {
-        let due: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.poll_timeout().is_some_and(|at| at <= now.uptime_ms()))
-            .map(|(node, _)| *node)
-            .collect();
+        let due = self.due.iter();
+        let due = due.take_while(|(at, _)| *at <= now.uptime_ms());
+        let due: Vec<_> = due.map(|(_, node)| *node).collect();
         for node in due {
             self.with(&node, |peer| peer.timeout(now, rng));
         }
@@ -101,12 +103,28 @@ impl Paths {
         while let Some(event) = peer.poll_event() {
             self.events.push_back((node, event));
         }
+        self.plan(node);
+    }
+
+    /// Keeps in mind when a peer has something to do next.
+    fn plan(&mut self, node: NodeId) {
+        let next = self.peers.get(&node).and_then(PeerPath::poll_timeout);
+        let planned = match next {
+            Some(at) => self.due_of.insert(node, at),
+            None => self.due_of.remove(&node),
+        };
+        if planned != next {
+            self.due.extend(next.map(|at| (at, node)));
+            if let Some(at) = planned {
+                self.due.remove(&(at, node));
+            }
+        }
     }
 
     /// When [`Self::timeout`] has something to do, uptime in milliseconds.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.peers.values().filter_map(PeerPath::poll_timeout).min()
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// The next event, in order.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::epochs::Epochs;
 use crate::id::{Digest, OpId};
 use crate::ledger::{Change, Ledger};
-use crate::wire::{KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, SyncAnswer, SyncRequest};
+use crate::wire::{KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, Summary, SyncAnswer, SyncRequest};
 
 /// Questions of one round: enough for a million items.
 const QUESTIONS_MAX: usize = 2000;
@@ -97,29 +97,11 @@ impl Pull {
         let mut change = Change::default();
         let step = match (&mut self.stage, answer) {
             (Stage::Summary, SyncAnswer::Summary(theirs)) if theirs.is_bounded() => {
-                let ours = ledger.summary();
-                let differs = |at: &usize| ours.roots[*at] != theirs.roots[*at];
-                self.sets = (0..3).filter(differs).map(|at| Set::ALL[at]).collect();
-                self.differed = !self.sets.is_empty();
-                self.theirs = Some(theirs.roots);
-                self.heads = theirs.heads;
-                self.next_set()
+                self.compare(&ledger.summary(), theirs)
             }
             (Stage::Buckets(set), SyncAnswer::Buckets(theirs)) if theirs.len() == 256 => {
                 let set = *set;
-                let map = ledger.index(set).differing(&theirs);
-                if map == [0; 32] {
-                    self.next_set()
-                } else {
-                    self.stage = Stage::Items {
-                        set,
-                        asked: Vec::new(),
-                        wanted: VecDeque::new(),
-                        more: false,
-                        map,
-                    };
-                    Step::Ask(SyncRequest::Keys(set, map))
-                }
+                self.look_into(set, ledger.index(set).differing(&theirs))
             }
             (
                 Stage::Items {
@@ -171,6 +153,30 @@ impl Pull {
             (Stage::Summary | Stage::Buckets(_) | Stage::Items { .. }, _) => Step::Nonsense,
         };
         (change, step)
+    }
+
+    fn compare(&mut self, ours: &Summary, theirs: Summary) -> Step {
+        let differs = |at: &usize| ours.roots[*at] != theirs.roots[*at];
+        self.sets = (0..3).filter(differs).map(|at| Set::ALL[at]).collect();
+        self.differed = !self.sets.is_empty();
+        self.theirs = Some(theirs.roots);
+        self.heads = theirs.heads;
+        self.next_set()
+    }
+
+    /// Asks for the keys in the buckets that differ.
+    fn look_into(&mut self, set: Set, map: [u8; 32]) -> Step {
+        if map == [0; 32] {
+            return self.next_set();
+        }
+        self.stage = Stage::Items {
+            set,
+            asked: Vec::new(),
+            wanted: VecDeque::new(),
+            more: false,
+            map,
+        };
+        Step::Ask(SyncRequest::Keys(set, map))
     }
 
     fn next_set(&mut self) -> Step {

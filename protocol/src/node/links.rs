@@ -5,28 +5,21 @@ use std::net::IpAddr;
 
 use rand_core::Rng;
 
+use super::calls::Redial;
 use super::{Node, Pending};
 use crate::id::{Digest, NodeId, TransportKey};
 use crate::identity::{Context, verify};
 use crate::io::{Notice, Standing};
 use crate::link::{AnswerId, CallError, DialId, LinkId, LinkInput, LinkOutput, Service};
 use crate::pull::Pull;
-use crate::record::{ControlAddress, Record, RecordBody, RecordKind, Transport};
+use crate::record::{ControlAddress, Record, RecordBody, RecordKind};
 use crate::time::Moment;
 use crate::wire::{HelloAnswer, HelloProof, HelloRequest};
 
-/// Waits between calls to a member that does not answer; the last repeats.
-const REDIAL_MS: [u64; 5] = [1000, 3000, 6000, 10_000, 10_000];
 /// How long a member that called may take to open the hello before this node does.
-const GREET_MS: u64 = 3000;
-/// How long the greater of two gives the smaller to call it.
-const POLITE_MS: u64 = 400;
-/// Failed calls after which a member makes room for another.
-const TRIES_IN_A_ROW: usize = 3;
+pub(super) const GREET_MS: u64 = 3000;
 /// How long somebody may be connected without proving anything.
 const STRANGER_MS: u64 = 20_000;
-/// Members that this node calls by itself.
-const LINKS_WANTED_MAX: usize = 32;
 /// Announced addresses of one LAN that are remembered.
 const FOUND_MAX: usize = 128;
 
@@ -35,20 +28,11 @@ const FOUND_MAX: usize = 128;
 pub(super) struct Links {
     pub(super) peers: BTreeMap<TransportKey, Peer>,
     dials: BTreeMap<DialId, Option<TransportKey>>,
-    redials: BTreeMap<TransportKey, Redial>,
+    pub(super) redials: BTreeMap<TransportKey, Redial>,
     /// Whom to call must be chosen anew.
     pub(super) unsettled: bool,
     /// What this LAN announced: not proven, used to call members there.
     pub(super) found: BTreeMap<TransportKey, Vec<ControlAddress>>,
-}
-
-#[derive(Debug, Default)]
-struct Redial {
-    at_ms: u64,
-    tries: usize,
-    dialing: bool,
-    /// Whether it is among those that are called in these days.
-    wanted: bool,
 }
 
 /// A connected peer.
@@ -61,7 +45,7 @@ pub(super) struct Peer {
     /// The nonces of a hello that waits for the caller's proof: the caller's and ours.
     hello: Option<([u8; 32], [u8; 32])>,
     /// Whether this node opened the hello, or need not any more.
-    greeted: bool,
+    pub(super) greeted: bool,
     pub(super) device: Option<NodeId>,
     pub(super) trusted: bool,
     pub(super) pull: Option<Pull>,
@@ -493,48 +477,6 @@ impl Node {
         }
     }
 
-    /// Where a member's control plane listens, by its record and by this LAN's announcements.
-    fn control_addresses(&self, device: &NodeId) -> Vec<ControlAddress> {
-        let Some(net) = &self.net else {
-            return Vec::new();
-        };
-        let endpoints = net.ledger.records.endpoints(device);
-        let mut addresses: Vec<_> = endpoints
-            .map(|endpoints| endpoints.control.clone())
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|address| !net.is_overlay(address.address.ip()))
-            .collect();
-        let transport = net
-            .view
-            .members()
-            .get(device)
-            .and_then(|m| net.transport_key(m));
-        if let Some(found) = transport.and_then(|transport| self.links.found.get(&transport)) {
-            addresses.extend(found);
-        }
-        // Through the tunnel, where one stands: no router is in the way there.
-        let tcp = addresses
-            .iter()
-            .find(|address| address.transport == Transport::Tcp);
-        if let (Some(tcp), Some(member)) = (tcp, net.view.members().get(device))
-            && net.interface.is_some()
-            && net
-                .paths
-                .peer(device)
-                .is_some_and(|peer| peer.active().is_some())
-        {
-            let address = (IpAddr::V6(member.ipv6), tcp.address.port()).into();
-            addresses.push(ControlAddress {
-                transport: Transport::Tcp,
-                address,
-            });
-        }
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
-    }
-
     pub(super) fn links_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
         self.door.expire(at);
@@ -555,146 +497,20 @@ impl Node {
         self.redial(at);
     }
 
-    /// Opens the hello with members that called and then said nothing.
-    fn greet_silent(&mut self, at: u64) {
-        let mut silent = Vec::new();
-        for (key, peer) in &mut self.links.peers {
-            if !peer.greeted && peer.since_ms + GREET_MS <= at {
-                peer.greeted = true;
-                let known = |net: &super::net::Net| net.transports.contains_key(key);
-                if peer.device.is_none() && self.net.as_ref().is_some_and(known) {
-                    silent.push(*key);
-                }
-            }
-        }
-        for peer in silent {
-            self.say_hello(peer);
-        }
-    }
-
-    /// Opens the hello with everybody who is connected: this node has just become a member.
-    pub(super) fn greet_all(&mut self) {
-        let unproven = self.links.peers.iter().filter(|(_, p)| p.device.is_none());
-        let unproven: Vec<_> = unproven.map(|(key, _)| *key).collect();
-        for peer in unproven {
-            self.say_hello(peer);
-        }
-    }
-
-    /// Calls members that are not connected.
-    pub(super) fn redial(&mut self, at: u64) {
-        if std::mem::take(&mut self.links.unsettled) {
-            self.choose_whom_to_call(at);
-        }
-        let due = self.links.redials.iter();
-        let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
-        let due: Vec<_> = due.map(|(key, _)| *key).collect();
-        for peer in due {
-            let device = self.net.as_ref().and_then(|n| n.transports.get(&peer));
-            let (Some(device), Some(redial)) = (device.copied(), self.links.redials.get_mut(&peer))
-            else {
-                continue;
-            };
-            redial.plan(at);
-            self.links.unsettled = true;
-            let tries = redial.tries;
-            let addresses = self.control_addresses(&device);
-            if addresses.is_empty() || tries.is_multiple_of(6) {
-                self.link(LinkOutput::Locate { peer });
-            }
-            if !addresses.is_empty() {
-                if let Some(redial) = self.links.redials.get_mut(&peer) {
-                    redial.dialing = true;
-                }
-                self.call(Some(peer), addresses);
-            }
-        }
-    }
-
-    /// Chooses members to call: in an order that differs from node to node, so that calls spread over the network;
-    /// those that failed some times in a row make room for others.
-    fn choose_whom_to_call(&mut self, at: u64) {
-        let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
-            return;
-        };
-        let me = self.id;
-        let redials = &mut self.links.redials;
-        redials.retain(|key, _| net.transports.contains_key(key));
-        let own = TransportKey::new(self.keys.transport.public());
-        let mut candidates: Vec<_> = net
-            .transports
-            .iter()
-            .filter(|(key, device)| {
-                **device != me && net.serves(device) && !self.links.peers.contains_key(key)
-            })
-            .map(|(key, device)| {
-                let tries = redials.get(key).map_or(0, |redial| redial.tries);
-                (tries / TRIES_IN_A_ROW, rank(&own, key), *key, *device)
-            })
-            .collect();
-        candidates.sort_unstable();
-        let trusted = self.links.peers.values().filter(|peer| peer.trusted);
-        candidates.truncate(LINKS_WANTED_MAX.saturating_sub(trusted.count()));
-        for redial in redials.values_mut() {
-            redial.wanted = false;
-        }
-        // Of two that could call each other the smaller calls first; the other gives it a moment.
-        let polite = |device: &NodeId| if *device > me { 0 } else { POLITE_MS };
-        for (_, _, key, device) in candidates {
-            let redial = redials.entry(key).or_insert_with(|| Redial {
-                at_ms: at + polite(&device),
-                ..Redial::default()
-            });
-            redial.wanted = true;
-        }
-    }
-
     /// Says once when nobody is reachable any more, or somebody again.
     pub(super) fn watch_isolation(&mut self, now: Moment) {
         let Some(net) = &mut self.net else { return };
-        let others = net.view.members().values().filter(|member| {
-            member.id != self.id
-                && matches!(member.standing, Standing::Settled | Standing::Provisional)
-        });
-        let alone = others.count() > 0
-            && self.links.trusted().next().is_none()
-            && !net.engine.keys().any(|node| {
-                net.paths
-                    .peer(node)
-                    .is_some_and(|peer| peer.active().is_some() && !peer.is_suspect())
-            });
+        let carries = |node: &NodeId| {
+            let peer = net.paths.peer(node);
+            peer.is_some_and(|peer| peer.active().is_some() && !peer.is_suspect())
+        };
+        let connected = self.links.trusted().next().is_some() || net.engine.keys().any(carries);
+        let live = |standing| matches!(standing, Standing::Settled | Standing::Provisional);
+        let mut members = net.view.members().values();
+        let alone = !connected && members.any(|m| m.id != self.id && live(m.standing));
         if alone != net.isolated_ms.is_some() {
             net.isolated_ms = alone.then_some(now.uptime_ms());
             self.notice(Notice::Isolated(alone));
         }
     }
-}
-
-impl super::net::Net {
-    /// Whether members are called: not while the only one that counts is connected anyway.
-    fn phase_dials(&self) -> bool {
-        match self.phase {
-            super::net::Phase::CatchingUp { .. } => false,
-            super::net::Phase::Recovering { .. } | super::net::Phase::Open => true,
-        }
-    }
-}
-
-impl Redial {
-    /// Counts a try and plans the next.
-    fn plan(&mut self, at: u64) {
-        self.at_ms = at + REDIAL_MS[self.tries.min(REDIAL_MS.len() - 1)];
-        self.tries += 1;
-    }
-}
-
-/// The place of a member in this node's order of calls: as good as random, and equal at both ends.
-fn rank(own: &TransportKey, other: &TransportKey) -> u64 {
-    let short = |key: &TransportKey| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&key.as_bytes()[..8]);
-        u64::from_le_bytes(bytes)
-    };
-    // Fibonacci hashing: the factor is 2^64 divided by the golden ratio.
-    (short(own) ^ short(other)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
