@@ -3,6 +3,8 @@
 //! Needs root, or user namespaces; `ip`, `ping`, `iperf3`, `wg` and `wireguard-go`.
 //! With `MESHNODE_LONG=1` the load test runs for ten minutes, across rekeys.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 #[path = "tunnel/lab.rs"]
 mod lab;
 #[path = "tunnel/load.rs"]

@@ -2,6 +2,8 @@
 //!
 //! `MESHNODE_CASES` raises the number of cases; a failing case prints the seed that repeats it.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 #[path = "properties/claims.rs"]
 mod claims;
 #[path = "properties/forgery.rs"]
