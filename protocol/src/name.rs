@@ -237,3 +237,59 @@ impl<'de> Deserialize<'de> for Owner {
         Ok(Self(text))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_at_most_63_symbols_and_a_network_32() {
+        assert!(NodeName::parse(&"a".repeat(63)).is_ok());
+        assert_eq!(
+            NodeName::parse(&"a".repeat(64)),
+            Err(NameError::TooLong {
+                symbols: 64,
+                max: 63
+            })
+        );
+        assert!(NetworkName::parse(&"a".repeat(32)).is_ok());
+        assert!(NetworkName::parse(&"a".repeat(33)).is_err());
+    }
+
+    #[test]
+    fn a_name_holds_nothing_that_a_terminal_or_a_resolver_would_act_on() {
+        for text in [
+            "\u{1b}[2J",
+            "a b",
+            "a.b",
+            "a\u{202e}b",
+            "-a",
+            "a-",
+            "a--b",
+            "ä",
+            "a\n",
+        ] {
+            assert_eq!(NodeName::parse(text), Err(NameError::Symbol), "{text:?}");
+        }
+        assert_eq!(NodeName::parse(""), Err(NameError::Empty));
+        assert_eq!(NodeName::parse("1234"), Err(NameError::DigitsOnly));
+        for word in ["localhost", "wpad", "self"] {
+            assert!(matches!(NodeName::parse(word), Err(NameError::Reserved(_))));
+        }
+        let smuggled = crate::codec::encode("\u{1b}[2J");
+        assert!(crate::codec::decode::<NodeName>(&smuggled, 100).is_err());
+    }
+
+    #[test]
+    fn any_text_becomes_a_name() {
+        assert_eq!(
+            NodeName::from_text("Alice's PC", "node").as_str(),
+            "alices-pc"
+        );
+        assert_eq!(NodeName::from_text("!!!", "node").as_str(), "node");
+        assert_eq!(NodeName::from_text("42", "node").as_str(), "node");
+        let long = NodeName::from_text(&"x".repeat(200), "node");
+        assert_eq!(long.as_str().len(), 63);
+        assert_eq!(long.with_suffix("7k2q").as_str().len(), 63);
+    }
+}

@@ -1,9 +1,10 @@
 //! The machine that ties the core together: [`Input`] in, [`Output`] out (`docs/architecture.md`).
 //!
-//! One mutation, then a complete drain of [`Node::poll_output`], in order; then wait until [`Node::poll_timeout`].
-//! Randomness comes from the seed given at the start, ids from counters inside. The rooms below each own one part of
-//! the work: `links` who is connected and proven, `exchange` reconciliation and gossip, `joiner` and `witness` the two
-//! ends of a join, `author` what this node signs, `ways` the engine's peers and paths, `report` what people see.
+//! One mutation, then a complete drain of [`Node::poll_output`], in order; then wait until
+//! [`Node::poll_timeout`]. Randomness comes from the seed given at the start, ids from counters inside.
+//! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
+//! `exchange` reconciliation and gossip, `joiner` and `witness` the two ends of a join, `author` what
+//! this node signs, `ways` the engine's peers and paths, `report` what people see.
 
 mod author;
 mod errands;

@@ -116,6 +116,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_directory_that_cannot_be_made_is_named_with_the_cure() {
+        let failure = prepare(Path::new("/proc/meshnode")).unwrap_err();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(
+            failure
+                .text
+                .starts_with("the state directory /proc/meshnode is not writable")
+        );
+        assert_eq!(failure.hints, ["name another: --state-dir DIR"]);
+    }
+
+    #[test]
     fn a_missing_directory_is_made_private() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a/b");

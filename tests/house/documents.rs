@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::{assert_none, check, check_files, documents, root};
+use crate::{assert_none, check, check_files, documents, root, sources};
 
 #[test]
 fn every_relative_link_resolves() {
@@ -103,4 +103,31 @@ fn links(text: &str) -> Vec<(usize, &str)> {
         }
     }
     links
+}
+
+#[test]
+fn every_test_that_the_security_document_names_exists() {
+    let document = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let mut declared = BTreeSet::new();
+    for file in sources() {
+        for (_, line) in file.lines() {
+            if let Some(after) = line.trim_start().split("fn ").nth(1) {
+                declared.insert(after.split(['(', '<']).next().unwrap().to_owned());
+            }
+        }
+    }
+    let rows = document.lines().filter(|line| line.starts_with("| "));
+    let named: BTreeSet<_> = rows
+        .filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(
+        named.len() > 30,
+        "the tables of threats and bad input were not found"
+    );
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| !declared.contains(**name))
+        .collect();
+    assert!(missing.is_empty(), "no such test: {missing:?}");
 }

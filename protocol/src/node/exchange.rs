@@ -151,7 +151,8 @@ impl Node {
         }
     }
 
-    /// What came by a round was missed by gossip, so others may have missed it too: rounds with some of them follow soon.
+    /// What came by a round was missed by gossip, so others may have missed it too: rounds with some of
+    /// them follow soon.
     fn plan_round(&mut self, now: Moment) {
         let jitter = u64::from(self.rng.next_u32()) % SYNC_SOON_MS;
         if let Some(net) = &mut self.net {
