@@ -10,9 +10,11 @@ use std::path::Path;
 use meshnode_protocol::body::{Body, Caps, Grant, Invite, InviteTerms, Kind, Level, Tags};
 use meshnode_protocol::claim::{Admit, AdmitTerms, Claim, ClaimTerms};
 use meshnode_protocol::codec::{Ext, encode};
-use meshnode_protocol::id::{Digest, InviteKey, NodeId, Signature};
+use meshnode_protocol::custody::Custody;
+use meshnode_protocol::id::{Digest, InviteKey, NodeId, OpId, Signature};
 use meshnode_protocol::identity::{Keys, Secret};
 use meshnode_protocol::invite::{Hint, InviteCode, InviteSecret};
+use meshnode_protocol::io::InviteRefusal;
 use meshnode_protocol::name::{NodeName, Tag};
 use meshnode_protocol::op::{Draft, Op};
 use meshnode_protocol::probe::{PADDING_BYTES_MAX, Probe};
@@ -21,6 +23,10 @@ use meshnode_protocol::record::{
     RecordKind, Tip, Transport,
 };
 use meshnode_protocol::time::Timestamp;
+use meshnode_protocol::wire::{
+    Admission, HelloAnswer, HelloRequest, Items, JoinAnswer, JoinRequest, Knock, Set, Summary,
+    SyncAnswer, SyncRequest,
+};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -116,6 +122,14 @@ fn valid() -> Seeds {
         ("block", &[7; 300]),
     ] {
         add("seal_open", name, targets::sealer().seal(plain));
+    }
+    add(
+        "custody",
+        "new",
+        Custody::new(&joiner()).to_bytes().to_vec(),
+    );
+    for (name, which, bytes) in messages() {
+        add("message", name, [&[which], &bytes[..]].concat());
     }
     for (name, probe) in probes() {
         add("probe", name, targets::PROBE_KEYS.1.seal(&probe, [11; 24]));
@@ -356,6 +370,64 @@ fn unsorted_endpoints() -> Vec<u8> {
     let mut endpoints = endpoints();
     endpoints.tunnel.reverse();
     [&[2, 0][..], &encode(&endpoints)].concat()
+}
+
+fn messages() -> Vec<(&'static str, u8, Vec<u8>)> {
+    let knock = Knock {
+        locator: [1; 16],
+        nonce: [2; 32],
+        mac: [3; 32],
+    };
+    let items = Items {
+        ops: vec![vec![1; 40]],
+        admits: vec![vec![2; 30]],
+        records: vec![vec![3; 20]],
+    };
+    let summary = Summary {
+        roots: [Digest::new([7; 32]); 3],
+        heads: vec![OpId::new([8; 32])],
+    };
+    let keys = SyncRequest::Keys {
+        set: Set::Records,
+        map: [9; 32],
+        skip: 70_000,
+    };
+    let refused = JoinAnswer::Refused {
+        reason: InviteRefusal::Closed,
+        time: Timestamp::from_ms(9),
+        mac: [4; 32],
+    };
+    let admission = Admission {
+        heads: vec![OpId::new([5; 32])],
+        epochs: vec![(0, [6; 32])],
+    };
+    let open = HelloRequest::Open { nonce: [1; 32] };
+    vec![
+        ("knock", 0, JoinRequest::Knock(knock).to_bytes()),
+        (
+            "redeem",
+            0,
+            JoinRequest::Redeem(Box::new(claim())).to_bytes(),
+        ),
+        ("refused", 1, refused.to_bytes()),
+        (
+            "admitted",
+            1,
+            JoinAnswer::Admitted(Box::new(admission)).to_bytes(),
+        ),
+        ("open", 2, open.to_bytes()),
+        ("known", 3, HelloAnswer::Known(true).to_bytes()),
+        (
+            "summary",
+            4,
+            SyncRequest::Summary(summary.clone()).to_bytes(),
+        ),
+        ("keys", 4, keys.to_bytes()),
+        ("push", 4, SyncRequest::Push(items.clone()).to_bytes()),
+        ("summary-answer", 5, SyncAnswer::Summary(summary).to_bytes()),
+        ("heard", 5, SyncAnswer::Heard.to_bytes()),
+        ("gossip", 6, items.to_bytes()),
+    ]
 }
 
 fn codes() -> Vec<(&'static str, String)> {

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use meshnode_protocol::body::{Body, Genesis, Ipv4Range, Kind};
 use meshnode_protocol::claim::Admit;
 use meshnode_protocol::codec::{Ext, decode, encode};
+use meshnode_protocol::custody::Custody;
 use meshnode_protocol::id::{Digest, NetworkId, NodeId, RootKey, TunnelKey};
 use meshnode_protocol::identity::{Context, Secret, hash};
 use meshnode_protocol::invite::InviteCode;
@@ -19,6 +20,9 @@ use meshnode_protocol::probe::{DatagramKind, Probe, ProbeKeys, classify, tag_of}
 use meshnode_protocol::record::{Record, RecordBody, RecordKind, Slot};
 use meshnode_protocol::seal::{EpochKey, Purpose, Sealer};
 use meshnode_protocol::time::Timestamp;
+use meshnode_protocol::wire::{
+    HelloAnswer, HelloRequest, Items, JoinAnswer, JoinRequest, SyncAnswer, SyncRequest,
+};
 
 /// A target: takes any bytes and says whether it accepted them.
 pub type Target = fn(&[u8]) -> bool;
@@ -27,9 +31,11 @@ pub type Target = fn(&[u8]) -> bool;
 pub const ALL: &[(&str, Target)] = &[
     ("admit", admit),
     ("body", body),
+    ("custody", custody),
     ("ext", ext),
     ("header", header),
     ("invite_code", invite_code),
+    ("message", message),
     ("op", op),
     ("probe", probe),
     ("record", record),
@@ -143,6 +149,35 @@ pub fn admit(data: &[u8]) -> bool {
     };
     assert_eq!(admit.bytes(), data);
     assert!(data.starts_with(&encode(admit.terms())));
+    true
+}
+
+/// A message between nodes: the first byte says which, the rest is the message.
+pub fn message(data: &[u8]) -> bool {
+    let Some((which, bytes)) = data.split_first() else {
+        return false;
+    };
+    let again = match which {
+        0 => JoinRequest::parse(bytes).map(|message| message.to_bytes()),
+        1 => JoinAnswer::parse(bytes).map(|message| message.to_bytes()),
+        2 => HelloRequest::parse(bytes).map(|message| message.to_bytes()),
+        3 => HelloAnswer::parse(bytes).map(|message| message.to_bytes()),
+        4 => SyncRequest::parse(bytes).map(|message| message.to_bytes()),
+        5 => SyncAnswer::parse(bytes).map(|message| message.to_bytes()),
+        6 => Items::parse(bytes).map(|message| message.to_bytes()),
+        _ => return false,
+    };
+    let Ok(again) = again else { return false };
+    assert_eq!(again, bytes);
+    true
+}
+
+/// The secrets file's content.
+pub fn custody(data: &[u8]) -> bool {
+    let Ok(custody) = Custody::parse(data) else {
+        return false;
+    };
+    assert_eq!(*custody.to_bytes(), data);
     true
 }
 
