@@ -3,6 +3,7 @@
 use meshnode_protocol::io::Standing;
 
 use super::town::{self, JOIN_MS_MAX, converge};
+use crate::chance::index;
 use crate::machine::{MachineId, Stop};
 use crate::people::Terms;
 use crate::world::{Broken, World};
@@ -16,9 +17,13 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
     let liar = MachineId(2);
     world.machine_mut(liar).liar = true;
     let code = world.invite(founder, Terms::uses(NEWCOMERS))?;
+    converge(world, "all honest know the invite")?;
     for _ in 0..NEWCOMERS {
         let site = world.network.add_public();
-        let id = world.join(site, &code, &[founder]);
+        let mut doors = town::settled_public(world);
+        doors.retain(|door| *door != liar);
+        let door = doors[index(&mut world.rng, doors.len())];
+        let id = world.join(site, &code, &[door]);
         world.run_until("a newcomer is in among lies", JOIN_MS_MAX, |world| {
             world.is_in(id)
         })?;
