@@ -1,7 +1,7 @@
 //! The packet engine: TUN, WireGuard and UDP. Packets never leave this room; the core hears only what it must decide.
 //!
 //! Two blocking threads move packets, each from its read to its write without a queue between; a third lets time pass.
-//! They see the peers through an immutable [`Router`](router::Router) behind one atomic pointer. A peer's sessions and
+//! They see the peers through an immutable `Router` behind one atomic pointer. A peer's sessions and
 //! path are behind one lock of its own, held while a packet is sealed or opened, never while it is sent.
 
 mod device;

@@ -1,7 +1,7 @@
 //! One round of reconciliation with one peer: ask until nothing differs (`docs/protocol.md` §7.3).
 //!
 //! Authority comes before admits, admits before records. The peer may lie or be wrong: whatever it sends is checked
-//! like anything else, and a round ends after [`QUESTIONS_MAX`] questions.
+//! like anything else, and a round ends after a bounded number of questions.
 
 use std::collections::VecDeque;
 
