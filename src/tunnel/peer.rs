@@ -111,6 +111,8 @@ struct State {
     roaming: Roaming,
     keepalive_ms: u64,
     sent_ms: u64,
+    /// A path was told and no session stands: the next tick makes one.
+    greet: bool,
     wish_ms: Option<u64>,
     wanted_ms: Option<u64>,
     moved_ms: Option<u64>,
@@ -142,6 +144,7 @@ impl Peer {
             roaming: config.roaming,
             keepalive_ms: u64::from(config.keepalive_s) * 1000,
             sent_ms: 0,
+            greet: false,
             wish_ms: None,
             wanted_ms: None,
             moved_ms: None,
@@ -191,6 +194,7 @@ impl Peer {
     ) -> Option<(Path, &'a [u8])> {
         let mut state = self.state();
         state.told = path.is_some();
+        state.greet |= path.is_some() && !state.has_session();
         if state.path == path {
             return None;
         }
@@ -293,7 +297,11 @@ impl Peer {
             state.sent_ms = now.uptime_ms();
             return Some((path, &out[..length]));
         }
-        if !keepalive {
+        // The other end may hold a session that this process never had: what it sends by that is lost, and
+        // it would
+        // notice after 15 s only.
+        let greet = std::mem::take(&mut state.greet) && !state.has_session();
+        if !keepalive && !greet {
             return None;
         }
         state.sent_ms = now.uptime_ms();
