@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
@@ -113,6 +114,9 @@ struct State {
     sent_ms: u64,
     /// A path was told and no session stands: the next tick makes one.
     greet: bool,
+    /// The peer lost its sessions and cannot begin one: the next tick does.
+    renew: bool,
+    renewed_ms: Option<u64>,
     wish_ms: Option<u64>,
     wanted_ms: Option<u64>,
     moved_ms: Option<u64>,
@@ -145,6 +149,8 @@ impl Peer {
             keepalive_ms: u64::from(config.keepalive_s) * 1000,
             sent_ms: 0,
             greet: false,
+            renew: false,
+            renewed_ms: None,
             wish_ms: None,
             wanted_ms: None,
             moved_ms: None,
@@ -253,6 +259,13 @@ impl Peer {
         let mut state = self.state();
         let content = match state.tunn.decapsulate(None, datagram, out) {
             TunnResult::Done => Content::Nothing,
+            TunnResult::Err(WireGuardError::WrongTai64nTimestamp) => {
+                // The peer itself, with a clock behind the one it had: it started anew, and only this end can begin.
+                if due(&mut state.renewed_ms, now) {
+                    state.renew = true;
+                }
+                Content::Refused
+            }
             TunnResult::Err(_) => Content::Refused,
             TunnResult::WriteToNetwork(bytes) => Content::Reply(bytes),
             TunnResult::WriteToTunnelV4(bytes, _) | TunnResult::WriteToTunnelV6(bytes, _) => {
@@ -301,11 +314,14 @@ impl Peer {
         // it would
         // notice after 15 s only.
         let greet = std::mem::take(&mut state.greet) && !state.has_session();
-        if !keepalive && !greet {
+        let renew = std::mem::take(&mut state.renew);
+        if !keepalive && !greet && !renew {
             return None;
         }
         state.sent_ms = now.uptime_ms();
-        let result = if state.has_session() {
+        let result = if renew {
+            state.tunn.format_handshake_initiation(out, true)
+        } else if state.has_session() {
             state.tunn.encapsulate(&[], out)
         } else {
             state.tunn.format_handshake_initiation(out, false)
