@@ -1,9 +1,11 @@
 //! What the driver hands to the [`Node`](crate::node::Node) and what it gets back: the two enums that close the world.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::access::Filter;
 use crate::body::{Ipv4Range, Level, Tags};
 use crate::id::{AdmitId, Digest, NetworkId, NodeId, OpId, TransportKey};
 use crate::link::{LinkInput, LinkOutput};
@@ -108,6 +110,8 @@ pub enum Output {
     },
     /// The device is to have these addresses; `None`: no device.
     Interface(Option<Interface>),
+    /// What the engine lets through, from now on. `Filter::Open` until the first of these.
+    Filter(Arc<Filter>),
     /// An answer to a person.
     Reply(CommandId, Reply),
     /// Something that a person may want to read in the log.

@@ -8,12 +8,13 @@
 //!
 //! - words: [`id`], [`time`], [`name`], [`limits`], [`codec`], [`identity`];
 //! - what is signed: [`op`] with its [`body`], [`claim`] (and admit), [`record`];
-//! - what counts: [`structure`] admits, [`authority`] stores, [`view`] decides, [`address`] names;
+//! - what counts: [`structure`] admits, [`authority`] stores, [`view`] decides, [`address`] names, [`access`] allows;
 //! - codes and seals: [`invite`], [`recovery`], [`seal`], [`epochs`], [`custody`];
 //! - between nodes: [`wire`], [`reconcile`], [`ledger`], [`pull`], [`join`], [`link`];
 //! - ways: [`probe`], [`path`], [`paths`], [`peering`];
 //! - the machine that ties them: [`node`], with its words in [`io`].
 
+pub mod access;
 pub mod address;
 pub mod authority;
 pub mod body;

@@ -296,6 +296,8 @@ impl World {
                 machine.interface = interface;
                 machine.touched = true;
             }
+            // Packets are not simulated: nothing to filter.
+            Output::Filter(_) => {}
             Output::Reply(command, reply) => self.machine_mut(id).replies.push((command, reply)),
             Output::Notice(notice) => {
                 self.trace

@@ -170,6 +170,8 @@ impl Machine {
                     }
                 }
                 Output::Interface(interface) => self.on_interface(interface).await,
+                // Nothing makes a filter yet.
+                Output::Filter(_) => {}
                 Output::Reply(id, reply) => carried.replies.push((id, reply)),
                 Output::Notice(notice) => notices::log(&notice),
                 Output::Erase => carried.erase = true,

@@ -29,6 +29,7 @@ impl Withheld {
             | Output::Peer(_)
             | Output::Datagram { .. }
             | Output::Interface(_)
+            | Output::Filter(_)
             | Output::Notice(_)
             | Output::Erase => Some(output),
         }
