@@ -20,7 +20,7 @@ use meshnode_protocol::op::{Draft, Op};
 use meshnode_protocol::probe::{PADDING_BYTES_MAX, Probe};
 use meshnode_protocol::record::{
     Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody,
-    RecordKind, Tip, Transport,
+    RecordKind, Seen, Tip, Transport,
 };
 use meshnode_protocol::time::Timestamp;
 use meshnode_protocol::wire::{
@@ -151,7 +151,6 @@ fn bad() -> Seeds {
     );
     add("op", "unsigned", [&head[..], &[0; 64]].concat());
     add("op", "genesis-twice", targets::NETWORK.0.bytes().repeat(2));
-    add("body", "noop-with-body", vec![9, 0, 1]);
     add(
         "body",
         "genesis-huge",
@@ -321,6 +320,16 @@ fn records() -> Vec<(&'static str, RecordBody)> {
         ("endpoints", RecordBody::Endpoints(endpoints())),
         ("tip", RecordBody::Tip(Box::new(tip))),
         ("left", RecordBody::Left),
+        (
+            "seen",
+            RecordBody::Seen(Seen {
+                heads: vec![OpId::new([3; 32])],
+                ops: 7,
+                epoch: 1,
+                policy: None,
+                ext: Ext::NONE,
+            }),
+        ),
         ("unknown-kind", RecordBody::Opaque(RecordKind(0x1234))),
     ]
 }
@@ -331,6 +340,7 @@ fn record_bodies() -> Vec<(&'static str, Vec<u8>)> {
         RecordBody::Endpoints(endpoints) => (2, encode(&endpoints)),
         RecordBody::Tip(tip) => (3, encode(&tip)),
         RecordBody::Left => (4, Vec::new()),
+        RecordBody::Seen(seen) => (5, encode(&seen)),
         RecordBody::Opaque(RecordKind(kind)) => (kind, vec![1, 2, 3]),
     };
     records()

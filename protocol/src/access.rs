@@ -1,4 +1,4 @@
-//! Who may reach whom, compiled for one node: what the engine enforces (`docs/protocol.md` §10).
+//! Who may reach whom, compiled for one node: what the engine enforces.
 //!
 //! The engine judges the first packet of a flow by the device it came from, never by address text; what belongs to an
 //! allowed flow passes in both directions.

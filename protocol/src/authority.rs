@@ -11,7 +11,7 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use crate::body::{Body, Genesis, Level};
+use crate::body::{Body, Genesis, Kind, Level};
 use crate::claim::{Admit, ClaimError};
 use crate::id::{AdmitId, NetworkId, OpId};
 use crate::op::{Op, OpError, Realm};
@@ -87,9 +87,11 @@ pub(crate) struct Entry {
     /// Place of its authority among the entries; a genesis is its own.
     pub(crate) authority: u32,
     /// Places of its parents.
-    parents: Vec<u32>,
+    pub(crate) parents: Vec<u32>,
     /// Length of the longest way to the genesis.
     depth: u32,
+    /// The highest epoch that it and its past announce.
+    pub(crate) epoch: u32,
 }
 
 impl Authority {
@@ -110,6 +112,7 @@ impl Authority {
             authority: 0,
             parents: Vec::new(),
             depth: 0,
+            epoch: 0,
         };
         Self {
             realm,
@@ -136,12 +139,10 @@ impl Authority {
     /// What founded the network.
     #[must_use]
     pub fn genesis(&self) -> &Genesis {
-        match self.entries[0].op.body() {
-            Body::Genesis(genesis) => genesis,
-            Body::Grant(_) | Body::Invite(_) | Body::Noop | Body::Opaque => {
-                unreachable!("the first entry is the genesis")
-            }
-        }
+        let Body::Genesis(genesis) = self.entries[0].op.body() else {
+            unreachable!("the first entry is the genesis")
+        };
+        genesis
     }
 
     /// Takes an op from its bytes: parses it, checks its structure, stores it or keeps it until its parents come.
@@ -219,6 +220,8 @@ impl Authority {
             level,
             authority: self.index[&header.authority],
             depth: 1 + parents.iter().map(depth).max().unwrap_or(0),
+            // A Rekey passed the check: it is one more than what was before.
+            epoch: self.epoch_before(&header.parents) + u32::from(header.kind == Kind::REKEY),
             parents,
             op,
         };
@@ -313,6 +316,23 @@ impl Authority {
         self.index.get(id).map(|place| self.at(*place))
     }
 
+    /// The place of a stored op.
+    pub(crate) fn place(&self, id: &OpId) -> Option<u32> {
+        self.index.get(id).copied()
+    }
+
+    /// Which places are among `heads` or in the past of one.
+    pub(crate) fn with_past(&self, heads: Vec<u32>) -> Vec<bool> {
+        let mut within = vec![false; self.entries.len()];
+        let mut stack = heads;
+        while let Some(place) = stack.pop() {
+            if !std::mem::replace(&mut within[place as usize], true) {
+                stack.extend_from_slice(&self.at(place).parents);
+            }
+        }
+        within
+    }
+
     /// The entry at a place.
     pub(crate) fn at(&self, place: u32) -> &Entry {
         &self.entries[place as usize]
@@ -358,6 +378,15 @@ impl Authority {
 impl Lookup for Authority {
     fn op(&self, id: &OpId) -> Option<&Op> {
         Self::op(self, id)
+    }
+
+    fn level(&self, id: &OpId) -> Option<Level> {
+        self.level_of(id)
+    }
+
+    fn epoch_before(&self, parents: &[OpId]) -> u32 {
+        let entries = parents.iter().filter_map(|id| self.entry(id));
+        entries.map(|entry| entry.epoch).max().unwrap_or(0)
     }
 
     /// Walks back from the parents. Arrival and depth prune it; an op under the sought authority ends it, because

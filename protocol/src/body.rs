@@ -1,5 +1,7 @@
 //! The bodies of ops: what an op says, in final format (`docs/protocol.md` §3.3 to §3.6).
 
+mod acts;
+
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -10,6 +12,8 @@ use crate::id::{Digest, InviteKey, NodeId, OpId, RootKey, Signature};
 use crate::limits::{INVITE_USES_MAX, OP_POLICY_BASE_BYTES_MAX, ROOT_KEYS_MAX, TAGS_MAX};
 use crate::name::{NetworkName, NodeName, Owner, Tag};
 use crate::time::Timestamp;
+
+pub use acts::{Cut, InviteClose, OpIds, Policy, PolicyBase, Rekey, Revoke};
 
 /// The kind of an op, in its header. From `0x8000` on a reader may ignore a kind it does not know.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -308,6 +312,16 @@ pub enum Body {
     Grant(Box<Grant>),
     /// See [`Invite`].
     Invite(Box<Invite>),
+    /// See [`Revoke`].
+    Revoke(Box<Revoke>),
+    /// See [`InviteClose`].
+    InviteClose(InviteClose),
+    /// See [`Policy`].
+    Policy(Policy),
+    /// See [`PolicyBase`].
+    PolicyBase(PolicyBase),
+    /// See [`Rekey`].
+    Rekey(Rekey),
     /// Merges heads; says nothing.
     Noop,
     /// A kind that this version does not know, or a left out body: stored, relayed, without effect.
@@ -344,10 +358,20 @@ impl Body {
                 refuse_unless((1..=INVITE_USES_MAX).contains(&invite.terms.uses))?;
                 Ok(Self::Invite(Box::new(invite)))
             }
-            Kind::NOOP => {
-                refuse_unless(bytes.is_empty())?;
-                Ok(Self::Noop)
+            Kind::REVOKE => {
+                let revoke: Revoke = decode(bytes, max)?;
+                refuse_unless(revoke.is_bounded())?;
+                Ok(Self::Revoke(Box::new(revoke)))
             }
+            Kind::INVITE_CLOSE => Ok(Self::InviteClose(decode(bytes, max)?)),
+            Kind::REKEY => Ok(Self::Rekey(decode(bytes, max)?)),
+            // A replica may have taken the stub of such an op before: its body can no longer be refused.
+            Kind::POLICY => Ok(decode(bytes, max)
+                .ok()
+                .filter(Policy::is_bounded)
+                .map_or(Self::Opaque, Self::Policy)),
+            Kind::POLICY_BASE => Ok(decode(bytes, max).map_or(Self::Opaque, Self::PolicyBase)),
+            Kind::NOOP if bytes.is_empty() => Ok(Self::Noop),
             Kind(_) => Ok(Self::Opaque),
         }
     }
@@ -359,6 +383,11 @@ impl Body {
             Self::Genesis(genesis) => (Kind::GENESIS, encode(genesis)),
             Self::Grant(grant) => (Kind::GRANT, encode(grant)),
             Self::Invite(invite) => (Kind::INVITE, encode(invite)),
+            Self::Revoke(revoke) => (Kind::REVOKE, encode(revoke)),
+            Self::InviteClose(close) => (Kind::INVITE_CLOSE, encode(close)),
+            Self::Policy(policy) => (Kind::POLICY, encode(policy)),
+            Self::PolicyBase(base) => (Kind::POLICY_BASE, encode(base)),
+            Self::Rekey(rekey) => (Kind::REKEY, encode(rekey)),
             Self::Noop | Self::Opaque => (Kind::NOOP, Vec::new()),
         }
     }
@@ -371,7 +400,52 @@ impl Body {
             Self::Genesis(genesis) => &genesis.ext,
             Self::Grant(grant) => &grant.ext,
             Self::Invite(invite) => &invite.terms.ext,
+            Self::Revoke(revoke) => &revoke.ext,
+            Self::InviteClose(close) => &close.ext,
+            Self::Policy(policy) => &policy.ext,
+            Self::PolicyBase(base) => &base.ext,
+            Self::Rekey(rekey) => &rekey.ext,
             Self::Noop | Self::Opaque => NONE,
+        }
+    }
+
+    /// The grant, if it is one.
+    #[must_use]
+    pub fn grant(&self) -> Option<&Grant> {
+        if let Self::Grant(grant) = self {
+            Some(grant)
+        } else {
+            None
+        }
+    }
+
+    /// The invite, if it is one.
+    #[must_use]
+    pub fn invite(&self) -> Option<&Invite> {
+        if let Self::Invite(invite) = self {
+            Some(invite)
+        } else {
+            None
+        }
+    }
+
+    /// The policy base, if it is one.
+    #[must_use]
+    pub fn policy_base(&self) -> Option<&PolicyBase> {
+        if let Self::PolicyBase(base) = self {
+            Some(base)
+        } else {
+            None
+        }
+    }
+
+    /// The revocation, if it is one.
+    #[must_use]
+    pub fn revoke(&self) -> Option<&Revoke> {
+        if let Self::Revoke(revoke) = self {
+            Some(revoke)
+        } else {
+            None
         }
     }
 }

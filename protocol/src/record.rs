@@ -44,14 +44,14 @@ impl RecordKind {
     pub const TIP: Self = Self(3);
     /// Goodbye, for ever.
     pub const LEFT: Self = Self(4);
+    /// What it has heard and obeys: [`Seen`].
+    pub const SEEN: Self = Self(5);
     /// Whether this version knows the kind.
     #[must_use]
     pub const fn is_ours(self) -> bool {
-        matches!(self.0, 1..=4)
+        matches!(self.0, 1..=5)
     }
 
-    /// Reserved: the authority heads a device has applied.
-    pub const SEEN: Self = Self(5);
     /// Reserved: a stock WireGuard device behind this one.
     pub const GUEST: Self = Self(6);
 }
@@ -164,6 +164,21 @@ pub struct Tip {
     pub ext: Ext,
 }
 
+/// What a device has heard and obeys: the acknowledgement that admins wait for (`docs/protocol.md` §5.6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Op heads that it has applied, strictly ascending, at most 16; the smallest when it has more.
+    pub heads: Vec<OpId>,
+    /// How many ops it has.
+    pub ops: u32,
+    /// The newest epoch whose key it holds.
+    pub epoch: u32,
+    /// The policy that it enforces: the last op that went into it, if there is any.
+    pub policy: Option<OpId>,
+    /// Extensions.
+    pub ext: Ext,
+}
+
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordBody {
@@ -173,6 +188,8 @@ pub enum RecordBody {
     Endpoints(Endpoints),
     /// See [`Tip`].
     Tip(Box<Tip>),
+    /// See [`Seen`].
+    Seen(Seen),
     /// The device is gone for ever; its seq does not matter.
     Left,
     /// A kind, or an extension that must be understood, that this version does not know: kept and relayed, unread.
@@ -335,6 +352,7 @@ impl RecordBody {
             Self::Endpoints(_) => RecordKind::ENDPOINTS,
             Self::Tip(_) => RecordKind::TIP,
             Self::Left => RecordKind::LEFT,
+            Self::Seen(_) => RecordKind::SEEN,
             Self::Opaque(kind) => *kind,
         }
     }
@@ -342,7 +360,7 @@ impl RecordBody {
     /// Whether a device has at most one record of this kind: its slot's sub is zero.
     const fn is_alone(&self) -> bool {
         match self {
-            Self::Node(_) | Self::Endpoints(_) | Self::Tip(_) | Self::Left => true,
+            Self::Node(_) | Self::Endpoints(_) | Self::Tip(_) | Self::Seen(_) | Self::Left => true,
             Self::Opaque(_) => false,
         }
     }
@@ -353,6 +371,7 @@ impl RecordBody {
             Self::Node(node) => &node.ext,
             Self::Endpoints(endpoints) => &endpoints.ext,
             Self::Tip(tip) => &tip.ext,
+            Self::Seen(seen) => &seen.ext,
             Self::Left | Self::Opaque(_) => NONE,
         }
     }
@@ -377,6 +396,11 @@ impl RecordBody {
                 let sorted = tip.heads.windows(2).all(|pair| pair[0] < pair[1]);
                 (tip.heads.len() <= PARENTS_MAX && sorted).then(|| Self::Tip(Box::new(tip)))
             }
+            RecordKind::SEEN => {
+                let seen: Seen = decode(bytes, RECORD_BYTES_MAX)?;
+                let sorted = seen.heads.windows(2).all(|pair| pair[0] < pair[1]);
+                (seen.heads.len() <= PARENTS_MAX && sorted).then_some(Self::Seen(seen))
+            }
             RecordKind::LEFT => bytes.is_empty().then_some(Self::Left),
             RecordKind(_) => Some(Self::Opaque(kind)),
         };
@@ -388,6 +412,7 @@ impl RecordBody {
             Self::Node(node) => (RecordKind::NODE, encode(node)),
             Self::Endpoints(endpoints) => (RecordKind::ENDPOINTS, encode(endpoints)),
             Self::Tip(tip) => (RecordKind::TIP, encode(tip)),
+            Self::Seen(seen) => (RecordKind::SEEN, encode(seen)),
             Self::Left => (RecordKind::LEFT, Vec::new()),
             Self::Opaque(kind) => (*kind, Vec::new()),
         }

@@ -8,7 +8,7 @@ use crate::id::{Digest, NetworkId, NodeId};
 use crate::limits::FOREIGN_RECORDS_MAX;
 use crate::reconcile::{Index, short_hash};
 use crate::record::{
-    Endpoints, NodeRecord, Record, RecordBody, RecordError, RecordKind, Slot, Tip,
+    Endpoints, NodeRecord, Record, RecordBody, RecordError, RecordKind, Seen, Slot, Tip,
 };
 
 /// The registers.
@@ -102,36 +102,37 @@ impl Records {
     /// A device's Node record.
     #[must_use]
     pub fn node(&self, device: &NodeId) -> Option<&NodeRecord> {
-        match self.of(device, RecordKind::NODE)?.body() {
-            RecordBody::Node(node) => Some(node),
-            RecordBody::Endpoints(_)
-            | RecordBody::Tip(_)
-            | RecordBody::Left
-            | RecordBody::Opaque(_) => None,
-        }
+        let RecordBody::Node(body) = self.of(device, RecordKind::NODE)?.body() else {
+            return None;
+        };
+        Some(body)
     }
 
-    /// A device's Endpoints record.
+    /// A device's endpoints.
     #[must_use]
     pub fn endpoints(&self, device: &NodeId) -> Option<&Endpoints> {
-        match self.of(device, RecordKind::ENDPOINTS)?.body() {
-            RecordBody::Endpoints(endpoints) => Some(endpoints),
-            RecordBody::Node(_) | RecordBody::Tip(_) | RecordBody::Left | RecordBody::Opaque(_) => {
-                None
-            }
-        }
+        let RecordBody::Endpoints(body) = self.of(device, RecordKind::ENDPOINTS)?.body() else {
+            return None;
+        };
+        Some(body)
     }
 
     /// A device's Tip.
     #[must_use]
     pub fn tip(&self, device: &NodeId) -> Option<&Tip> {
-        match self.of(device, RecordKind::TIP)?.body() {
-            RecordBody::Tip(tip) => Some(tip),
-            RecordBody::Node(_)
-            | RecordBody::Endpoints(_)
-            | RecordBody::Left
-            | RecordBody::Opaque(_) => None,
-        }
+        let RecordBody::Tip(body) = self.of(device, RecordKind::TIP)?.body() else {
+            return None;
+        };
+        Some(body)
+    }
+
+    /// What a device has heard and obeys.
+    #[must_use]
+    pub fn seen(&self, device: &NodeId) -> Option<&Seen> {
+        let RecordBody::Seen(body) = self.of(device, RecordKind::SEEN)?.body() else {
+            return None;
+        };
+        Some(body)
     }
 
     /// The devices that left for ever.

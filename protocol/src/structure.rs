@@ -3,7 +3,7 @@
 //! Stateless: the answer depends on an op and its causal past alone, so every replica gives the same one, for ever.
 //! Whether an op that passed counts is the business of `view`.
 
-use crate::body::{Body, Caps, Grant, Invite, Kind, Level, Tags, net_fields};
+use crate::body::{Body, Caps, Grant, Invite, InviteClose, Kind, Level, Revoke, Tags, net_fields};
 use crate::claim::{Claim, ClaimError};
 use crate::id::{NodeId, OpId};
 use crate::identity::{BadSignature, Context, verify};
@@ -46,6 +46,18 @@ pub enum StructureError {
     /// A signature or binding of the claim.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// A device revokes itself: it leaves by its own record.
+    #[error("nobody revokes itself")]
+    SelfRevoke,
+    /// An op cites one that is not in its past, or is of another kind.
+    #[error("a cited op is not in the past")]
+    CitedNotInPast,
+    /// An invite of somebody more senior.
+    #[error("the invite is a senior's")]
+    SeniorInvite,
+    /// The epoch is not one more than the highest before.
+    #[error("the epoch does not follow")]
+    Epoch,
     /// A second genesis.
     #[error("a network has one genesis")]
     SecondGenesis,
@@ -100,6 +112,10 @@ pub(crate) trait Lookup {
     fn op(&self, id: &OpId) -> Option<&Op>;
     /// Whether an op is one of `parents` or in the past of one.
     fn reaches(&self, parents: &[OpId], ancestor: &OpId) -> bool;
+    /// The level of a stored op's author.
+    fn level(&self, id: &OpId) -> Option<Level>;
+    /// The highest epoch that `parents` and their past announce.
+    fn epoch_before(&self, parents: &[OpId]) -> u32;
 }
 
 /// What a stored op confers on an author, if anything.
@@ -118,7 +134,18 @@ pub(crate) fn conferred<'a>(authority: &'a Op, author: &Author) -> Option<Confer
                 owner: grant.owner.as_ref(),
             })
         }
-        (Body::Grant(_), Author::Root) | (Body::Invite(_) | Body::Noop | Body::Opaque, _) => None,
+        (Body::Grant(_), Author::Root)
+        | (
+            Body::Invite(_)
+            | Body::Revoke(_)
+            | Body::InviteClose(_)
+            | Body::Policy(_)
+            | Body::PolicyBase(_)
+            | Body::Rekey(_)
+            | Body::Noop
+            | Body::Opaque,
+            _,
+        ) => None,
     }
 }
 
@@ -139,8 +166,22 @@ pub(crate) fn check(op: &Op, realm: &Realm, stored: &impl Lookup) -> Result<Leve
         Body::Genesis(_) => return Err(StructureError::SecondGenesis),
         Body::Grant(grant) => check_grant(grant, op, &author, realm, stored)?,
         Body::Invite(invite) => check_invite(invite, op, &author, realm)?,
-        // Later versions know more kinds; refusing what they say now would cut off its descendants for ever.
-        Body::Noop | Body::Opaque => {}
+        Body::Revoke(revoke) => check_revoke(revoke, op, &author, stored)?,
+        Body::InviteClose(close) => check_close(close, op, &author, stored)?,
+        Body::Rekey(rekey) => {
+            author.need(Caps::MEMBERS)?;
+            let before = stored.epoch_before(&header.parents);
+            if before.checked_add(1) != Some(rekey.epoch) {
+                return Err(StructureError::Epoch);
+            }
+        }
+        // Judged by the header alone: a replica may have the stub without the body.
+        Body::Policy(_) | Body::PolicyBase(_) | Body::Noop | Body::Opaque => {
+            if matches!(header.kind, Kind::POLICY | Kind::POLICY_BASE) {
+                author.need(Caps::POLICY)?;
+            }
+            // Later versions know more kinds; refusing what they say now would cut off its descendants for ever.
+        }
     }
     Ok(author.level)
 }
@@ -212,12 +253,57 @@ fn check_invite(
     .map_err(StructureError::NetSignature)
 }
 
+fn check_revoke(
+    revoke: &Revoke,
+    op: &Op,
+    author: &Conferred<'_>,
+    stored: &impl Lookup,
+) -> Result<(), StructureError> {
+    author.need(Caps::MEMBERS)?;
+    let header = op.header();
+    if header.author == Author::Device(revoke.device) {
+        return Err(StructureError::SelfRevoke);
+    }
+    let past = |id: &OpId| stored.reaches(&header.parents, id);
+    if revoke.cited().all(past) {
+        Ok(())
+    } else {
+        Err(StructureError::CitedNotInPast)
+    }
+}
+
+fn check_close(
+    close: &InviteClose,
+    op: &Op,
+    author: &Conferred<'_>,
+    stored: &impl Lookup,
+) -> Result<(), StructureError> {
+    author.need(Caps::MEMBERS)?;
+    let invite = stored.op(&close.invite).map(Op::body);
+    let past = stored.reaches(&op.header().parents, &close.invite);
+    if !past || invite.and_then(Body::invite).is_none() {
+        return Err(StructureError::CitedNotInPast);
+    }
+    if stored.level(&close.invite) < Some(author.level) {
+        return Err(StructureError::SeniorInvite);
+    }
+    Ok(())
+}
+
 /// Whether this version knows everything that an op wants understood: its kind and its extensions.
 pub(crate) fn understood(op: &Op) -> bool {
     let kind = op.header().kind;
     let known = matches!(
         kind,
-        Kind::GENESIS | Kind::GRANT | Kind::INVITE | Kind::NOOP
+        Kind::GENESIS
+            | Kind::GRANT
+            | Kind::REVOKE
+            | Kind::INVITE
+            | Kind::INVITE_CLOSE
+            | Kind::POLICY
+            | Kind::POLICY_BASE
+            | Kind::REKEY
+            | Kind::NOOP
     );
     (known || !kind.critical())
         && !op.header().ext.must_understand()

@@ -3,9 +3,13 @@
 //! A pure function of the stored set and of the devices that left; the clock only hides what has expired.
 
 mod digest;
+mod epoch;
 mod joiners;
+mod past;
+mod policy;
 mod register;
 mod titles;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,6 +26,11 @@ use crate::time::Timestamp;
 use self::joiners::Joiner;
 use self::register::{Binding, Register};
 use self::titles::Title;
+use self::verdict::Verdicts;
+
+pub use self::epoch::EpochView;
+pub use self::policy::PolicyView;
+pub use self::verdict::Void;
 
 /// A device with a standing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +80,8 @@ pub struct InviteView {
     pub not_after: Timestamp,
     /// Whether it still lets anybody in.
     pub open: bool,
+    /// The op that closed it, if one did.
+    pub closed: Option<OpId>,
     /// Devices that an admin's grant settled under it.
     pub used: Vec<NodeId>,
     /// Devices that a member let in under it.
@@ -87,6 +98,10 @@ pub struct View {
     members: BTreeMap<NodeId, ViewMember>,
     invites: BTreeMap<OpId, InviteView>,
     register: Register,
+    revoked: BTreeMap<NodeId, OpId>,
+    voids: BTreeMap<OpId, Void>,
+    epoch: EpochView,
+    policy: PolicyView,
     outdated: Option<OpId>,
     digest: Digest,
 }
@@ -96,12 +111,12 @@ impl View {
     #[must_use]
     pub fn compute(authority: &Authority, left: &BTreeSet<NodeId>, wall: Timestamp) -> Self {
         let order = authority.order();
-        let counts = titles::counting(authority);
-        let titles = titles::titles(authority, &order, &counts, left);
-        let mut invites = joiners::invites(authority, &counts, &titles, left);
-        let joiners = joiners::joiners(authority, &titles, left, &mut invites);
+        let verdicts = Verdicts::of(authority);
+        let titles = titles::titles(authority, &order, &verdicts, left);
+        let mut invites = joiners::invites(authority, &verdicts, &titles);
+        let joiners = joiners::joiners(authority, &titles, &verdicts, left, &mut invites);
         let mut register = Register::new(authority.network(), authority.genesis().ipv4_range);
-        let mut bindings = register.walk(&titles);
+        let mut bindings = register.walk(&titles, &verdicts);
         let genesis = authority.realm().genesis;
         let mut members = BTreeMap::new();
         for (device, title) in titles::effective(&titles) {
@@ -117,16 +132,21 @@ impl View {
                 members.insert(member.id, member);
             }
         }
-        let outdated = not_understood(authority, &order, &counts);
-        let digest = digest::of(&members, &invites, &register, outdated);
-        members.retain(|_, member| member.expires.is_none_or(|expires| expires >= wall));
-        Self {
+        let mut view = Self {
+            revoked: revoked(&titles, authority, &verdicts, &members),
+            voids: verdicts.voids(),
+            epoch: epoch::of(authority, &verdicts, &invites),
+            policy: policy::of(authority, &verdicts, &order),
+            outdated: not_understood(authority, &order, &verdicts),
             members,
             invites,
             register,
-            outdated,
-            digest,
-        }
+            digest: Digest::ZERO,
+        };
+        view.digest = digest::of(&view);
+        view.members
+            .retain(|_, member| member.expires.is_none_or(|expires| expires >= wall));
+        view
     }
 
     /// Everybody with a standing: settled, provisional, pending and quarantined devices.
@@ -184,6 +204,30 @@ impl View {
             Some(member) if member.wished == *wished => member.name.clone(),
             Some(_) | None => self.register.free_name(wished, device),
         }
+    }
+
+    /// Devices that were in, or came in, and are out by a revocation; and the revocation.
+    #[must_use]
+    pub const fn revoked(&self) -> &BTreeMap<NodeId, OpId> {
+        &self.revoked
+    }
+
+    /// Stored ops that do not count, and why.
+    #[must_use]
+    pub const fn voids(&self) -> &BTreeMap<OpId, Void> {
+        &self.voids
+    }
+
+    /// The epoch in force.
+    #[must_use]
+    pub const fn epoch(&self) -> EpochView {
+        self.epoch
+    }
+
+    /// The ops of the policy in force.
+    #[must_use]
+    pub const fn policy(&self) -> &PolicyView {
+        &self.policy
     }
 
     /// The first op of a senior that this version does not understand.
@@ -254,12 +298,28 @@ fn by_admit(
     })
 }
 
+/// Devices of titles and admits that a revocation keeps out.
+fn revoked(
+    titles: &[Title<'_>],
+    authority: &Authority,
+    verdicts: &Verdicts<'_>,
+    members: &BTreeMap<NodeId, ViewMember>,
+) -> BTreeMap<NodeId, OpId> {
+    let titled = titles.iter().filter_map(|t| Some((t.device, t.revoked?)));
+    let claimed = authority.admits().map(|admit| admit.claim().device);
+    let claimed = claimed.filter_map(|device| Some((device, verdicts.revoked(&device)?)));
+    titled
+        .chain(claimed)
+        .filter(|(device, _)| !members.contains_key(device))
+        .collect()
+}
+
 /// The first counting op by the root set or a founder that wants more understood than this version does. Never a
 /// junior's: one stolen key would freeze the network.
-fn not_understood(authority: &Authority, order: &[u32], counts: &[bool]) -> Option<OpId> {
+fn not_understood(authority: &Authority, order: &[u32], verdicts: &Verdicts<'_>) -> Option<OpId> {
     order
         .iter()
-        .filter(|place| counts[**place as usize])
+        .filter(|place| verdicts.counts(**place))
         .map(|place| authority.at(*place))
         .find(|entry| entry.level <= Level::FOUNDER && !understood(&entry.op))
         .map(|entry| entry.op.id())

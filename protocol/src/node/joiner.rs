@@ -172,10 +172,10 @@ impl Node {
         let member = net.view.members().get(&self.id)?;
         let claim = match (member.admit, member.authority) {
             (Some(admit), _) => Some(&net.authority().admit(&admit)?.terms().claim),
-            (None, Some(grant)) => match net.authority().op(&grant)?.body() {
-                Body::Grant(grant) => grant.claim.as_deref(),
-                Body::Genesis(_) | Body::Invite(_) | Body::Noop | Body::Opaque => None,
-            },
+            (None, Some(grant)) => {
+                let grant = net.authority().op(&grant)?.body().grant();
+                grant.and_then(|grant| grant.claim.as_deref())
+            }
             (None, None) => None,
         };
         Some(Joined {

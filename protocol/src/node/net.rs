@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::authority::Authority;
-use crate::body::Body;
 use crate::epochs::Epochs;
 use crate::id::{NodeId, OpId, TransportKey, TunnelKey, WireGuardKey};
 use crate::io::{Interface, Standing};
@@ -174,10 +173,10 @@ impl Net {
     fn claim_keys(&self, member: &ViewMember) -> Option<(TransportKey, TunnelKey)> {
         let claim = match (member.admit, member.authority) {
             (Some(admit), _) => self.authority().admit(&admit)?.claim(),
-            (None, Some(grant)) => match self.authority().op(&grant)?.body() {
-                Body::Grant(grant) => &grant.claim.as_ref()?.terms,
-                Body::Genesis(_) | Body::Invite(_) | Body::Noop | Body::Opaque => return None,
-            },
+            (None, Some(grant)) => {
+                let grant = self.authority().op(&grant)?.body().grant()?;
+                &grant.claim.as_ref()?.terms
+            }
             (None, None) => return None,
         };
         (claim.device == member.id).then_some((claim.transport.key, claim.tunnel.key))

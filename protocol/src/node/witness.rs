@@ -9,7 +9,7 @@ use rand_core::Rng;
 
 use super::Node;
 use super::net::Net;
-use crate::body::{Body, Caps, Invite};
+use crate::body::{Caps, Invite};
 use crate::claim::{Admit, AdmitTerms, Claim};
 use crate::codec::Ext;
 use crate::id::{Digest, NodeId, OpId, TransportKey};
@@ -88,10 +88,7 @@ impl Door {
 }
 
 fn invite_of<'a>(net: &'a Net, id: &OpId) -> Option<&'a Invite> {
-    match net.authority().op(id)?.body() {
-        Body::Invite(invite) => Some(invite),
-        Body::Genesis(_) | Body::Grant(_) | Body::Noop | Body::Opaque => None,
-    }
+    net.authority().op(id)?.body().invite()
 }
 
 impl Node {
@@ -305,8 +302,6 @@ fn claim_of<'a>(net: &'a Net, member: &crate::view::ViewMember) -> Option<&'a Cl
     if let Some(admit) = member.admit {
         return Some(&net.authority().admit(&admit)?.terms().claim);
     }
-    match net.authority().op(&member.authority?)?.body() {
-        Body::Grant(grant) => grant.claim.as_deref(),
-        Body::Genesis(_) | Body::Invite(_) | Body::Noop | Body::Opaque => None,
-    }
+    let grant = net.authority().op(&member.authority?)?.body().grant()?;
+    grant.claim.as_deref()
 }

@@ -1,31 +1,28 @@
 //! The digest of a view: what replicas compare to know that they agree.
 
-use std::collections::BTreeMap;
-
-use super::register::Register;
-use super::{InviteView, ViewMember};
+use super::{InviteView, View, ViewMember};
 use crate::codec::encode;
-use crate::id::{Digest, NodeId, OpId};
+use crate::id::{Digest, OpId};
 use crate::identity::hash_as;
 use crate::io::Standing;
 
 const CONTEXT: &str = "meshnode view digest 1";
 
 /// The digest of everything that follows from the stored set.
-pub(super) fn of(
-    members: &BTreeMap<NodeId, ViewMember>,
-    invites: &BTreeMap<OpId, InviteView>,
-    register: &Register,
-    outdated: Option<OpId>,
-) -> Digest {
-    let members: Vec<Vec<u8>> = members.values().map(member).collect();
-    let invites: Vec<Vec<u8>> = invites.iter().map(|(id, view)| invite(id, view)).collect();
+pub(super) fn of(view: &View) -> Digest {
+    let members: Vec<Vec<u8>> = view.members.values().map(member).collect();
+    let invites = view.invites.iter();
+    let invites: Vec<Vec<u8>> = invites.map(|(id, view)| invite(id, view)).collect();
+    let revoked: Vec<_> = view.revoked.iter().collect();
+    let (epoch, policy) = (&view.epoch, &view.policy);
     let bytes = encode(&(
         members,
         invites,
-        register.names(),
-        register.ipv4s(),
-        outdated,
+        (view.register.names(), view.register.ipv4s()),
+        revoked,
+        (epoch.number, epoch.commitment, epoch.op, epoch.dirty),
+        (policy.exists, policy.base, &policy.changes),
+        view.outdated,
     ));
     hash_as(CONTEXT, &bytes)
 }
@@ -50,7 +47,7 @@ fn member(member: &ViewMember) -> Vec<u8> {
 fn invite(id: &OpId, invite: &InviteView) -> Vec<u8> {
     encode(&(
         (id, invite.issuer, invite.uses, invite.approve),
-        (invite.not_after, invite.open),
+        (invite.not_after, invite.open, invite.closed),
         (&invite.used, &invite.provisional),
         (&invite.pending, &invite.quarantined),
     ))

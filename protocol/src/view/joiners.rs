@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::InviteView;
 use super::titles::Title;
+use super::verdict::Verdicts;
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::claim::Admit;
@@ -23,15 +24,16 @@ pub(super) struct Joiner<'a> {
     pub(super) standing: Standing,
 }
 
-/// All stored invites, before any joiner is entered. Open are those that count and whose issuer has not left.
+/// All stored invites, before any joiner is entered. Open are those that count, whose issuer is live by the authority it
+/// cited, that nobody closed, and of which no device that was settled under them is revoked: its code may be known.
 pub(super) fn invites(
     authority: &Authority,
-    counts: &[bool],
+    verdicts: &Verdicts<'_>,
     titles: &[Title<'_>],
-    left: &BTreeSet<NodeId>,
 ) -> BTreeMap<OpId, InviteView> {
+    let live: BTreeSet<OpId> = titles.iter().filter(|t| t.live).map(|t| t.op).collect();
     let mut invites = BTreeMap::new();
-    for (entry, counts) in authority.entries().iter().zip(counts) {
+    for (place, entry) in (0..).zip(authority.entries()) {
         let (Body::Invite(invite), Author::Device(issuer)) =
             (entry.op.body(), entry.op.header().author)
         else {
@@ -43,7 +45,10 @@ pub(super) fn invites(
             uses: terms.uses,
             approve: terms.approve,
             not_after: terms.not_after,
-            open: *counts && understood(&entry.op) && !left.contains(&issuer),
+            open: verdicts.counts(place)
+                && understood(&entry.op)
+                && live.contains(&entry.op.header().authority),
+            closed: None,
             used: Vec::new(),
             provisional: Vec::new(),
             pending: Vec::new(),
@@ -58,16 +63,27 @@ pub(super) fn invites(
     for (invite, device) in uses {
         if let Some(view) = invites.get_mut(&invite) {
             view.used.push(device);
+            view.open &= verdicts.revoked(&device).is_none();
+        }
+    }
+    for (place, body) in verdicts.counting() {
+        let Body::InviteClose(close) = body else {
+            continue;
+        };
+        if let Some(view) = invites.get_mut(&close.invite) {
+            view.open = false;
+            view.closed.get_or_insert(authority.at(place).op.id());
         }
     }
     invites
 }
 
 /// The joiners and their standing; enters them into the lists of their invites. An admit counts if its witness is
-/// live by grant and its device has neither a title nor left.
+/// live by grant and its device has no title, has not left and was never revoked.
 pub(super) fn joiners<'a>(
     authority: &'a Authority,
     titles: &[Title<'_>],
+    verdicts: &Verdicts<'_>,
     left: &BTreeSet<NodeId>,
     invites: &mut BTreeMap<OpId, InviteView>,
 ) -> BTreeMap<NodeId, Joiner<'a>> {
@@ -80,7 +96,9 @@ pub(super) fn joiners<'a>(
     let mut waiting: BTreeMap<OpId, Vec<&Admit>> = BTreeMap::new();
     for admit in authority.admits() {
         let (claim, ext) = (admit.claim(), &admit.terms().ext);
-        let joining = !titled.contains(&claim.device) && !left.contains(&claim.device);
+        let joining = !titled.contains(&claim.device)
+            && !left.contains(&claim.device)
+            && verdicts.revoked(&claim.device).is_none();
         let clear = !ext.must_understand() && !claim.ext.must_understand();
         if joining && clear && settled.contains(&claim.witness) {
             waiting.entry(claim.invite).or_default().push(admit);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::titles::Title;
+use super::verdict::Verdicts;
 use crate::address::{ipv4_assignable, ipv4_assignable_count, ipv4_candidate};
 use crate::body::{Ipv4Range, Level};
 use crate::id::{NetworkId, NodeId};
@@ -19,10 +20,18 @@ const SUFFIX_SYMBOLS: usize = 4;
 pub(super) struct Register {
     network: NetworkId,
     range: Ipv4Range,
-    names: BTreeMap<NodeName, NodeId>,
-    ipv4s: BTreeMap<Ipv4Addr, NodeId>,
+    names: BTreeMap<NodeName, Holder>,
+    ipv4s: BTreeMap<Ipv4Addr, Holder>,
     /// How many of the held addresses are assignable: the founder may have chosen another.
     assigned: u32,
+}
+
+/// Who holds a name or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    device: NodeId,
+    /// Nobody uses it: who knows that its device was revoked may give it on.
+    reserved: bool,
 }
 
 /// What a device is called.
@@ -58,15 +67,19 @@ impl Register {
 
     /// Walks the titles by the granter's level, then op order: a live device takes the first of its claims that is
     /// free, a title that does not make its device live only reserves. Then the losers take what is left.
-    pub(super) fn walk(&mut self, titles: &[Title<'_>]) -> BTreeMap<NodeId, Binding> {
+    pub(super) fn walk(
+        &mut self,
+        titles: &[Title<'_>],
+        verdicts: &Verdicts<'_>,
+    ) -> BTreeMap<NodeId, Binding> {
         let mut walk: Vec<&Title<'_>> = titles.iter().collect();
         walk.sort_by_key(|title| title.author);
         let mut claimed: Vec<Claimed<'_>> = Vec::new();
         let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
         for title in walk {
             if !title.live {
-                self.take_name(title.name, &title.device);
-                self.take_ipv4(title);
+                self.take_name(title, verdicts);
+                self.take_ipv4(title, verdicts);
                 continue;
             }
             let place = *places.entry(title.device).or_insert_with(|| {
@@ -79,10 +92,10 @@ impl Register {
                 claimed.len() - 1
             });
             let claimed = &mut claimed[place];
-            if claimed.name.is_none() && self.take_name(title.name, &title.device) {
+            if claimed.name.is_none() && self.take_name(title, verdicts) {
                 claimed.name = Some(title.name);
             }
-            if claimed.ipv4.is_none() && self.take_ipv4(title) {
+            if claimed.ipv4.is_none() && self.take_ipv4(title, verdicts) {
                 claimed.ipv4 = Some(title.ipv4);
             }
         }
@@ -108,20 +121,26 @@ impl Register {
     /// Gives a device an address that nobody has, if one is left.
     pub(super) fn ipv4(&mut self, device: &NodeId) -> Option<Ipv4Addr> {
         let address = self.free_ipv4(device)?;
-        self.hold_ipv4(address, device);
+        if !self.ipv4s.contains_key(&address) {
+            self.assigned += 1;
+        }
+        self.ipv4s.insert(address, Holder::live(*device));
         Some(address)
     }
 
     /// Gives a device a name that nobody has.
     pub(super) fn name(&mut self, wished: &NodeName, device: &NodeId) -> NodeName {
         let name = self.free_name(wished, device);
-        self.names.insert(name.clone(), *device);
+        self.names.insert(name.clone(), Holder::live(*device));
         name
     }
 
     /// The wish if it is free to the device, else with four symbols of the device id, else with a count behind them.
     pub(super) fn free_name(&self, wished: &NodeName, device: &NodeId) -> NodeName {
-        let free = |name: &NodeName| self.names.get(name).is_none_or(|holder| holder == device);
+        let free = |name: &NodeName| {
+            let holder = self.names.get(name);
+            holder.is_none_or(|holder| holder.device == *device)
+        };
         if free(wished) {
             return wished.clone();
         }
@@ -147,7 +166,7 @@ impl Register {
             .find(|address| {
                 self.ipv4s
                     .get(address)
-                    .is_none_or(|holder| holder == device)
+                    .is_none_or(|holder| holder.device == *device)
             })
     }
 
@@ -157,30 +176,69 @@ impl Register {
     }
 
     /// The names and their holders.
-    pub(super) fn names(&self) -> Vec<(&NodeName, &NodeId)> {
-        self.names.iter().collect()
+    pub(super) fn names(&self) -> Vec<(&NodeName, NodeId)> {
+        self.names
+            .iter()
+            .map(|(name, holder)| (name, holder.device))
+            .collect()
     }
 
     /// The addresses and their holders.
-    pub(super) fn ipv4s(&self) -> Vec<(&Ipv4Addr, &NodeId)> {
-        self.ipv4s.iter().collect()
+    pub(super) fn ipv4s(&self) -> Vec<(&Ipv4Addr, NodeId)> {
+        self.ipv4s
+            .iter()
+            .map(|(ipv4, holder)| (ipv4, holder.device))
+            .collect()
     }
 
-    fn take_name(&mut self, name: &NodeName, device: &NodeId) -> bool {
-        self.names.entry(name.clone()).or_insert(*device) == device
+    fn take_name(&mut self, title: &Title<'_>, verdicts: &Verdicts<'_>) -> bool {
+        let holder = self.names.get(title.name);
+        let free = holder.is_none_or(|holder| holder.yields_to(title, verdicts));
+        if free {
+            self.names
+                .insert(title.name.clone(), Holder::of(title, holder));
+        }
+        free
     }
 
     /// A grant claims assignable addresses only; the founder may have any of the range it chose.
-    fn take_ipv4(&mut self, title: &Title<'_>) -> bool {
+    fn take_ipv4(&mut self, title: &Title<'_>, verdicts: &Verdicts<'_>) -> bool {
         let founders = title.author == Level::ROOT && self.range.contains(title.ipv4);
-        (founders || ipv4_assignable(self.range, title.ipv4))
-            && self.hold_ipv4(title.ipv4, &title.device)
-    }
-
-    fn hold_ipv4(&mut self, address: Ipv4Addr, device: &NodeId) -> bool {
-        if !self.ipv4s.contains_key(&address) && ipv4_assignable(self.range, address) {
+        let assignable = ipv4_assignable(self.range, title.ipv4);
+        let holder = self.ipv4s.get(&title.ipv4);
+        let free = holder.is_none_or(|holder| holder.yields_to(title, verdicts));
+        if !free || !(founders || assignable) {
+            return false;
+        }
+        if holder.is_none() && assignable {
             self.assigned += 1;
         }
-        self.ipv4s.entry(address).or_insert(*device) == device
+        let holder = Holder::of(title, holder);
+        self.ipv4s.insert(title.ipv4, holder);
+        true
+    }
+}
+
+impl Holder {
+    const fn live(device: NodeId) -> Self {
+        Self {
+            device,
+            reserved: false,
+        }
+    }
+
+    /// The holder after a title took the place; a device that is live there does not lose it by an old title.
+    fn of(title: &Title<'_>, before: Option<&Self>) -> Self {
+        let used = before.is_some_and(|before| before.device == title.device && !before.reserved);
+        Self {
+            device: title.device,
+            reserved: !title.live && !used,
+        }
+    }
+
+    /// A claim is free to its own device, and a reserved one to a title that was given in knowledge of the revocation.
+    fn yields_to(&self, title: &Title<'_>, verdicts: &Verdicts<'_>) -> bool {
+        self.device == title.device
+            || (self.reserved && title.live && verdicts.knew_revoked(title.place, &self.device))
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use super::verdict::Verdicts;
 use crate::authority::{Authority, Entry};
 use crate::body::{Body, Caps, Level, Tags};
 use crate::id::{NodeId, OpId};
@@ -16,6 +17,8 @@ use crate::time::Timestamp;
 pub(super) struct Title<'a> {
     /// The op: a grant or the genesis.
     pub(super) op: OpId,
+    /// Its place among the stored ops.
+    pub(super) place: u32,
     /// The device.
     pub(super) device: NodeId,
     /// The device's level.
@@ -38,17 +41,20 @@ pub(super) struct Title<'a> {
     pub(super) invite: Option<OpId>,
     /// The level of the granter.
     pub(super) author: Level,
+    /// The revocation that it does not survive.
+    pub(super) revoked: Option<OpId>,
     /// Whether it makes its device live.
     pub(super) live: bool,
 }
 
 impl<'a> Title<'a> {
     /// The title that an op gives, if its kind gives any.
-    fn of(entry: &'a Entry, left: &BTreeSet<NodeId>) -> Option<Self> {
+    fn of(place: u32, entry: &'a Entry) -> Option<Self> {
         let (op, author) = (entry.op.id(), entry.level);
         match entry.op.body() {
             Body::Genesis(genesis) => Some(Self {
                 op,
+                place,
                 device: genesis.founder,
                 level: Level::FOUNDER,
                 caps: Caps::ALL,
@@ -60,10 +66,12 @@ impl<'a> Title<'a> {
                 expires: None,
                 invite: None,
                 author,
-                live: !left.contains(&genesis.founder),
+                revoked: None,
+                live: true,
             }),
             Body::Grant(grant) => Some(Self {
                 op,
+                place,
                 device: grant.device,
                 level: grant.level,
                 caps: grant.caps,
@@ -75,39 +83,40 @@ impl<'a> Title<'a> {
                 expires: grant.expires,
                 invite: grant.claim.as_ref().map(|claim| claim.terms.invite),
                 author,
-                live: !left.contains(&grant.device),
+                revoked: None,
+                live: true,
             }),
-            Body::Invite(_) | Body::Noop | Body::Opaque => None,
+            Body::Invite(_)
+            | Body::Revoke(_)
+            | Body::InviteClose(_)
+            | Body::Policy(_)
+            | Body::PolicyBase(_)
+            | Body::Rekey(_)
+            | Body::Noop
+            | Body::Opaque => None,
         }
     }
-}
-
-/// Which entries count, by place: those whose authority counts and is understood. The genesis counts by itself.
-pub(super) fn counting(authority: &Authority) -> Vec<bool> {
-    let entries = authority.entries();
-    let mut counts = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let rests_on = entry.authority as usize;
-        let counted = rests_on == 0 || (counts[rests_on] && understood(&entries[rests_on].op));
-        counts.push(counted);
-    }
-    counts
 }
 
 /// The titles that counting and understood ops give, in op order.
 pub(super) fn titles<'a>(
     authority: &'a Authority,
     order: &[u32],
-    counts: &[bool],
+    verdicts: &Verdicts<'_>,
     left: &BTreeSet<NodeId>,
 ) -> Vec<Title<'a>> {
     order
         .iter()
-        .filter(|place| counts[**place as usize])
-        .map(|place| authority.at(*place))
+        .filter(|place| verdicts.counts(**place))
+        .map(|place| (*place, authority.at(*place)))
         // What a genesis says stands whatever else it wants understood: without it there is no network.
-        .filter(|entry| understood(&entry.op) || matches!(entry.op.body(), Body::Genesis(_)))
-        .filter_map(|entry| Title::of(entry, left))
+        .filter(|(_, entry)| understood(&entry.op) || matches!(entry.op.body(), Body::Genesis(_)))
+        .filter_map(|(place, entry)| Title::of(place, entry))
+        .map(|mut title| {
+            title.revoked = verdicts.revocation(&title);
+            title.live = title.revoked.is_none() && !left.contains(&title.device);
+            title
+        })
         .collect()
 }
 

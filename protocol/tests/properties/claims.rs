@@ -117,7 +117,7 @@ fn junior_acts(scenario: &mut Scenario) {
         .ops()
         .filter(|op| match op.body() {
             Body::Grant(grant) => grant.device == junior && grant.level == Level(10),
-            Body::Genesis(_) | Body::Invite(_) | Body::Noop | Body::Opaque => false,
+            _ => false,
         })
         .map(|op| op.id())
         .collect();

@@ -51,7 +51,7 @@ proptest! {
                 !scenario.authority.ops().any(|op| match op.body() {
                     Body::Genesis(genesis) => genesis.founder == device,
                     Body::Grant(grant) => grant.device == device && grant.level.is_admin(),
-                    Body::Invite(_) | Body::Noop | Body::Opaque => false,
+                    _ => false,
                 })
             })
             .collect();
@@ -89,7 +89,7 @@ fn unknown_kind_outdated() {
     assert_eq!(say(1, junior, Kind(77)).1.outdated(), None);
     let (_, view) = say(0, genesis, Kind(0x9000));
     assert_eq!((view.outdated(), view.digest()), (None, digest));
-    let (id, view) = say(0, genesis, Kind::REVOKE);
+    let (id, view) = say(0, genesis, Kind::RULES);
     assert_eq!(view.outdated(), Some(id));
 }
 

@@ -70,7 +70,7 @@ impl<'a> Model<'a> {
             (Author::Root, _) => Level(0),
             (Author::Device(_), Some(title)) => match title.body() {
                 Body::Grant(grant) => grant.level,
-                Body::Genesis(_) | Body::Invite(_) | Body::Noop | Body::Opaque => Level(1),
+                _ => Level(1),
             },
             (Author::Device(_), None) => panic!("stored without authority"),
         }
@@ -147,7 +147,7 @@ impl<'a> Model<'a> {
                     invite: grant.claim.as_ref().map(|claim| claim.terms.invite),
                     expires: grant.expires,
                 },
-                Body::Invite(_) | Body::Noop | Body::Opaque => return None,
+                _ => return None,
             };
             Some((self.level(op), member))
         });
@@ -233,6 +233,7 @@ impl<'a> Model<'a> {
                 issuer,
                 uses: body.terms.uses,
                 approve: body.terms.approve,
+                closed: None,
                 not_after: body.terms.not_after,
                 open: self.counts(op) && self.clear(op) && !self.left.contains(&issuer),
                 used: self.used(id).into_iter().collect(),

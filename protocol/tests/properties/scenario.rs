@@ -165,7 +165,7 @@ impl Scenario {
                 let device = match self.authority.op(id).unwrap().body() {
                     Body::Genesis(genesis) => genesis.founder,
                     Body::Grant(grant) if grant.level.is_admin() => grant.device,
-                    Body::Grant(_) | Body::Invite(_) | Body::Noop | Body::Opaque => return None,
+                    _ => return None,
                 };
                 let actor = self.keys.iter().position(|keys| keys.node() == device)?;
                 Some((actor, *id))
@@ -354,7 +354,7 @@ impl Scenario {
 
     fn say_unknown(&mut self, partition: usize) {
         let (author, authority) = self.speaker(partition);
-        let kind = [Kind::REVOKE, Kind(77), Kind(0x9000)][self.below(3)];
+        let kind = [Kind::RULES, Kind(77), Kind(0x9000)][self.below(3)];
         self.unknown(partition, author, authority, kind);
     }
 

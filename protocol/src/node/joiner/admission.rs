@@ -218,10 +218,8 @@ impl Node {
 }
 
 fn witness_name(proven: &Proven) -> Option<NodeName> {
-    match proven.genesis.body() {
-        Body::Genesis(genesis) if genesis.founder == proven.witness => {
-            Some(genesis.founder_name.clone())
-        }
-        Body::Genesis(_) | Body::Grant(_) | Body::Invite(_) | Body::Noop | Body::Opaque => None,
-    }
+    let Body::Genesis(genesis) = proven.genesis.body() else {
+        return None;
+    };
+    (genesis.founder == proven.witness).then(|| genesis.founder_name.clone())
 }
