@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use meshnode::host::{Configured, Host};
 use meshnode::tunnel::{Tunnel, TunnelConfig};
-use meshnode_protocol::id::WireGuardKey;
+use meshnode_protocol::id::{NodeId, WireGuardKey};
+use meshnode_protocol::identity::Secret;
 use meshnode_protocol::io::Interface;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, Roaming, TunnelInput};
 use tokio::sync::mpsc;
@@ -31,6 +32,11 @@ pub(crate) fn key(number: u8) -> WireGuardKey {
     WireGuardKey::new(public.to_bytes())
 }
 
+/// The device behind a node's key, as the policy names it.
+pub(crate) fn device(number: u8) -> NodeId {
+    NodeId::new(Secret::from_seed(&secret(number)).public())
+}
+
 pub(crate) fn ipv4(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(100, 64, 0, number)
 }
@@ -42,6 +48,7 @@ pub(crate) fn ipv6(number: u8) -> Ipv6Addr {
 pub(crate) fn config(number: u8, roaming: Roaming) -> PeerConfig {
     PeerConfig {
         key: key(number),
+        device: device(number),
         allowed_ips: vec![ipv4(number).into(), ipv6(number).into()],
         roaming,
         keepalive_s: 0,
@@ -66,6 +73,7 @@ impl Node {
             secret: Zeroizing::new(secret(number)),
             port: 0,
             mtu: MTU,
+            control: None,
         };
         let tunnel = Tunnel::start(config, sender).expect("the tunnel starts");
         let interface = Interface {
