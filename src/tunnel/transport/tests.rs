@@ -60,7 +60,13 @@ pub(crate) fn udp(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
 }
 
 /// A message of ICMP or `ICMPv6`: its type for each, its identifier, and what it carries.
-pub(crate) fn icmp(source: IpAddr, destination: IpAddr, kind: (u8, u8), id: u16, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn icmp(
+    source: IpAddr,
+    destination: IpAddr,
+    kind: (u8, u8),
+    id: u16,
+    rest: &[u8],
+) -> Vec<u8> {
     let (protocol, kind) = match source {
         IpAddr::V4(_) => (number::ICMP, kind.0),
         IpAddr::V6(_) => (number::ICMPV6, kind.1),
@@ -152,7 +158,11 @@ fn a_header_that_is_cut_off_is_malformed() {
         for (protocol, whole) in headers {
             for length in 0..=whole {
                 let bytes = ip(source.ip(), destination.ip(), protocol, &vec![0; length]);
-                assert_eq!(read(&bytes).is_some(), length == whole, "{protocol} {length}");
+                assert_eq!(
+                    read(&bytes).is_some(),
+                    length == whole,
+                    "{protocol} {length}"
+                );
             }
         }
     }
@@ -165,7 +175,11 @@ fn extension_headers_are_walked_over_but_not_without_end() {
     let wrapped = |count: usize| {
         let mut payload = Vec::new();
         for number in 1..=count {
-            let next = if number < count { DESTINATION_OPTIONS } else { number::UDP };
+            let next = if number < count {
+                DESTINATION_OPTIONS
+            } else {
+                number::UDP
+            };
             payload.extend_from_slice(&[next, 0, 1, 4, 0, 0, 0, 0]);
         }
         payload.extend_from_slice(&inner);
