@@ -2,9 +2,11 @@
 
 use std::process::{Command, Stdio};
 
+use crate::filter::{allow, closed};
 use crate::lab::{as_root, eventually};
 use crate::node::Node;
 use crate::pair;
+use meshnode_protocol::access::{Allow, number};
 use meshnode_protocol::peering::{Roaming, TunnelInput};
 use meshnode_protocol::time::Timestamp;
 
@@ -12,8 +14,12 @@ use meshnode_protocol::time::Timestamp;
 fn bulk_traffic_never_pauses_for_a_second() {
     as_root("load::bulk_traffic_never_pauses_for_a_second", || {
         let seconds = seconds();
-        let (left, right, mut one, _two) = pair(Roaming::Told);
+        let (left, right, mut one, two) = pair(Roaming::Told);
         left.ping("100.64.0.2");
+        if let Some(rules) = rules() {
+            one.tunnel.filter(closed(&[(2, &rules, &rules)]));
+            two.tunnel.filter(closed(&[(1, &rules, &rules)]));
+        }
         let mut server = Command::new("iperf3");
         server.args(["-s", "-1"]).stdout(Stdio::null());
         let _server = right.start(server);
@@ -60,6 +66,13 @@ fn bulk_traffic_never_pauses_for_a_second() {
             "keys did not change in time"
         );
     });
+}
+
+/// With `MESHNODE_RULES` a policy of that many rules, of which the last one allows the load.
+fn rules() -> Option<Vec<Allow>> {
+    let count: u16 = std::env::var("MESHNODE_RULES").ok()?.parse().unwrap();
+    let others = (1..count).map(|number| allow(number::TCP, number));
+    Some(others.chain([allow(number::TCP, 5201)]).collect())
 }
 
 #[expect(

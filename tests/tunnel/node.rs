@@ -17,6 +17,9 @@ use crate::lab::Namespace;
 /// The MTU of every device here, as in the daemon.
 const MTU: u16 = 1280;
 
+/// The TCP port that stands for every node's control plane.
+pub(crate) const CONTROL: u16 = 7000;
+
 /// A node number `number`: its key, its addresses and its engine.
 pub(crate) struct Node {
     pub(crate) tunnel: Tunnel,
@@ -73,7 +76,7 @@ impl Node {
             secret: Zeroizing::new(secret(number)),
             port: 0,
             mtu: MTU,
-            control: None,
+            control: Some(CONTROL),
         };
         let tunnel = Tunnel::start(config, sender).expect("the tunnel starts");
         let interface = Interface {
