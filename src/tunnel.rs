@@ -214,8 +214,8 @@ impl Tunnel {
             .store(Arc::new(router.with_own(addresses)));
     }
 
-    /// Lets through what a policy allows, from now on. Flows that it allows go on, others end with this call; before the
-    /// first call everything passes.
+    /// Lets through what a policy allows, from now on. Flows that it allows go on, others end with this call; before
+    /// the first call everything passes.
     pub fn filter(&self, filter: Arc<Filter>) {
         let mut newest = self.changes.lock().expect("no change panics half-way");
         for peer in self.engine.router.load().peers() {

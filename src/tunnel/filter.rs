@@ -199,7 +199,7 @@ impl State {
     fn tcp(&mut self, key: Key, flags: Flags, way: Direction, now_ms: u64) -> bool {
         let known = self.flows.find(&key, now_ms);
         let Some((place, mut flow)) = known else {
-            // A connection that is older than this table and that the other end opened: its next packet may well be ours.
+            // A connection that the other end opened may be older than this table, and its next packet may be ours.
             let opened = if self.rules.allow(&key, way) {
                 way
             } else if way == Direction::Out

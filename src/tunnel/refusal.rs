@@ -109,7 +109,8 @@ mod tests {
     }
 
     fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
-        refusal(&Packet::parse(bytes).unwrap())
+        let packet = Packet::parse(bytes).expect("the packets here are well-formed");
+        refusal(&packet)
     }
 
     #[test]

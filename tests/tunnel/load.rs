@@ -70,7 +70,8 @@ fn bulk_traffic_never_pauses_for_a_second() {
 
 /// With `MESHNODE_RULES` a policy of that many rules, of which the last one allows the load.
 fn rules() -> Option<Vec<Allow>> {
-    let count: u16 = std::env::var("MESHNODE_RULES").ok()?.parse().unwrap();
+    let count = std::env::var("MESHNODE_RULES").ok()?;
+    let count: u16 = count.parse().expect("MESHNODE_RULES is a number");
     let others = (1..count).map(|number| allow(number::TCP, number));
     Some(others.chain([allow(number::TCP, 5201)]).collect())
 }
