@@ -155,6 +155,12 @@ fn half_open_and_ended_connections_are_forgotten_long_before_open_ones() {
     assert!(filter.passes(&back, In, 7_439_999));
     assert!(filter.passes(&tcp(there(443), here(2), RST), In, 7_440_000));
     assert!(!filter.passes(&back, In, 7_680_000));
+    filter.connect(Out, 3, 443);
+    let (finish, back) = (FIN | ACK, tcp(there(443), here(3), ACK));
+    assert!(filter.passes(&tcp(here(3), there(443), finish), Out, 7_680_000));
+    assert!(filter.passes(&back, In, 8_000_000), "half closed is open");
+    assert!(filter.passes(&tcp(there(443), here(3), finish), In, 8_000_000));
+    assert!(!filter.passes(&back, In, 8_240_000));
 }
 
 #[test]
