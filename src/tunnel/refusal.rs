@@ -108,14 +108,13 @@ mod tests {
         bytes
     }
 
-    fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
-        let packet = Packet::parse(bytes).expect("the packets here are well-formed");
-        refusal(&packet)
+    fn parsed(bytes: &[u8]) -> Packet<'_> {
+        Packet::parse(bytes).unwrap()
     }
 
     #[test]
     fn a_segment_that_opens_is_acknowledged_and_reset() {
-        let reset = answer(&segment(2)).unwrap();
+        let reset = refusal(&parsed(&segment(2))).unwrap();
         let packet = Packet::parse(&reset).unwrap();
         assert_eq!(packet.source(), IpAddr::from([10, 0, 0, 2]));
         assert_eq!(packet.destination(), IpAddr::from([10, 0, 0, 1]));
@@ -130,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_segment_that_acknowledges_is_reset_where_the_other_end_would_go_on() {
-        let reset = answer(&segment(16)).unwrap();
+        let reset = refusal(&parsed(&segment(16))).unwrap();
         assert_eq!(reset[24..28], 77_u32.to_be_bytes());
         assert_eq!(reset[33], RST);
     }
@@ -141,7 +140,7 @@ mod tests {
         bytes.extend_from_slice(&[0xfd; 16]);
         bytes.extend_from_slice(&[0xfc; 16]);
         bytes.extend_from_slice(&segment(2)[20..40]);
-        let reset = answer(&bytes).unwrap();
+        let reset = refusal(&parsed(&bytes)).unwrap();
         assert_eq!(reset[8..24], [0xfc; 16]);
         let pseudo = sum_words(&reset[8..40], 6 + 20);
         assert_eq!(checksum(&reset[40..], pseudo), 0);
@@ -149,9 +148,9 @@ mod tests {
 
     #[test]
     fn a_reset_and_an_error_are_answered_with_nothing() {
-        assert_eq!(answer(&segment(4)), None);
-        let refused = answer(&v4([10, 0, 0, 1], [10, 0, 0, 2])).unwrap();
+        assert_eq!(refusal(&parsed(&segment(4))), None);
+        let refused = refusal(&parsed(&v4([10, 0, 0, 1], [10, 0, 0, 2]))).unwrap();
         assert_eq!(refused[20..22], [3, 13]);
-        assert_eq!(answer(&refused), None);
+        assert_eq!(refusal(&parsed(&refused)), None);
     }
 }
