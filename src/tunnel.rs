@@ -5,17 +5,21 @@
 //! path are behind one lock of its own, held while a packet is sealed or opened, never while it is sent.
 
 mod device;
+mod filter;
+mod flows;
 mod inbound;
 mod outbound;
 mod packet;
 mod peer;
+mod refusal;
 mod router;
 mod sockets;
 mod timers;
+mod transport;
 
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,6 +27,8 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use meshnode_protocol::access::Filter;
+use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::io::Interface;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
 use meshnode_protocol::time::Moment;
@@ -32,6 +38,8 @@ use zeroize::Zeroizing;
 
 use self::device::Device;
 pub use self::device::TunError;
+pub use self::filter::Denied;
+use self::filter::{PeerFilter, Terms};
 use self::inbound::Inbound;
 use self::outbound::Outbound;
 use self::peer::{Identity, Peer};
@@ -49,6 +57,8 @@ pub struct TunnelConfig {
     pub port: u16,
     /// Bytes of the largest packet inside the tunnel.
     pub mtu: u16,
+    /// The TCP port of this node's control plane, which every peer reaches whatever the policy says.
+    pub control: Option<u16>,
 }
 
 impl fmt::Debug for TunnelConfig {
@@ -57,6 +67,7 @@ impl fmt::Debug for TunnelConfig {
             .field("name", &self.name)
             .field("port", &self.port)
             .field("mtu", &self.mtu)
+            .field("control", &self.control)
             .finish_non_exhaustive()
     }
 }
@@ -74,6 +85,8 @@ pub struct Losses {
     pub unauthentic: u64,
     /// Datagrams for the core that found its queue full.
     pub overflow: u64,
+    /// From or to a peer, and not allowed by the policy.
+    pub denied: u64,
 }
 
 /// A running engine. Its threads end, and its device vanishes, when it is dropped.
@@ -83,8 +96,8 @@ pub struct Tunnel {
     /// Closes to stop the threads.
     alive: Option<PipeWriter>,
     threads: Vec<JoinHandle<()>>,
-    /// One change of the router at a time.
-    changes: Mutex<()>,
+    /// One change of the router at a time, and the filter that new peers get.
+    changes: Mutex<Arc<Filter>>,
 }
 
 impl Tunnel {
@@ -100,6 +113,10 @@ impl Tunnel {
             device,
             sockets,
             mtu: config.mtu,
+            terms: Terms {
+                control: config.control,
+                ..Terms::default()
+            },
             identity: Identity::new(*config.secret),
             router: ArcSwap::default(),
             events,
@@ -112,7 +129,7 @@ impl Tunnel {
             engine,
             alive: Some(alive),
             threads: Vec::new(),
-            changes: Mutex::new(()),
+            changes: Mutex::new(Arc::new(Filter::Open)),
         };
         let outbound = Outbound::new(Arc::clone(&tunnel.engine));
         tunnel.spawn("mn-outbound", move || outbound.run())?;
@@ -149,7 +166,7 @@ impl Tunnel {
 
     /// Carries out a change of the peers. A path for an unknown peer is ignored.
     pub fn apply(&self, change: PeerChange) {
-        let _one_at_a_time = self.changes.lock().expect("no change panics half-way");
+        let filter = self.changes.lock().expect("no change panics half-way");
         let router = self.engine.router.load_full();
         match change {
             PeerChange::Set(config) => {
@@ -158,7 +175,7 @@ impl Tunnel {
                         peer.set(&config);
                         Arc::clone(peer)
                     }
-                    None => self.new_peer(&router, &config),
+                    None => self.new_peer(&router, &config, &filter),
                 };
                 self.engine.router.store(Arc::new(router.with(
                     peer,
@@ -197,6 +214,30 @@ impl Tunnel {
             .store(Arc::new(router.with_own(addresses)));
     }
 
+    /// Lets through what a policy allows, from now on. Flows that it allows go on, others end with this call; before
+    /// the first call everything passes.
+    pub fn filter(&self, filter: Arc<Filter>) {
+        let mut newest = self.changes.lock().expect("no change panics half-way");
+        for peer in self.engine.router.load().peers() {
+            peer.filter().change(&filter);
+        }
+        *newest = filter;
+    }
+
+    /// This node is about to call a peer's control plane there: its own packets to that TCP port pass.
+    pub fn calls(&self, control: SocketAddr) {
+        if let Some(peer) = self.engine.router.load().by_address(control.ip()) {
+            peer.filter().calls(control.port());
+        }
+    }
+
+    /// What the policy kept from passing between this node and a peer, since the peer came.
+    #[must_use]
+    pub fn denied(&self, key: WireGuardKey) -> Option<Denied> {
+        let router = self.engine.router.load();
+        router.by_key(key).map(|peer| peer.filter().denied())
+    }
+
     /// Sends a datagram that is no WireGuard message; lost when the kernel has no room.
     pub fn send(&self, path: Path, bytes: &[u8]) {
         self.engine.sockets.send(path, bytes, Patience::Drop);
@@ -212,6 +253,7 @@ impl Tunnel {
             unroutable: count(Loss::Unroutable),
             unauthentic: count(Loss::Unauthentic),
             overflow: count(Loss::Overflow),
+            denied: count(Loss::Denied),
         }
     }
 
@@ -227,7 +269,7 @@ impl Tunnel {
     }
 
     /// A peer under a random index that no other has, so that indices tell nothing and are not used twice in a row.
-    fn new_peer(&self, router: &Router, config: &PeerConfig) -> Arc<Peer> {
+    fn new_peer(&self, router: &Router, config: &PeerConfig, filter: &Arc<Filter>) -> Arc<Peer> {
         let index = loop {
             let random = getrandom::u32().expect("the kernel gives randomness once it has booted");
             let index = random >> 8;
@@ -235,7 +277,9 @@ impl Tunnel {
                 break index;
             }
         };
-        Arc::new(Peer::new(&self.engine.identity, index, config))
+        let engine = &self.engine;
+        let filter = PeerFilter::new(&engine.terms, config.device, Arc::clone(filter));
+        Arc::new(Peer::new(&engine.identity, index, config, filter))
     }
 }
 
@@ -254,6 +298,7 @@ struct Engine {
     device: Device,
     sockets: Sockets,
     mtu: u16,
+    terms: Terms,
     identity: Identity,
     router: ArcSwap<Router>,
     events: mpsc::Sender<TunnelInput>,
@@ -272,10 +317,11 @@ enum Loss {
     Unroutable,
     Unauthentic,
     Overflow,
+    Denied,
 }
 
 impl Loss {
-    const COUNT: usize = Self::Overflow as usize + 1;
+    const COUNT: usize = Self::Denied as usize + 1;
 }
 
 /// Why a wait ended.

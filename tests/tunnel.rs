@@ -1,10 +1,12 @@
 //! The packet engine between real kernels' ends: network namespaces, `ping`, `iperf3` and a stock WireGuard.
 //!
 //! Needs root, or user namespaces; `ip`, `ping`, `iperf3`, `wg` and `wireguard-go`.
-//! With `MESHNODE_LONG=1` the load test runs for ten minutes, across rekeys.
+//! With `MESHNODE_LONG=1` the load test runs for ten minutes, across rekeys; with `MESHNODE_RULES=N` under a policy.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "tunnel/filter.rs"]
+mod filter;
 #[path = "tunnel/lab.rs"]
 mod lab;
 #[path = "tunnel/load.rs"]

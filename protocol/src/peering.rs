@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::id::WireGuardKey;
+use crate::id::{NodeId, WireGuardKey};
 use crate::time::Timestamp;
 
 /// One of the engine's UDP sockets.
@@ -49,6 +49,8 @@ pub enum Roaming {
 pub struct PeerConfig {
     /// Its public key.
     pub key: WireGuardKey,
+    /// Which device it is: what the filter knows it by.
+    pub device: NodeId,
     /// The addresses that are its own: packets to them go to it, packets from it come from them. Ascending.
     pub allowed_ips: Vec<IpAddr>,
     /// Who decides on its path.

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use meshnode_protocol::access::Filter;
 use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::io::{CommandId, Input, Interface, Output, Reply};
-use meshnode_protocol::link::{CallError, CallId, LinkInput};
+use meshnode_protocol::link::{CallError, CallId, LinkInput, LinkOutput};
 use meshnode_protocol::node::Node;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
+use meshnode_protocol::record::Transport;
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
@@ -42,6 +45,8 @@ pub(super) struct Machine {
     changes: Changes,
     peers: BTreeMap<WireGuardKey, PeerConfig>,
     paths: BTreeMap<WireGuardKey, Path>,
+    /// What the engine lets through, also an engine that comes later.
+    filter: Arc<Filter>,
     /// The device should be there and is not.
     lost: bool,
     interface: Option<Interface>,
@@ -104,6 +109,7 @@ impl Machine {
             changes: Changes::watch().map_err(broken)?,
             peers: BTreeMap::new(),
             paths: BTreeMap::new(),
+            filter: Arc::new(Filter::Open),
             lost: false,
             interface: None,
             unasked: VecDeque::new(),
@@ -162,7 +168,10 @@ impl Machine {
                         self.node.handle(input, clock.now());
                     }
                 }
-                Output::Link(output) => self.swarm.act(output),
+                Output::Link(output) => {
+                    self.open_way(&output);
+                    self.swarm.act(output);
+                }
                 Output::Peer(change) => self.on_peer(change).await,
                 Output::Datagram { path, bytes } => {
                     if let Some(tunnel) = &self.tunnel {
@@ -170,8 +179,12 @@ impl Machine {
                     }
                 }
                 Output::Interface(interface) => self.on_interface(interface).await,
-                // Nothing makes a filter yet.
-                Output::Filter(_) => {}
+                Output::Filter(filter) => {
+                    self.filter = Arc::clone(&filter);
+                    if let Some(tunnel) = &self.tunnel {
+                        block_in_place(|| tunnel.filter(filter));
+                    }
+                }
                 Output::Reply(id, reply) => carried.replies.push((id, reply)),
                 Output::Notice(notice) => notices::log(&notice),
                 Output::Erase => carried.erase = true,
@@ -179,6 +192,14 @@ impl Machine {
         }
         self.unasked.extend(withheld.into_unasked());
         carried
+    }
+
+    /// The control plane calls members through the tunnel too: the engine learns where, before the first packet.
+    fn open_way(&self, output: &LinkOutput) {
+        if let (LinkOutput::Dial { addresses, .. }, Some(tunnel)) = (output, &self.tunnel) {
+            let tcp = addresses.iter().filter(|a| a.transport == Transport::Tcp);
+            tcp.for_each(|control| tunnel.calls(control.address));
+        }
     }
 
     async fn on_peer(&mut self, change: PeerChange) {
@@ -281,6 +302,7 @@ impl Machine {
     async fn equip(&self, interface: &Interface) {
         let Some(tunnel) = &self.tunnel else { return };
         tunnel.interface(Some(interface));
+        block_in_place(|| tunnel.filter(Arc::clone(&self.filter)));
         if let Err(error) = self.host.configure(&self.tun_name, interface, MTU).await {
             tracing::error!(error = format!("{error:#}"), "the device has no addresses");
         }
@@ -324,6 +346,7 @@ fn open_tunnel(
         secret,
         port,
         mtu: MTU,
+        control: Some(port),
     };
     Tunnel::start(config, reporter.clone()).map_err(|error| {
         match error.downcast_ref::<TunError>() {

@@ -7,7 +7,10 @@ use boringtun::noise::{Packet as WireGuard, TunnResult};
 use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::peering::{Path, Socket, TunnelInput};
 use meshnode_protocol::probe::{DatagramKind, classify, tag_of};
+use meshnode_protocol::time::Moment;
 
+use super::filter::Verdict;
+use super::flows::Direction;
 use super::packet::Packet;
 use super::peer::{Content, Message, Peer};
 use super::router::Router;
@@ -109,7 +112,7 @@ impl Inbound {
             Content::Nothing => {}
             Content::Refused => self.engine.count(Loss::Unauthentic),
             Content::Reply(bytes) => self.engine.sockets.send(path, bytes, Patience::Drop),
-            Content::Packet(bytes) => self.engine.deliver(&router, &peer, bytes),
+            Content::Packet(bytes) => self.engine.deliver(&router, &peer, bytes, now),
         }
         if received.session {
             for _ in 0..WAITING_MAX {
@@ -164,7 +167,7 @@ impl Engine {
     }
 
     /// Hands an authentic packet to the host, if it is what this peer may send.
-    fn deliver(&self, router: &Router, peer: &Arc<Peer>, bytes: &[u8]) {
+    fn deliver(&self, router: &Router, peer: &Arc<Peer>, bytes: &[u8], now: Moment) {
         let Some(packet) = Packet::parse(bytes) else {
             self.count(Loss::Malformed);
             return;
@@ -176,6 +179,18 @@ impl Engine {
         if !router.is_ours(packet.destination()) {
             self.count(Loss::Unroutable);
             return;
+        }
+        match peer.filter().judge(&packet, Direction::In, now) {
+            Verdict::Pass => {}
+            // Without a word: who is not let in learns nothing from this end.
+            Verdict::Denied => {
+                self.count(Loss::Denied);
+                return;
+            }
+            Verdict::Malformed => {
+                self.count(Loss::Malformed);
+                return;
+            }
         }
         peer.let_in(packet.bytes().len());
         self.write(packet.bytes());

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use meshnode_protocol::peering::TunnelInput;
 use meshnode_protocol::time::Moment;
 
+use super::filter::Verdict;
+use super::flows::Direction;
 use super::packet::Packet;
 use super::peer::{OVERHEAD, Sent};
+use super::refusal::refusal;
 use super::sockets::Patience;
 use super::{Engine, Loss, Wake};
 
@@ -21,16 +24,34 @@ const PADDING: usize = 16;
 /// Packets taken before looking whether the engine stops.
 const BATCH: usize = 64;
 
-/// Answers "no route to host" in a second; a scan of a whole range needs no more.
-const UNREACHABLE_PER_SECOND: u32 = 100;
+/// Answers "no route to host" and refusals in a second; a scan of a whole range needs no more.
+const ANSWERS_PER_SECOND: u32 = 100;
 
 /// The state of the outbound thread.
 pub(crate) struct Outbound {
     engine: Arc<Engine>,
     packet: Vec<u8>,
     out: Vec<u8>,
-    /// The second of uptime in which errors are counted, and how many there were.
-    errors: (u64, u32),
+    answers: Answers,
+}
+
+/// The second of uptime in which answers are counted, and how many were asked for in it.
+#[derive(Default)]
+struct Answers {
+    second: u64,
+    count: u32,
+}
+
+impl Answers {
+    /// Whether one more may be given.
+    fn one_more(&mut self, now: Moment) -> bool {
+        let second = now.uptime_ms() / 1000;
+        if self.second != second {
+            *self = Self { second, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= ANSWERS_PER_SECOND
+    }
 }
 
 impl Outbound {
@@ -39,7 +60,7 @@ impl Outbound {
             engine,
             packet: vec![0; PACKET_BYTES_MAX + PADDING],
             out: vec![0; PACKET_BYTES_MAX + PADDING + OVERHEAD],
-            errors: (0, 0),
+            answers: Answers::default(),
         }
     }
 
@@ -79,10 +100,29 @@ impl Outbound {
         let router = self.engine.router.load();
         let Some(peer) = router.by_address(packet.destination()) else {
             self.engine.count(Loss::Unroutable);
-            let error = packet.unreachable();
-            self.answer(error, now);
+            if self.answers.one_more(now)
+                && let Some(error) = packet.unreachable()
+            {
+                self.engine.write(&error);
+            }
             return;
         };
+        match peer.filter().judge(&packet, Direction::Out, now) {
+            Verdict::Pass => {}
+            Verdict::Denied => {
+                self.engine.count(Loss::Denied);
+                if self.answers.one_more(now)
+                    && let Some(refusal) = refusal(&packet)
+                {
+                    self.engine.write(&refusal);
+                }
+                return;
+            }
+            Verdict::Malformed => {
+                self.engine.count(Loss::Malformed);
+                return;
+            }
+        }
         let length = packet.bytes().len();
         let padded = length
             .next_multiple_of(PADDING)
@@ -95,19 +135,6 @@ impl Outbound {
             Sent::NoPath(true) => {
                 self.engine.tell(TunnelInput::Wanted { key: peer.key() });
             }
-        }
-    }
-
-    /// Tells the program that sent the packet, within limits, that nobody is there.
-    fn answer(&mut self, error: Option<Vec<u8>>, now: Moment) {
-        let second = now.uptime_ms() / 1000;
-        if self.errors.0 != second {
-            self.errors = (second, 0);
-        }
-        let Some(error) = error else { return };
-        if self.errors.1 < UNREACHABLE_PER_SECOND {
-            self.errors.1 += 1;
-            self.engine.write(&error);
         }
     }
 }

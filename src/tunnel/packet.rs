@@ -24,22 +24,41 @@ pub(crate) struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Checks a packet; bytes behind its own length are cut off. `None` when it is malformed.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (packet, length) = Self::header(bytes)?;
+        Some(Self {
+            bytes: bytes.get(..length)?,
+            ..packet
+        })
+    }
+
+    /// Checks the beginning of a packet, as an ICMP error quotes it: the header must be whole, the rest need not.
+    pub(crate) fn parse_quote(bytes: &'a [u8]) -> Option<Self> {
+        let (packet, length) = Self::header(bytes)?;
+        Some(Self {
+            bytes: &bytes[..length.min(bytes.len())],
+            ..packet
+        })
+    }
+
+    /// A packet whose header is whole, with all bytes that there are, and its length as the header says.
+    fn header(bytes: &'a [u8]) -> Option<(Self, usize)> {
         match bytes.first()? >> 4 {
             4 => {
                 let header = bytes.first_chunk::<V4_HEADER>()?;
                 let header_bytes = usize::from(header[0] & 15) * 4;
                 let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-                if header_bytes < V4_HEADER || length < header_bytes {
+                if header_bytes < V4_HEADER || length < header_bytes || bytes.len() < header_bytes {
                     return None;
                 }
                 let address = |at: usize| {
                     Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
                 };
-                Some(Self {
-                    bytes: bytes.get(..length)?,
+                let packet = Self {
+                    bytes,
                     source: address(12).into(),
                     destination: address(16).into(),
-                })
+                };
+                Some((packet, length))
             }
             6 => {
                 let header = bytes.first_chunk::<V6_HEADER>()?;
@@ -50,11 +69,12 @@ impl<'a> Packet<'a> {
                         .expect("the header has 40 bytes");
                     Ipv6Addr::from(octets)
                 };
-                Some(Self {
-                    bytes: bytes.get(..length)?,
+                let packet = Self {
+                    bytes,
                     source: address(8).into(),
                     destination: address(24).into(),
-                })
+                };
+                Some((packet, length))
             }
             _ => None,
         }
@@ -75,23 +95,35 @@ impl<'a> Packet<'a> {
         self.destination
     }
 
-    /// The ICMP error "no route to host" for this packet, as if its destination had sent it.
+    /// The ICMP error "no route to host" for this packet, as if its destination had sent it; `None` as
+    /// [`Self::prohibited`].
+    pub(crate) fn unreachable(&self) -> Option<Vec<u8>> {
+        // Host unreachable, and address unreachable.
+        self.error(1, 3)
+    }
+
+    /// The ICMP error "administratively prohibited" for this packet, as if its destination had sent it.
     ///
     /// `None` where RFC 1122 §3.2.2 and RFC 4443 §2.4 forbid one: for errors, fragments that are not the first, and
     /// packets to or from something that is no single host.
-    pub(crate) fn unreachable(&self) -> Option<Vec<u8>> {
+    pub(crate) fn prohibited(&self) -> Option<Vec<u8>> {
+        self.error(13, 1)
+    }
+
+    /// The error "destination unreachable" with a code of ICMP and one of `ICMPv6`.
+    fn error(&self, code_v4: u8, code_v6: u8) -> Option<Vec<u8>> {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                self.unreachable_v4(source, destination)
+                self.error_v4(code_v4, source, destination)
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                self.unreachable_v6(source, destination)
+                self.error_v6(code_v6, source, destination)
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
         }
     }
 
-    fn unreachable_v4(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Vec<u8>> {
+    fn error_v4(&self, code: u8, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Vec<u8>> {
         const ICMP: u8 = 1;
         let header_bytes = usize::from(self.bytes[0] & 15) * 4;
         let later_fragment = u16::from_be_bytes([self.bytes[6], self.bytes[7]]) & 0x1fff != 0;
@@ -112,15 +144,15 @@ impl<'a> Packet<'a> {
         error[16..20].copy_from_slice(&source.octets());
         let sum = checksum(&error, 0);
         error[10..12].copy_from_slice(&sum.to_be_bytes());
-        // Type 3, destination unreachable; code 1, host unreachable.
-        error.extend_from_slice(&[3, 1, 0, 0, 0, 0, 0, 0]);
+        // Type 3, destination unreachable.
+        error.extend_from_slice(&[3, code, 0, 0, 0, 0, 0, 0]);
         error.extend_from_slice(quoted);
         let sum = checksum(&error[V4_HEADER..], 0);
         error[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
         Some(error)
     }
 
-    fn unreachable_v6(&self, source: Ipv6Addr, destination: Ipv6Addr) -> Option<Vec<u8>> {
+    fn error_v6(&self, code: u8, source: Ipv6Addr, destination: Ipv6Addr) -> Option<Vec<u8>> {
         const ICMPV6: u8 = 58;
         let icmp_type = self.bytes.get(V6_HEADER).copied();
         // The types below 128 are errors.
@@ -137,8 +169,8 @@ impl<'a> Packet<'a> {
         error[7] = 64;
         error[8..24].copy_from_slice(&destination.octets());
         error[24..40].copy_from_slice(&source.octets());
-        // Type 1, destination unreachable; code 3, address unreachable.
-        error.extend_from_slice(&[1, 3, 0, 0, 0, 0, 0, 0]);
+        // Type 1, destination unreachable.
+        error.extend_from_slice(&[1, code, 0, 0, 0, 0, 0, 0]);
         error.extend_from_slice(quoted);
         // The pseudo-header of RFC 8200 §8.1: both addresses, the length, the next header.
         let pseudo = sum_words(&error[8..40], u64::from(length) + u64::from(ICMPV6));
@@ -160,7 +192,7 @@ fn single_v6(address: Ipv6Addr) -> bool {
 }
 
 /// Adds big-endian 16-bit words.
-fn sum_words(bytes: &[u8], start: u64) -> u64 {
+pub(crate) fn sum_words(bytes: &[u8], start: u64) -> u64 {
     bytes.chunks(2).fold(start, |sum, word| {
         sum + u64::from(u16::from_be_bytes([
             word[0],
@@ -170,7 +202,7 @@ fn sum_words(bytes: &[u8], start: u64) -> u64 {
 }
 
 /// The internet checksum (RFC 1071) of some bytes on top of a sum.
-fn checksum(bytes: &[u8], start: u64) -> u16 {
+pub(crate) fn checksum(bytes: &[u8], start: u64) -> u16 {
     let mut sum = sum_words(bytes, start);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

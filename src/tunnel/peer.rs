@@ -11,6 +11,8 @@ use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::peering::{Path, PeerConfig, Roaming, TunnelInput};
 use meshnode_protocol::time::{Moment, Timestamp};
 
+use super::filter::PeerFilter;
+
 /// Milliseconds between two reports of one kind on one peer.
 const REPORT_INTERVAL_MS: u64 = 1000;
 
@@ -101,6 +103,7 @@ pub(crate) enum Content<'a> {
 pub(crate) struct Peer {
     key: WireGuardKey,
     index: u32,
+    filter: PeerFilter,
     state: Mutex<State>,
 }
 
@@ -131,7 +134,12 @@ struct State {
 
 impl Peer {
     /// A peer without sessions and path. `index` has 24 bits and is this peer's alone.
-    pub(crate) fn new(identity: &Identity, index: u32, config: &PeerConfig) -> Self {
+    pub(crate) fn new(
+        identity: &Identity,
+        index: u32,
+        config: &PeerConfig,
+        filter: PeerFilter,
+    ) -> Self {
         let tunn = Tunn::new(
             identity.secret.clone(),
             PublicKey::from(*config.key.as_bytes()),
@@ -164,6 +172,7 @@ impl Peer {
         Self {
             key: config.key,
             index,
+            filter,
             state: Mutex::new(state),
         }
     }
@@ -178,6 +187,11 @@ impl Peer {
         self.index
     }
 
+    /// What passes between this node and it.
+    pub(crate) const fn filter(&self) -> &PeerFilter {
+        &self.filter
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
@@ -186,6 +200,7 @@ impl Peer {
 
     /// Takes new settings; sessions and path stay.
     pub(crate) fn set(&self, config: &PeerConfig) {
+        self.filter.identify(config.device);
         let mut state = self.state();
         state.roaming = config.roaming;
         state.keepalive_ms = u64::from(config.keepalive_s) * 1000;

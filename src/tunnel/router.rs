@@ -127,6 +127,7 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filter::tests::{device, open};
     use super::super::peer::Identity;
     use super::*;
     use meshnode_protocol::peering::{PeerConfig, Roaming};
@@ -134,12 +135,18 @@ mod tests {
     fn peer(key: u8, index: u32) -> Arc<Peer> {
         let config = PeerConfig {
             key: WireGuardKey::new([key; 32]),
+            device: device(key),
             allowed_ips: vec![],
             roaming: Roaming::Told,
             keepalive_s: 0,
             probe_tag: None,
         };
-        Arc::new(Peer::new(&Identity::new([9; 32]), index, &config))
+        Arc::new(Peer::new(
+            &Identity::new([9; 32]),
+            index,
+            &config,
+            open(key),
+        ))
     }
 
     fn host(last: u8) -> IpAddr {

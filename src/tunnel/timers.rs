@@ -1,4 +1,4 @@
-//! The engine's slow heartbeat: handshake retries, rekeys, keepalives and reports.
+//! The engine's slow heartbeat: handshake retries, rekeys, keepalives, forgotten flows and reports.
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ pub(crate) fn run(engine: &Arc<Engine>) {
             if let Some((path, bytes)) = peer.tick(&mut out, now) {
                 engine.sockets.send(path, bytes, Patience::Drop);
             }
+            peer.filter().tick(now);
             peer.report(now, |report| engine.tell(report));
         }
     }

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use meshnode::host::{Configured, Host};
 use meshnode::tunnel::{Tunnel, TunnelConfig};
-use meshnode_protocol::id::WireGuardKey;
+use meshnode_protocol::id::{NodeId, WireGuardKey};
+use meshnode_protocol::identity::Secret;
 use meshnode_protocol::io::Interface;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, Roaming, TunnelInput};
 use tokio::sync::mpsc;
@@ -15,6 +16,9 @@ use crate::lab::Namespace;
 
 /// The MTU of every device here, as in the daemon.
 const MTU: u16 = 1280;
+
+/// The TCP port that stands for every node's control plane.
+pub(crate) const CONTROL: u16 = 7000;
 
 /// A node number `number`: its key, its addresses and its engine.
 pub(crate) struct Node {
@@ -31,6 +35,11 @@ pub(crate) fn key(number: u8) -> WireGuardKey {
     WireGuardKey::new(public.to_bytes())
 }
 
+/// The device behind a node's key, as the policy names it.
+pub(crate) fn device(number: u8) -> NodeId {
+    NodeId::new(Secret::from_seed(&secret(number)).public())
+}
+
 pub(crate) fn ipv4(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(100, 64, 0, number)
 }
@@ -42,6 +51,7 @@ pub(crate) fn ipv6(number: u8) -> Ipv6Addr {
 pub(crate) fn config(number: u8, roaming: Roaming) -> PeerConfig {
     PeerConfig {
         key: key(number),
+        device: device(number),
         allowed_ips: vec![ipv4(number).into(), ipv6(number).into()],
         roaming,
         keepalive_s: 0,
@@ -66,6 +76,7 @@ impl Node {
             secret: Zeroizing::new(secret(number)),
             port: 0,
             mtu: MTU,
+            control: Some(CONTROL),
         };
         let tunnel = Tunnel::start(config, sender).expect("the tunnel starts");
         let interface = Interface {

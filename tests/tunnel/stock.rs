@@ -8,12 +8,12 @@ use crate::lab::{Guard, Namespace, as_root, eventually};
 use crate::node::Node;
 
 /// The number of the stock node; its secret is that of `node::secret`.
-const STOCK: u8 = 5;
+pub(crate) const STOCK: u8 = 5;
 /// Its UDP port.
 const PORT: u16 = 51820;
 
 /// Starts `wireguard-go` as node 5 with node 1 as its peer.
-fn stock(place: &Namespace, device: &str, endpoint: &str) -> Guard {
+pub(crate) fn stock(place: &Namespace, device: &str, endpoint: &str) -> Guard {
     let mut command = Command::new("wireguard-go");
     command
         .args(["-f", device])
@@ -40,11 +40,11 @@ fn stock(place: &Namespace, device: &str, endpoint: &str) -> Guard {
 }
 
 /// Names are seen by the whole machine through `wireguard-go`'s control socket.
-fn device(role: &str) -> String {
+pub(crate) fn device(role: &str) -> String {
     format!("mw{role}{}", std::process::id())
 }
 
-fn places() -> (Namespace, Namespace, Node) {
+pub(crate) fn places() -> (Namespace, Namespace, Node) {
     let (left, right) = (Namespace::new(), Namespace::new());
     left.cable(&right, "cable", 2);
     let node = Node::start(&left, 1, &[STOCK]);

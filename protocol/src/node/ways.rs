@@ -305,6 +305,7 @@ fn wanted_peers(net: &mut Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId
         let allowed_ips = v4.into_iter().chain([IpAddr::V6(member.ipv6)]).collect();
         let config = PeerConfig {
             key,
+            device: member.id,
             allowed_ips,
             roaming: Roaming::Told,
             keepalive_s: 0,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::tunnel::filter::tests::{device, open};
 
 const HELLO: &[u8] = &[
     0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0,
@@ -28,6 +29,7 @@ fn at(uptime_ms: u64) -> Moment {
 fn config(key: [u8; 32], roaming: Roaming) -> PeerConfig {
     PeerConfig {
         key: WireGuardKey::new(key),
+        device: device(1),
         allowed_ips: vec![],
         roaming,
         keepalive_s: 0,
@@ -39,7 +41,12 @@ fn config(key: [u8; 32], roaming: Roaming) -> PeerConfig {
 fn ends(roaming: Roaming) -> (End, End) {
     let (a, b) = (Identity::new([1; 32]), Identity::new([2; 32]));
     let end = |own: &Identity, other: &Identity, index| End {
-        peer: Peer::new(own, index, &config(other.public.to_bytes(), roaming)),
+        peer: Peer::new(
+            own,
+            index,
+            &config(other.public.to_bytes(), roaming),
+            open(1),
+        ),
         out: vec![0; 2048],
     };
     (end(&a, &b, 1), end(&b, &a, 2))
