@@ -37,6 +37,7 @@ pub mod path;
 pub mod paths;
 pub mod peering;
 pub mod probe;
+pub mod policy;
 pub mod pull;
 pub mod reconcile;
 pub mod record;
