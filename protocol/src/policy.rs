@@ -38,23 +38,23 @@ use crate::access::Ports;
 use crate::id::NodeId;
 use crate::name::{Alias, Group, NodeName, Owner, Tag};
 
-
+pub use self::difference::{Difference, Sign, difference};
 pub use self::directory::{Directory, Listing};
 pub use self::document::{Applied, Document, Orphan};
 pub use self::edit::{EditError, EditId};
-
+pub use self::explain::{Explanation, Question, Verdict};
 pub use self::fault::Fault;
 pub use self::image::Section;
 pub use self::layout::{EntryId, Reading, Source, Trouble, TroubleKind};
 pub use self::prefix::{Prefix, PrefixError};
 pub use self::propose::{Proposal, TooLarge, Troubles};
-
+pub use self::reach::Reach;
 pub use self::read::{Lines, Read, read};
 pub use self::render::{Rendered, render};
 pub use self::scan::{Refusal, scan_base, scan_edit};
 pub use self::selector::Selector;
 pub use self::service::{Proto, Service, ServiceError};
-
+pub use self::trial::{Failure, Outcome};
 
 /// A policy. Nodes are device ids; whatever is not allowed by a rule is denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,17 +218,5 @@ impl Place {
     /// The place of a section by its name in the text.
     fn section(name: &str) -> Option<Self> {
         Self::parse(name).filter(|place| !matches!(place, Self::Head | Self::Tail))
-    }
-}
-
-impl Rule {
-    /// Every selector that it names.
-    fn selectors(&self) -> Vec<&Selector> {
-        let mut all: Vec<_> = self.src.iter().collect();
-        match &self.terms {
-            Terms::Acl { dst, .. } => all.extend(dst.iter().map(|target| &target.who)),
-            Terms::Grant { dst, .. } => all.extend(dst),
-        }
-        all
     }
 }

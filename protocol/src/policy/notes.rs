@@ -1,7 +1,8 @@
 //! Comments of a written policy: which entry each belongs to.
 //!
 //! A comment belongs to the entry that it is in, or behind on the same line, or else before. In a section without a
-//! further entry it belongs to the last one; outside of all sections to the next section, or to the end.
+//! further entry it belongs to the last one; outside of all sections to the next section, or to the end, unless it
+//! stands behind a section on its last line.
 
 use std::collections::BTreeMap;
 
@@ -49,13 +50,20 @@ impl Notes {
             let shelf = shelves
                 .iter()
                 .find(|shelf| comment.start < shelf.extent.end);
+            let ended = shelves
+                .iter()
+                .rfind(|shelf| shelf.extent.end <= comment.start);
             let (place, entry) = match shelf {
                 _ if comment.start < root.start => (Place::Head, None),
-                Some(shelf) if comment.start > shelf.extent.start => {
-                    (shelf.place, shelf.entry_of(comment))
-                }
-                Some(shelf) => (shelf.place, None),
-                None => (Place::Tail, None),
+                None if comment.start >= root.end => (Place::Tail, None),
+                Some(shelf) if shelf.holds(comment) => (shelf.place, shelf.entry_of(comment)),
+                Some(_) | None => match (ended, shelf) {
+                    (Some(ended), _) if ended.extent.last_line == comment.line => {
+                        (ended.place, ended.entries.len().checked_sub(1))
+                    }
+                    (_, Some(shelf)) => (shelf.place, None),
+                    (_, None) => (Place::Tail, None),
+                },
             };
             found.entry((place, entry)).or_default().push(&comment.text);
         }
@@ -83,6 +91,10 @@ impl Notes {
 }
 
 impl Shelf {
+    const fn holds(&self, comment: &Comment) -> bool {
+        self.extent.start < comment.start && comment.start < self.extent.end
+    }
+
     fn entry_of(&self, comment: &Comment) -> Option<usize> {
         let next = self
             .entries

@@ -138,7 +138,7 @@ fn pins_text(pins: &Pins) -> String {
 }
 
 /// A rule as it is written in a line.
-pub(super) fn rule_text(rule: &Rule, words: &Words<'_>) -> String {
+fn rule_text(rule: &Rule, words: &Words<'_>) -> String {
     let src = selectors(&rule.src, words);
     match &rule.terms {
         Terms::Acl { proto, dst } => {
@@ -156,7 +156,7 @@ pub(super) fn rule_text(rule: &Rule, words: &Words<'_>) -> String {
 }
 
 /// A test as it is written in a line.
-pub(super) fn test_text(test: &Test, words: &Words<'_>) -> String {
+fn test_text(test: &Test, words: &Words<'_>) -> String {
     let mut fields = vec![format!("\"src\": \"{}\"", words.write(&test.src))];
     if let Some(proto) = test.proto {
         fields.push(format!("\"proto\": \"{proto}\""));
