@@ -1,4 +1,4 @@
-//! The limits on everything that comes from outside (`docs/protocol.md` §11), each a named constant.
+//! The limits on everything that comes from outside (`docs/protocol.md` §12), each a named constant.
 //!
 //! A limit never enters validity: it decides what is stored and served, not what counts.
 
@@ -56,7 +56,7 @@ pub const POLICY_EDIT_BYTES_MAX: usize = 15 * 1024;
 pub const POLICY_BASE_BYTES_MAX: usize = 64 * 1024;
 /// Rows in any column of an edit: run lengths can claim millions in a few bytes.
 pub const POLICY_EDIT_ROWS_MAX: usize = 4_096;
-/// Rows in any column of a base: the densest honest one of 64 KiB has about 9 000.
+/// Rows in any column of a base: an honest one of 64 KiB has about 3 000.
 pub const POLICY_BASE_ROWS_MAX: usize = 16_384;
 /// Bytes of edits since the base after which a new base is due.
 pub const POLICY_HISTORY_BYTES_DUE: usize = 32 * 1024;

@@ -161,7 +161,10 @@ impl Document {
 
     /// Whether an edit is the one of its actor that can take effect.
     fn is_chosen(&self, edit: &Edit) -> bool {
-        let mut twins = self.edits.values().filter(|other| other.actor == edit.actor);
+        let mut twins = self
+            .edits
+            .values()
+            .filter(|other| other.actor == edit.actor);
         edit.actor != self.base.actor && twins.all(|twin| edit.id <= twin.id)
     }
 
@@ -210,7 +213,11 @@ impl Document {
                         })
                     })
             });
-        if sound { Judgement::Ready } else { Judgement::Void }
+        if sound {
+            Judgement::Ready
+        } else {
+            Judgement::Void
+        }
     }
 
     fn is_map(&self, edit: &Edit, object: &OpRef, before: u64) -> bool {
@@ -252,12 +259,17 @@ impl Document {
     #[must_use]
     pub fn orphans(&self) -> Vec<Orphan> {
         let in_effect = &self.effects.ends;
-        let idle = self.edits.values().filter(|edit| !in_effect.contains_key(&edit.id));
+        let idle = self
+            .edits
+            .values()
+            .filter(|edit| !in_effect.contains_key(&edit.id));
         let orphans = idle.map(|edit| {
             let parents = edit.parents.iter().copied();
             Orphan {
                 id: edit.id,
-                missing: parents.filter(|parent| !in_effect.contains_key(parent)).collect(),
+                missing: parents
+                    .filter(|parent| !in_effect.contains_key(parent))
+                    .collect(),
             }
         });
         orphans.collect()

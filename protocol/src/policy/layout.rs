@@ -205,12 +205,10 @@ fn held(document: &Automerge, section: Section, map: &ObjId, id: String) -> Held
         let field = section.fields().iter().find(|field| **field == key);
         match field {
             Some(field) => read_field(document, &entry, field, &mut held),
-            None if section.set() == Some(key.as_str()) => {
-                match only_map(document, &entry, &key) {
-                    Ok(set) => read_set(document, &set, &mut held),
-                    Err(trouble) => held.trouble = Some(trouble),
-                }
-            }
+            None if section.set() == Some(key.as_str()) => match only_map(document, &entry, &key) {
+                Ok(set) => read_set(document, &set, &mut held),
+                Err(trouble) => held.trouble = Some(trouble),
+            },
             None => held.trouble = Some(TroubleKind::Unknown { field: shown(&key) }),
         }
     }
@@ -283,7 +281,13 @@ fn scalar(value: &Value<'_>) -> Option<Scalar> {
         ScalarValue::Uint(number) => Some(Scalar::Number(*number)),
         ScalarValue::Bytes(bytes) => Some(Scalar::Bytes(bytes.clone())),
         ScalarValue::Boolean(true) => Some(Scalar::Flag),
-        _ => None,
+        ScalarValue::Boolean(false)
+        | ScalarValue::Int(_)
+        | ScalarValue::F64(_)
+        | ScalarValue::Counter(_)
+        | ScalarValue::Timestamp(_)
+        | ScalarValue::Unknown { .. }
+        | ScalarValue::Null => None,
     }
 }
 
@@ -346,13 +350,7 @@ impl Reading {
         }
     }
 
-    fn trouble(
-        &mut self,
-        section: Section,
-        entry: &str,
-        about: Option<String>,
-        kind: TroubleKind,
-    ) {
+    fn trouble(&mut self, section: Section, entry: &str, about: Option<String>, kind: TroubleKind) {
         self.troubles.push(Trouble {
             section,
             entry: EntryId(entry.to_owned()),
@@ -369,7 +367,9 @@ impl Reading {
 
     /// What two admins made at once under one name means nothing until one of them says which.
     fn drop_twice(&mut self, document: &Document) {
-        let twice = self.troubles.extract_if(.., |one| one.kind == TroubleKind::Twice);
+        let twice = self
+            .troubles
+            .extract_if(.., |one| one.kind == TroubleKind::Twice);
         let twice: BTreeSet<_> = twice.map(|one| (one.section, one.about)).collect();
         for (section, about) in twice {
             for held in document.held(section) {
@@ -379,8 +379,14 @@ impl Reading {
             }
             let Some(about) = about else { continue };
             match section {
-                Section::Groups => self.policy.groups.retain(|group, _| *group.as_str() != *about),
-                Section::Hosts => self.policy.hosts.retain(|alias, _| *alias.as_str() != *about),
+                Section::Groups => self
+                    .policy
+                    .groups
+                    .retain(|group, _| *group.as_str() != *about),
+                Section::Hosts => self
+                    .policy
+                    .hosts
+                    .retain(|alias, _| *alias.as_str() != *about),
                 Section::TagOwners
                 | Section::Nodes
                 | Section::Rules

@@ -112,7 +112,11 @@ mod tests {
             ("100.128.0.0", false),
             ("fd00::1", false),
         ] {
-            assert_eq!(prefix.contains(address.parse().unwrap()), inside, "{address}");
+            assert_eq!(
+                prefix.contains(address.parse().unwrap()),
+                inside,
+                "{address}"
+            );
         }
         assert!(prefix.encloses(&Prefix::parse("100.64.7.0/24").unwrap()));
         assert!(!prefix.encloses(&Prefix::parse("100.0.0.0/8").unwrap()));
@@ -122,10 +126,24 @@ mod tests {
 
     #[test]
     fn a_prefix_has_one_form() {
-        for text in ["10.0.0.1", "10.0.0.0/8", "fd7d::1", "fd7d::/48", "0.0.0.0/0"] {
+        for text in [
+            "10.0.0.1",
+            "10.0.0.0/8",
+            "fd7d::1",
+            "fd7d::/48",
+            "0.0.0.0/0",
+        ] {
             assert_eq!(Prefix::parse(text).unwrap().to_string(), text);
         }
-        for text in ["", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8", "::/129", "nas"] {
+        for text in [
+            "",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "::/129",
+            "nas",
+        ] {
             let refused = Prefix::parse(text).unwrap_err();
             assert_eq!(refused, PrefixError::Malformed(text.to_owned()));
         }

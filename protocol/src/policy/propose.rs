@@ -120,7 +120,10 @@ impl Document {
         rng: &mut R,
     ) -> Result<Vec<u8>, TooLarge> {
         let entries = positioned(images(policy));
-        let steps: Vec<_> = entries.into_iter().map(|image| create(image, rng)).collect();
+        let steps: Vec<_> = entries
+            .into_iter()
+            .map(|image| create(image, rng))
+            .collect();
         base_of(&steps, author, rng)
     }
 
@@ -129,11 +132,7 @@ impl Document {
     ///
     /// # Errors
     /// When it would be larger than a base may be.
-    pub fn rebase<R: CryptoRng>(
-        &self,
-        author: &NodeId,
-        rng: &mut R,
-    ) -> Result<Vec<u8>, TooLarge> {
+    pub fn rebase<R: CryptoRng>(&self, author: &NodeId, rng: &mut R) -> Result<Vec<u8>, TooLarge> {
         let reading = self.read();
         let mut left: BTreeMap<Section, Vec<Held>> = BTreeMap::new();
         for section in Section::ALL {
@@ -158,12 +157,7 @@ impl Document {
         base_of(&steps, author, rng)
     }
 
-    fn steps<R: CryptoRng>(
-        &self,
-        wanted: &Policy,
-        troubles: Troubles,
-        rng: &mut R,
-    ) -> Vec<Step> {
+    fn steps<R: CryptoRng>(&self, wanted: &Policy, troubles: Troubles, rng: &mut R) -> Vec<Step> {
         let present = self.read();
         let mut steps = Vec::new();
         let mut by_section: BTreeMap<Section, Vec<Image>> = BTreeMap::new();

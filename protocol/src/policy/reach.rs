@@ -56,7 +56,10 @@ impl Reach {
     /// Compiles a policy for the nodes of a directory. Tags and owners that the policy pins count instead of theirs.
     #[must_use]
     pub fn compile(policy: &Policy, directory: &Directory) -> Self {
-        Self::among(policy, directory.pinned(&policy.nodes).listings().values().cloned())
+        Self::among(
+            policy,
+            directory.pinned(&policy.nodes).listings().values().cloned(),
+        )
     }
 
     /// Compiles a policy for nodes whose pins are settled.
@@ -136,7 +139,9 @@ impl Reach {
         let mut joined: BTreeMap<Vec<u32>, Vec<Allow>> = BTreeMap::new();
         let each = classes.into_iter().map(|class| {
             let allows = joined.entry(class).or_insert_with_key(|class| {
-                let of = class.iter().flat_map(|number| sets[*number as usize].0.iter());
+                let of = class
+                    .iter()
+                    .flat_map(|number| sets[*number as usize].0.iter());
                 join(of.copied().collect())
             });
             allows.clone()
@@ -180,7 +185,11 @@ impl Nodes {
     fn new(policy: &Policy, all: Vec<Listing>) -> Self {
         let count = all.len();
         let mut nodes = Self {
-            numbers: all.iter().enumerate().map(|(n, node)| (node.id, n)).collect(),
+            numbers: all
+                .iter()
+                .enumerate()
+                .map(|(n, node)| (node.id, n))
+                .collect(),
             groups: BTreeMap::new(),
             hosts: BTreeMap::new(),
             tags: BTreeMap::new(),

@@ -17,7 +17,13 @@ use crate::limits::{POLICY_NOTE_BYTES_MAX, POLICY_TEXT_BYTES_MAX};
 
 /// The sections.
 pub(super) const SECTIONS: [&str; 7] = [
-    "groups", "tagOwners", "hosts", "nodes", "acls", "grants", "tests",
+    "groups",
+    "tagOwners",
+    "hosts",
+    "nodes",
+    "acls",
+    "grants",
+    "tests",
 ];
 
 /// A policy as it was read.
@@ -90,7 +96,10 @@ impl<'a> Reader<'a> {
         if self.text.len() > POLICY_TEXT_BYTES_MAX {
             let limit = POLICY_TEXT_BYTES_MAX;
             let size = self.text.len();
-            self.fault(0, Complaint::new(format!("{size} bytes are more than {limit}")));
+            self.fault(
+                0,
+                Complaint::new(format!("{size} bytes are more than {limit}")),
+            );
             return None;
         }
         let collect = CollectOptions {
@@ -112,10 +121,12 @@ impl<'a> Reader<'a> {
         };
         let tokens = parsed.tokens.unwrap_or_default();
         let comments = tokens.iter().filter_map(|token| {
-            let (text, block) = match &token.token {
-                Token::CommentLine(text) => (text, false),
-                Token::CommentBlock(text) => (text, true),
-                _ => return None,
+            let (text, block) = if let Token::CommentLine(text) = &token.token {
+                (text, false)
+            } else if let Token::CommentBlock(text) = &token.token {
+                (text, true)
+            } else {
+                return None;
             };
             Some((token.range, lines_of(text, block)))
         });
@@ -151,9 +162,9 @@ impl<'a> Reader<'a> {
         let mut policy = Policy::default();
         let sections = self.fields(root, "", &SECTIONS);
         // What gives words their meaning comes first, wherever it stands.
-        for (name, section) in [("groups", 0), ("hosts", 1), ("nodes", 2)] {
+        for name in ["groups", "hosts", "nodes"] {
             if let Some(value) = sections.get(name) {
-                self.declare(name, value, section, &mut policy);
+                self.declare(name, value, &mut policy);
             }
         }
         for name in ["groups", "tagOwners", "nodes", "acls", "grants", "tests"] {
@@ -193,15 +204,19 @@ impl<'a> Reader<'a> {
             let Some(place) = Place::section(property.name.as_str()) else {
                 continue;
             };
-            let entries = match &property.value {
-                Value::Object(object) => ranges(&object.properties),
-                Value::Array(array) => ranges(&array.elements),
-                _ => continue,
+            let value = &property.value;
+            let entries = match (value.as_object(), value.as_array()) {
+                (Some(object), _) => ranges(&object.properties),
+                (None, Some(array)) => ranges(&array.elements),
+                (None, None) => continue,
             };
             shelves.push(Shelf {
                 place,
                 extent: self.extent(property.value.range()),
-                entries: entries.into_iter().map(|range| self.extent(range)).collect(),
+                entries: entries
+                    .into_iter()
+                    .map(|range| self.extent(range))
+                    .collect(),
             });
         }
         shelves
@@ -315,12 +330,11 @@ impl<'a> Reader<'a> {
         };
         let mut strings = Vec::new();
         for element in &array.elements {
-            match element {
-                Value::StringLit(string) => strings.push((string.range.start, &string.value)),
-                _ => {
-                    let complaint = Complaint::new(format!("{what} holds texts in quotes"));
-                    self.fault(element.range().start, complaint);
-                }
+            if let Value::StringLit(string) = element {
+                strings.push((string.range.start, &string.value));
+            } else {
+                let complaint = Complaint::new(format!("{what} holds texts in quotes"));
+                self.fault(element.range().start, complaint);
             }
         }
         strings

@@ -26,7 +26,11 @@ pub fn render(policy: &Policy, directory: &Directory) -> Rendered {
     let mut lines = Lines::default();
     page.note(Place::Head, "");
     page.push("{");
-    let entries = named(&policy.groups, |group| format!("group:{group}"), &page.words);
+    let entries = named(
+        &policy.groups,
+        |group| format!("group:{group}"),
+        &page.words,
+    );
     page.section(Place::Groups, ['{', '}'], entries);
     let entries = named(&policy.tag_owners, |tag| format!("tag:{tag}"), &page.words);
     page.section(Place::TagOwners, ['{', '}'], entries);
@@ -43,7 +47,9 @@ pub fn render(policy: &Policy, directory: &Directory) -> Rendered {
     for place in [Place::Acls, Place::Grants] {
         let rules = policy.rules.iter().filter(|rule| rule.place() == place);
         let rules = rules.map(|rule| (rule.note.clone(), rule_text(rule, &page.words)));
-        lines.rules.extend(page.section(place, ['[', ']'], rules.collect()));
+        lines
+            .rules
+            .extend(page.section(place, ['[', ']'], rules.collect()));
     }
     let tests = policy.tests.iter();
     let tests = tests.map(|test| (test.note.clone(), test_text(test, &page.words)));

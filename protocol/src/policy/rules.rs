@@ -15,43 +15,42 @@ use crate::limits::{POLICY_RULES_MAX, POLICY_TESTS_MAX, TAGS_MAX};
 use crate::name::{Alias, Group, NodeName, Owner};
 
 impl Reader<'_> {
-    /// Reads the names that a section declares: of groups (0), hosts (1), and the owners in nodes (2).
-    pub(super) fn declare(
-        &mut self,
-        name: &str,
-        value: &Value<'_>,
-        section: u8,
-        policy: &mut Policy,
-    ) {
-        // Sections that are no objects are told when they are read.
+    /// Reads what a section declares: names of groups, the hosts, owners that nodes are given.
+    pub(super) fn declare(&mut self, name: &str, value: &Value<'_>, policy: &mut Policy) {
         let Some(object) = value.as_object() else {
-            if section == 1 {
+            // The other two are told when they are read.
+            if name == "hosts" {
                 self.object(name, value);
             }
             return;
         };
+        match name {
+            "groups" => {
+                let names = object.properties.iter().map(|group| group.name.as_str());
+                let groups = names.filter_map(|name| name.strip_prefix("group:"));
+                let groups = groups.filter_map(|name| Group::parse(name).ok());
+                self.words.groups.extend(groups);
+            }
+            "nodes" => {
+                let pins = object.properties.iter();
+                let owners = pins.filter_map(|pins| pins.value.as_object()?.get_string("owner"));
+                let owners = owners.filter_map(|owner| Owner::parse(&owner.value).ok());
+                self.words.owners.extend(owners);
+            }
+            _ => self.hosts(object, policy),
+        }
+    }
+
+    fn hosts(&mut self, object: &Object<'_>, policy: &mut Policy) {
         for (index, property) in object.properties.iter().enumerate() {
-            let key = property.name.as_str();
-            match section {
-                0 => {
-                    let group = key.strip_prefix("group:").map(Group::parse);
-                    self.words.groups.extend(group.and_then(Result::ok));
-                }
-                1 => {
-                    let note = self.notes.entry(Place::Hosts, index);
-                    let host = self.host(key, property.range.start, &property.value);
-                    let Some((alias, at)) = host else { continue };
-                    self.words.aliases.insert(alias.clone());
-                    if policy.hosts.insert(alias, Host { at, note }).is_some() {
-                        self.twice(property);
-                    }
-                }
-                _ => {
-                    let pins = property.value.as_object();
-                    let owner = pins.and_then(|pins| pins.get_string("owner"));
-                    let owner = owner.and_then(|owner| Owner::parse(&owner.value).ok());
-                    self.words.owners.extend(owner);
-                }
+            let (key, at) = (property.name.as_str(), property.range.start);
+            let note = self.notes.entry(Place::Hosts, index);
+            let Some((alias, at)) = self.host(key, at, &property.value) else {
+                continue;
+            };
+            self.words.aliases.insert(alias.clone());
+            if policy.hosts.insert(alias, Host { at, note }).is_some() {
+                self.twice(property);
             }
         }
     }
@@ -167,8 +166,10 @@ impl Reader<'_> {
     fn tag_owners(&mut self, object: &Object<'_>, policy: &mut Policy) {
         for (index, property) in object.properties.iter().enumerate() {
             let tag = self.tag(property.range.start, property.name.as_str());
-            let of = self.selectors("a tag's owners", &property.value, |selector| {
-                match selector {
+            let of = self.selectors(
+                "a tag's owners",
+                &property.value,
+                |selector| match selector {
                     Selector::Member
                     | Selector::Admin
                     | Selector::Tagged
@@ -179,12 +180,15 @@ impl Reader<'_> {
                     Selector::All | Selector::Own | Selector::Host(_) | Selector::Prefix(_) => {
                         false
                     }
-                }
-            });
+                },
+            );
             let note = self.notes.entry(Place::TagOwners, index);
             let of = of.into_iter().collect();
             if let Some(tag) = tag
-                && policy.tag_owners.insert(tag, Members { of, note }).is_some()
+                && policy
+                    .tag_owners
+                    .insert(tag, Members { of, note })
+                    .is_some()
             {
                 self.twice(property);
             }
@@ -321,7 +325,11 @@ impl Reader<'_> {
         }
         let [accept, deny] = lists;
         if !fields.contains_key("accept") && !fields.contains_key("deny") {
-            self.missing(object, "accept", "what must be reached, as in [\"nas:22\"], or deny");
+            self.missing(
+                object,
+                "accept",
+                "what must be reached, as in [\"nas:22\"], or deny",
+            );
         }
         let Some(value) = fields.get("src") else {
             self.missing(object, "src", "one source, as in \"alice@example.com\"");
@@ -401,8 +409,10 @@ impl Reader<'_> {
                 } else if portless || single {
                     Ok(target)
                 } else {
-                    Err(Complaint::new(format!("{} is more than a port", shown(text)))
-                        .hint("a test names single ports"))
+                    Err(
+                        Complaint::new(format!("{} is more than a port", shown(text)))
+                            .hint("a test names single ports"),
+                    )
                 }
             });
             targets.extend(self.take(at, target));
@@ -420,7 +430,10 @@ impl Reader<'_> {
             && array.elements.is_empty()
         {
             let complaint = Complaint::new(format!("{field} is empty"));
-            self.fault(array.range.start, complaint.hint("remove the rule, or name somebody"));
+            self.fault(
+                array.range.start,
+                complaint.hint("remove the rule, or name somebody"),
+            );
         }
     }
 }

@@ -97,7 +97,10 @@ fn scan_head(chunk: &mut Cursor<'_>) -> Result<u64, Refusal> {
     chunk.take(ACTOR_BYTES)?;
     is(chunk.uleb()? == 1, "the sequence number")?;
     let first = chunk.uleb()?;
-    is((1..=COUNTER_MAX.unsigned_abs()).contains(&first), "the first counter")?;
+    is(
+        (1..=COUNTER_MAX.unsigned_abs()).contains(&first),
+        "the first counter",
+    )?;
     is(chunk.sleb()? == 0, "the time")?;
     is(chunk.count()? == 0, "the message")?;
     let others = chunk.count()?;
@@ -293,7 +296,9 @@ impl<'a> Column<'a> {
         self.runs(|bytes, rows| {
             let step = bytes.sleb()?;
             let rows = i64::try_from(rows).map_err(|_| Refusal::Malformed)?;
-            let end = step.checked_mul(rows).and_then(|way| counter.checked_add(way));
+            let end = step
+                .checked_mul(rows)
+                .and_then(|way| counter.checked_add(way));
             counter = end
                 .filter(|end| (0..=COUNTER_MAX).contains(end))
                 .ok_or(Refusal::Malformed)?;

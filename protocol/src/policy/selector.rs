@@ -101,7 +101,16 @@ mod tests {
         assert_eq!(parse_id(&id.to_string()), Some(id));
         let upper = format!("id:{}", id.to_string().to_ascii_uppercase());
         for text in [
-            "", "nas", "tag:", "tag:X", "tag:a b", "ip:10.0.0.1/32", "ip:10.0.0.1/8", "autogroup:all", "id:", &upper,
+            "",
+            "nas",
+            "tag:",
+            "tag:X",
+            "tag:a b",
+            "ip:10.0.0.1/32",
+            "ip:10.0.0.1/8",
+            "autogroup:all",
+            "id:",
+            &upper,
         ] {
             assert_eq!(Selector::parse_stored(text), None, "{text}");
         }

@@ -255,7 +255,17 @@ mod tests {
     #[test]
     fn what_is_printed_reads_back() {
         for text in [
-            "*", "443", "80-90", "0-65535", "tcp:*", "tcp:1-1024", "udp:53", "icmp", "gre", "47:*", "254:*",
+            "*",
+            "443",
+            "80-90",
+            "0-65535",
+            "tcp:*",
+            "tcp:1-1024",
+            "udp:53",
+            "icmp",
+            "gre",
+            "47:*",
+            "254:*",
         ] {
             let service = one(text);
             assert_eq!(one(&service.to_string()), service, "{text}");
@@ -287,8 +297,26 @@ mod tests {
     #[test]
     fn what_is_no_port_or_protocol_is_refused() {
         for text in [
-            "", "tcp:", "tcp:0", "tcp:65536", "tcp:9-8", "tcp:+1", "tcp:01", "tcp:1-", "icmp:8", "gre:1",
-            "foo", "foo:1", "0:*", "256:*", "443:", "0", "1-2-3", "tcp:1,,2", "tcp:udp", "TCP:1",
+            "",
+            "tcp:",
+            "tcp:0",
+            "tcp:65536",
+            "tcp:9-8",
+            "tcp:+1",
+            "tcp:01",
+            "tcp:1-",
+            "icmp:8",
+            "gre:1",
+            "foo",
+            "foo:1",
+            "0:*",
+            "256:*",
+            "443:",
+            "0",
+            "1-2-3",
+            "tcp:1,,2",
+            "tcp:udp",
+            "TCP:1",
         ] {
             assert!(Service::parse(text).is_err(), "{text}");
         }

@@ -53,7 +53,9 @@ impl Policy {
             made_up,
         };
         let tests = self.tests.iter().enumerate();
-        tests.flat_map(|(number, test)| trial.failures(number, test)).collect()
+        tests
+            .flat_map(|(number, test)| trial.failures(number, test))
+            .collect()
     }
 
     /// A node for each selector of the tests that means nobody.
@@ -62,12 +64,19 @@ impl Policy {
         let mut named = BTreeSet::new();
         for test in &self.tests {
             named.insert(&test.src);
-            named.extend(test.accept.iter().chain(&test.deny).map(|target| &target.who));
+            named.extend(
+                test.accept
+                    .iter()
+                    .chain(&test.deny)
+                    .map(|target| &target.who),
+            );
         }
         let missing = named
             .into_iter()
             .filter(|selector| reach.nodes.select(selector).is_empty());
-        missing.filter_map(|missing| self.stand_in(missing)).collect()
+        missing
+            .filter_map(|missing| self.stand_in(missing))
+            .collect()
     }
 
     /// A node that a selector would mean; none: nothing could be meant by it.
@@ -195,7 +204,12 @@ impl Trial {
     /// What a source reaches with a protocol and port.
     fn reached(&self, src: usize, (protocol, port): (u8, Option<u16>)) -> Bits {
         let mut reached = Bits::none(self.nodes().all.len());
-        for rule in self.reach.rules.iter().filter(|rule| rule.src.contains(src)) {
+        for rule in self
+            .reach
+            .rules
+            .iter()
+            .filter(|rule| rule.src.contains(src))
+        {
             for part in &rule.parts {
                 if part.allows.iter().any(|allow| allow.covers(protocol, port)) {
                     reached.extend(&part.dst);

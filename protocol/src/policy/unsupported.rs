@@ -4,32 +4,112 @@ use super::fault::{Complaint, shown};
 
 /// Sections and fields: where (empty: at the top), name, what to do instead.
 const FIELDS: [(&str, &str, &str); 26] = [
-    ("", "ssh", "meshnode has no login of its own; a rule with tcp:22 says who reaches sshd"),
+    (
+        "",
+        "ssh",
+        "meshnode has no login of its own; a rule with tcp:22 says who reaches sshd",
+    ),
     ("", "sshTests", "there is no ssh section to test"),
-    ("", "nodeAttrs", "attributes of nodes are not known here; remove the section"),
-    ("", "autoApprovers", "nothing is approved by itself; remove the section"),
-    ("", "postures", "the state of a machine is not judged; remove the section"),
-    ("", "defaultSrcPosture", "the state of a machine is not judged; remove the field"),
+    (
+        "",
+        "nodeAttrs",
+        "attributes of nodes are not known here; remove the section",
+    ),
+    (
+        "",
+        "autoApprovers",
+        "nothing is approved by itself; remove the section",
+    ),
+    (
+        "",
+        "postures",
+        "the state of a machine is not judged; remove the section",
+    ),
+    (
+        "",
+        "defaultSrcPosture",
+        "the state of a machine is not judged; remove the field",
+    ),
     ("", "ipsets", "name addresses in hosts instead"),
-    ("", "derpMap", "relays do not belong to the policy; remove the section"),
-    ("", "disableIPv4", "every node has IPv4 and IPv6; remove the field"),
-    ("", "OneCGNATRoute", "routes of a machine do not belong to the policy; remove the field"),
-    ("", "oneCGNATRoute", "routes of a machine do not belong to the policy; remove the field"),
-    ("", "randomizeClientPort", "ports are set on each machine; remove the field"),
-    ("", "extraDNSRecords", "DNS does not belong to the policy; remove the section"),
-    ("", "dns", "DNS does not belong to the policy; remove the section"),
-    ("", "routes", "subnet routes are not built yet; remove the section"),
-    ("", "appConnectors", "app connectors are not known here; remove the section"),
+    (
+        "",
+        "derpMap",
+        "relays do not belong to the policy; remove the section",
+    ),
+    (
+        "",
+        "disableIPv4",
+        "every node has IPv4 and IPv6; remove the field",
+    ),
+    (
+        "",
+        "OneCGNATRoute",
+        "routes of a machine do not belong to the policy; remove the field",
+    ),
+    (
+        "",
+        "oneCGNATRoute",
+        "routes of a machine do not belong to the policy; remove the field",
+    ),
+    (
+        "",
+        "randomizeClientPort",
+        "ports are set on each machine; remove the field",
+    ),
+    (
+        "",
+        "extraDNSRecords",
+        "DNS does not belong to the policy; remove the section",
+    ),
+    (
+        "",
+        "dns",
+        "DNS does not belong to the policy; remove the section",
+    ),
+    (
+        "",
+        "routes",
+        "subnet routes are not built yet; remove the section",
+    ),
+    (
+        "",
+        "appConnectors",
+        "app connectors are not known here; remove the section",
+    ),
     ("acls", "users", "write src"),
     ("acls", "ports", "write dst"),
-    ("acls", "srcPosture", "the state of a machine is not judged; remove the field"),
+    (
+        "acls",
+        "srcPosture",
+        "the state of a machine is not judged; remove the field",
+    ),
     ("acls", "ip", "a rule with ip belongs to grants"),
-    ("grants", "app", "capabilities of applications are not known here; only ip counts"),
-    ("grants", "via", "a grant cannot choose a route; remove the field"),
-    ("grants", "srcPosture", "the state of a machine is not judged; remove the field"),
-    ("grants", "action", "a grant always allows; remove the field"),
+    (
+        "grants",
+        "app",
+        "capabilities of applications are not known here; only ip counts",
+    ),
+    (
+        "grants",
+        "via",
+        "a grant cannot choose a route; remove the field",
+    ),
+    (
+        "grants",
+        "srcPosture",
+        "the state of a machine is not judged; remove the field",
+    ),
+    (
+        "grants",
+        "action",
+        "a grant always allows; remove the field",
+    ),
     ("grants", "proto", "write the protocol in ip, as in tcp:443"),
-    ("tests", "srcPostureAttrs", "the state of a machine is not judged; remove the field"),
+    (
+        "tests",
+        "srcPostureAttrs",
+        "the state of a machine is not judged; remove the field",
+    ),
 ];
 
 /// Kinds of selector.
@@ -48,8 +128,14 @@ const AUTOGROUPS: [(&str, &str); 10] = [
     ("shared", "nothing is shared between networks"),
     ("nonroot", "meshnode has no login of its own"),
     ("owner", "write autogroup:admin, or the owner's name"),
-    ("it-admin", "admins are all of one kind: write autogroup:admin"),
-    ("network-admin", "admins are all of one kind: write autogroup:admin"),
+    (
+        "it-admin",
+        "admins are all of one kind: write autogroup:admin",
+    ),
+    (
+        "network-admin",
+        "admins are all of one kind: write autogroup:admin",
+    ),
     ("billing-admin", "nothing here is paid for"),
     ("auditor", "every member sees the whole history"),
     ("members", "write autogroup:member"),

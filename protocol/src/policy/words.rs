@@ -111,7 +111,8 @@ impl<'a> Words<'a> {
         let alias = Alias::parse(text).ok();
         let alias = alias.filter(|alias| self.aliases.contains(alias));
         let owner = Owner::parse(text).ok();
-        let owner = owner.filter(|own| self.directory.knows_owner(own) || self.owners.contains(own));
+        let owner =
+            owner.filter(|own| self.directory.knows_owner(own) || self.owners.contains(own));
         let meanings = [
             alias.map(Selector::Host),
             self.node(text).ok().map(Selector::Node),
@@ -139,10 +140,13 @@ impl<'a> Words<'a> {
     /// The node that the key of an entry of `nodes` means: a name, or an id.
     pub(super) fn read_node(&self, text: &str) -> Result<NodeId, Complaint> {
         match text.split_once(':') {
-            Some(("id" | "node", _)) => match self.read(text)? {
-                Selector::Node(id) => Ok(id),
-                _ => Err(unknown(text, "is no node")),
-            },
+            Some(("id" | "node", _)) => {
+                if let Selector::Node(id) = self.read(text)? {
+                    Ok(id)
+                } else {
+                    Err(unknown(text, "is no node"))
+                }
+            }
             Some(_) | None => self.node(text),
         }
     }
@@ -154,13 +158,12 @@ impl<'a> Words<'a> {
         proto: Option<Proto>,
     ) -> Result<Target, Complaint> {
         let every = || format!("for every port: {text}:*");
-        let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once("]:"));
-        let (who, ports) = match bracketed.or_else(|| text.rsplit_once(':')) {
-            Some(split) => split,
-            None => {
-                let complaint = Complaint::new(format!("{} has no ports", shown(text)));
-                return Err(complaint.hint(every()));
-            }
+        let bracketed = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("]:"));
+        let Some((who, ports)) = bracketed.or_else(|| text.rsplit_once(':')) else {
+            let complaint = Complaint::new(format!("{} has no ports", shown(text)));
+            return Err(complaint.hint(every()));
         };
         let ports = ports_of(proto, ports);
         let ports = ports.map_err(|error| Complaint::new(error.to_string()).hint(every()))?;
@@ -211,10 +214,12 @@ impl<'a> Words<'a> {
     /// Writes a destination with its ports.
     pub(super) fn write_target(&self, target: &Target) -> String {
         let ports = ports_text(&target.ports);
-        match &target.who {
-            Selector::Prefix(prefix) if prefix.base().is_ipv6() => format!("[{prefix}]:{ports}"),
-            who => format!("{}:{ports}", self.write(who)),
+        if let Selector::Prefix(prefix) = &target.who
+            && prefix.base().is_ipv6()
+        {
+            return format!("[{prefix}]:{ports}");
         }
+        format!("{}:{ports}", self.write(&target.who))
     }
 }
 

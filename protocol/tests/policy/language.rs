@@ -111,15 +111,30 @@ fn a_word_that_means_nothing_or_too_much_is_refused() {
         ("nobody", "nobody is no node, owner or host of this network"),
         ("alice", "alice means several things"),
         ("group:x", "group:x is not in groups"),
-        ("tag:A_B", "A_B is no tag: a name holds only a-z, 0-9 and single hyphens inside"),
+        (
+            "tag:A_B",
+            "A_B is no tag: a name holds only a-z, 0-9 and single hyphens inside",
+        ),
         ("node:x", "x is no node of this network"),
         ("host:x", "x is not in hosts"),
         ("id:x", "id:x is no node id"),
         ("autogroup:self", "autogroup:self is no source"),
-        ("8.8.8.8", "8.8.8.8 is outside of this network: subnet routes are not built yet"),
-        ("0.0.0.0/0", "0.0.0.0/0 is outside of this network: subnet routes are not built yet"),
-        ("100.64.0.1/10", "100.64.0.1/10 has bits behind its prefix; the block is 100.64.0.0/10"),
-        ("\\u001b[2J", "?[2J is no node, owner or host of this network"),
+        (
+            "8.8.8.8",
+            "8.8.8.8 is outside of this network: subnet routes are not built yet",
+        ),
+        (
+            "0.0.0.0/0",
+            "0.0.0.0/0 is outside of this network: subnet routes are not built yet",
+        ),
+        (
+            "100.64.0.1/10",
+            "100.64.0.1/10 has bits behind its prefix; the block is 100.64.0.0/10",
+        ),
+        (
+            "\\u001b[2J",
+            "?[2J is no node, owner or host of this network",
+        ),
     ] {
         let policy = format!(r#"{{"grants": [{{"src": ["{who}"], "dst": ["*"], "ip": ["*"]}}]}}"#);
         assert_eq!(told(&policy), [format!("1:22 {text}")], "{who}");
@@ -129,12 +144,14 @@ fn a_word_that_means_nothing_or_too_much_is_refused() {
         ("nas:", " is no port"),
         ("tag:web", "web is no port"),
         ("nas:22,x", "x is no port"),
-        ("fd7d:463a:3414::1:22", "fd7d:463a:3414::1:22 can be read twice"),
+        (
+            "fd7d:463a:3414::1:22",
+            "fd7d:463a:3414::1:22 can be read twice",
+        ),
         ("[nas]:22", "nas is no address and no prefix"),
     ] {
-        let policy = format!(
-            r#"{{"acls": [{{"action": "accept", "src": ["*"], "dst": ["{dst}"]}}]}}"#
-        );
+        let policy =
+            format!(r#"{{"acls": [{{"action": "accept", "src": ["*"], "dst": ["{dst}"]}}]}}"#);
         assert_eq!(told(&policy), [format!("1:54 {text}")], "{dst}");
     }
 }
@@ -150,12 +167,30 @@ fn the_form_of_a_policy_is_checked_as_well() {
         ("{\"acls\": [1]}", "1:11 acls is an object in braces"),
         ("{\"groups\": []}", "1:12 groups is an object in braces"),
         ("{\"groups\": {\"x\": []}}", "1:13 x is no group"),
-        ("{\"groups\": {\"group:x\": [\"tag:a\"]}}", "1:25 tag:a cannot be in a group"),
-        ("{\"hosts\": {\"x\": \"8.8.8.8\"}}", "1:17 8.8.8.8 is outside of this network: subnet routes are not built yet"),
-        ("{\"acls\": [], \"acls\": []}", "1:14 acls stands here twice"),
-        ("{\"nodes\": {\"nas\": {\"color\": 1}}}", "1:20 color is not supported in nodes"),
-        ("{\"nodes\": {\"nas\": {}, \"node:nas\": {}}}", "1:23 node:nas stands here twice"),
-        ("{\"tests\": [{\"src\": \"pi\", \"accept\": [\"nas:*\"]}]}", "1:37 nas:* is more than a port"),
+        (
+            "{\"groups\": {\"group:x\": [\"tag:a\"]}}",
+            "1:25 tag:a cannot be in a group",
+        ),
+        (
+            "{\"hosts\": {\"x\": \"8.8.8.8\"}}",
+            "1:17 8.8.8.8 is outside of this network: subnet routes are not built yet",
+        ),
+        (
+            "{\"acls\": [], \"acls\": []}",
+            "1:14 acls stands here twice",
+        ),
+        (
+            "{\"nodes\": {\"nas\": {\"color\": 1}}}",
+            "1:20 color is not supported in nodes",
+        ),
+        (
+            "{\"nodes\": {\"nas\": {}, \"node:nas\": {}}}",
+            "1:23 node:nas stands here twice",
+        ),
+        (
+            "{\"tests\": [{\"src\": \"pi\", \"accept\": [\"nas:*\"]}]}",
+            "1:37 nas:* is more than a port",
+        ),
         ("{\"tests\": [{\"src\": \"pi\"}]}", "1:12 accept is missing"),
     ] {
         assert_eq!(told(text), [expected], "{text}");
@@ -170,7 +205,8 @@ fn the_form_of_a_policy_is_checked_as_well() {
 #[test]
 fn five_thousand_rules_are_read_and_one_more_is_refused() {
     let rule = r#"{"src": ["*"], "dst": ["nas"], "ip": ["tcp:1"]},"#;
-    let policy = |count: usize| format!("{{\"grants\": [\n{}]}}", format!("{rule}\n").repeat(count));
+    let policy =
+        |count: usize| format!("{{\"grants\": [\n{}]}}", format!("{rule}\n").repeat(count));
     assert_eq!(reads(&policy(5_000)).policy.rules.len(), 5_000);
     assert_eq!(told(&policy(5_001)), ["1:1 5001 rules are more than 5000"]);
 }
@@ -181,7 +217,11 @@ fn every_comment_stays_with_what_it_was_written_at() {
     let policy = reads(text).policy;
     let notes: Vec<_> = policy.notes.values().map(String::as_str).collect();
     assert_eq!(notes, ["a\nb\nc", "d\ne", "j\nk", "l\nm"]);
-    let hosts: Vec<_> = policy.hosts.values().map(|host| host.note.as_str()).collect();
+    let hosts: Vec<_> = policy
+        .hosts
+        .values()
+        .map(|host| host.note.as_str())
+        .collect();
     assert_eq!(hosts, ["f\ng", "h\ni"]);
     let rendered = render(&policy, &directory());
     assert_eq!(reads(&rendered.text).policy, policy);
@@ -218,11 +258,18 @@ fn an_answer_names_the_rule_or_the_nearest_one() {
 
 #[test]
 fn an_answer_says_what_people_stumble_over() {
-    let policy = reads(r#"{"grants": [{"src": ["ben@example.com"], "dst": ["nas"], "ip": ["tcp:22"]}]}"#);
+    let policy =
+        reads(r#"{"grants": [{"src": ["ben@example.com"], "dst": ["nas"], "ip": ["tcp:22"]}]}"#);
     let answer = ask(&policy.policy, "tagged-ben", "nas", number::TCP, 22);
-    assert_eq!(answer.note, Some("the source has tags: rules for its owner do not mean it"));
+    assert_eq!(
+        answer.note,
+        Some("the source has tags: rules for its owner do not mean it")
+    );
     assert_eq!(answer.verdict, Verdict::Denied { nearest: Some(0) });
-    assert_eq!(ask(&policy.policy, "ben-pc", "nas", number::TCP, 22).note, None);
+    assert_eq!(
+        ask(&policy.policy, "ben-pc", "nas", number::TCP, 22).note,
+        None
+    );
     let mut fewer = listings();
     fewer.retain(|listing| listing.id != named("nas"));
     let directory = meshnode_protocol::policy::Directory::new(
@@ -242,7 +289,9 @@ fn a_difference_names_lines_and_not_comments_or_order() {
     new.rules.swap(0, 1);
     new.rules[0].note = "another".to_owned();
     assert_eq!(difference(&old, &new, &directory()), []);
-    let text = BROUGHT.replace("vps:80", "vps:80,443").replace("\"backup\": ", "\"copy\": ");
+    let text = BROUGHT
+        .replace("vps:80", "vps:80,443")
+        .replace("\"backup\": ", "\"copy\": ");
     let text = text.replace("backup:*", "copy:*");
     let changed = difference(&old, &reads(&text).policy, &directory());
     let told: Vec<_> = changed
@@ -264,7 +313,11 @@ fn a_difference_names_lines_and_not_comments_or_order() {
         ]
     );
     let rendered = render(&reads(&text).policy, &directory());
-    let line = rendered.text.lines().nth(changed[5].line as usize - 1).unwrap();
+    let line = rendered
+        .text
+        .lines()
+        .nth(changed[5].line as usize - 1)
+        .unwrap();
     assert!(line.contains("vps:80,443"), "{line}");
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshnode_protocol::name::{Group, Owner, Tag};
 use meshnode_protocol::policy::{
-    Applied, Document, EditError, Policy, Proposal, Selector, Troubles, TroubleKind,
+    Applied, Document, EditError, Policy, Proposal, Selector, TroubleKind, Troubles,
 };
 use proptest::prelude::*;
 
@@ -58,7 +58,9 @@ fn what_is_there_already_needs_no_edit() {
 fn two_edits_of_one_rule_never_make_a_third() {
     let mut document = founded(&two_rules(), 1);
     let mut wider = two_rules();
-    wider.rules[0].src.push(Selector::Owner(Owner::parse("zoe").unwrap()));
+    wider.rules[0]
+        .src
+        .push(Selector::Owner(Owner::parse("zoe").unwrap()));
     let mut other = two_rules();
     let meshnode_protocol::policy::Terms::Grant { dst, .. } = &mut other.rules[0].terms else {
         panic!("the first rule is a grant");
@@ -92,7 +94,14 @@ fn two_edits_of_one_rule_never_make_a_third() {
     let settled = edit(&document, &wider, 1, 5).unwrap();
     apply(&mut document, &settled, 1);
     assert_eq!(document.read().policy.rules.len(), 2);
-    assert!(document.read().policy.rules.iter().all(|rule| wider.rules.contains(rule)));
+    assert!(
+        document
+            .read()
+            .policy
+            .rules
+            .iter()
+            .all(|rule| wider.rules.contains(rule))
+    );
     assert_eq!(document.read().troubles, []);
 }
 
@@ -135,7 +144,9 @@ fn who_is_added_to_a_group_by_two_at_once_is_in_it() {
     let staff = Group::parse("staff").unwrap();
     let with = |members: &[&str]| {
         let mut policy = two_rules();
-        let of = members.iter().map(|name| Selector::Owner(Owner::parse(name).unwrap()));
+        let of = members
+            .iter()
+            .map(|name| Selector::Owner(Owner::parse(name).unwrap()));
         policy.groups.get_mut(&staff).unwrap().of = of.collect();
         policy
     };
@@ -152,9 +163,7 @@ fn who_is_added_to_a_group_by_two_at_once_is_in_it() {
 fn what_two_make_under_one_name_counts_for_nothing_until_one_says_which() {
     let mut document = founded(&Policy::default(), 1);
     let of = |owner: &str, at: &str| {
-        let text = format!(
-            r#"{{"groups": {{"group:x": ["{owner}"]}}, "hosts": {{"h": "{at}"}}}}"#
-        );
+        let text = format!(r#"{{"groups": {{"group:x": ["{owner}"]}}, "hosts": {{"h": "{at}"}}}}"#);
         reads(&text).policy
     };
     let (one, two) = (of("a@x", "100.64.0.1"), of("b@x", "100.64.0.2"));
@@ -167,7 +176,12 @@ fn what_two_make_under_one_name_counts_for_nothing_until_one_says_which() {
     let reading = document.read();
     assert_eq!(reading.policy, Policy::default());
     assert_eq!(reading.troubles.len(), 4);
-    assert!(reading.troubles.iter().all(|trouble| trouble.kind == TroubleKind::Twice));
+    assert!(
+        reading
+            .troubles
+            .iter()
+            .all(|trouble| trouble.kind == TroubleKind::Twice)
+    );
     let settled = edit(&document, &two, 1, 4).unwrap();
     apply(&mut document, &settled, 1);
     assert_eq!(document.read().policy, two);
@@ -191,7 +205,10 @@ fn a_rename_and_a_tag_at_once_are_both_kept_and_two_renames_are_not() {
     let both = pinned(r#"{"name": "store", "tags": ["tag:a"]}"#);
     assert_eq!(reading.policy, both);
     assert_eq!(reading.troubles, []);
-    let reading = join(r#"{"name": "store", "tags": ["tag:b"]}"#, r#"{"name": "box", "tags": ["tag:a"]}"#);
+    let reading = join(
+        r#"{"name": "store", "tags": ["tag:b"]}"#,
+        r#"{"name": "box", "tags": ["tag:a"]}"#,
+    );
     let pins = &reading.policy.nodes[&named("nas")];
     assert_eq!(pins.name, None);
     let tags = ["a", "b"].map(|tag| Tag::parse(tag).unwrap());
@@ -213,7 +230,11 @@ fn an_edit_whose_past_is_missing_waits_and_is_named() {
     assert_eq!(here.apply(&steps[2], &author(1)), Ok(Applied::Waits));
     assert_eq!(here.apply(&steps[1], &author(1)), Ok(Applied::Waits));
     assert_eq!(here.read().policy, two_rules());
-    let missing: usize = here.orphans().iter().map(|orphan| orphan.missing.len()).sum();
+    let missing: usize = here
+        .orphans()
+        .iter()
+        .map(|orphan| orphan.missing.len())
+        .sum();
     assert_eq!((here.orphans().len(), missing), (2, 2));
     apply(&mut here, &steps[0], 1);
     assert_eq!(here.orphans(), []);
@@ -249,8 +270,14 @@ fn an_edit_counts_for_its_author_alone() {
     assert_eq!(document.apply(&edit, &author(2)), Err(EditError::Author));
     assert_eq!(document.read().policy, two_rules());
     let base = Document::base_for(&two_rules(), &author(0), &mut rng(1)).unwrap();
-    assert_eq!(Document::from_base(&base, &author(1)), Err(EditError::Author));
-    assert_eq!(Document::from_base(&edit, &author(1)), Err(EditError::Parents));
+    assert_eq!(
+        Document::from_base(&base, &author(1)),
+        Err(EditError::Author)
+    );
+    assert_eq!(
+        Document::from_base(&edit, &author(1)),
+        Err(EditError::Parents)
+    );
     assert_eq!(document.apply(&base, &author(0)), Err(EditError::Parents));
 }
 
@@ -271,7 +298,10 @@ fn a_new_base_says_the_same_without_the_history() {
     let (old, new) = (document.read(), fresh.read());
     assert_eq!(old.policy, new.policy);
     let ids = |rules: &[meshnode_protocol::policy::Source]| -> Vec<String> {
-        rules.iter().map(|rule| rule.entry.as_str().to_owned()).collect()
+        rules
+            .iter()
+            .map(|rule| rule.entry.as_str().to_owned())
+            .collect()
     };
     assert_eq!(ids(&old.rules), ids(&new.rules));
     assert_eq!(fresh.history_bytes(), 0);

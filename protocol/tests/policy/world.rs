@@ -10,8 +10,8 @@ use meshnode_protocol::id::{NodeId, OpId};
 use meshnode_protocol::identity::Secret;
 use meshnode_protocol::name::{NodeName, Owner, Tag};
 use meshnode_protocol::policy::{
-    Directory, Document, Fault, Host, Listing, Members, Pins, Policy, Prefix, Proposal, Proto, Read,
-    Rule, Selector, Service, Target, Terms, Test, Troubles, read,
+    Directory, Document, Fault, Host, Listing, Members, Pins, Policy, Prefix, Proposal, Proto,
+    Read, Rule, Selector, Service, Target, Terms, Test, Troubles, read,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -114,16 +114,27 @@ impl Draw {
     }
 
     fn selector(&mut self, own: bool) -> Selector {
-        let prefixes = ["100.64.0.0/10", "100.64.1.0/30", "100.64.1.5", "fd7d:463a:3414::/48"];
+        let prefixes = [
+            "100.64.0.0/10",
+            "100.64.1.0/30",
+            "100.64.1.5",
+            "fd7d:463a:3414::/48",
+        ];
         match self.below(if own { 12 } else { 11 }) {
             0 => Selector::All,
             1 => Selector::Member,
             2 => Selector::Admin,
             3 => Selector::Tagged,
-            4 => Selector::Owner(Owner::parse(self.one::<&str>(&["alice", "ben@example.com", "zoe"])).unwrap()),
-            5 => Selector::Group(meshnode_protocol::name::Group::parse(self.one::<&str>(&["a", "b"])).unwrap()),
+            4 => Selector::Owner(
+                Owner::parse(self.one::<&str>(&["alice", "ben@example.com", "zoe"])).unwrap(),
+            ),
+            5 => Selector::Group(
+                meshnode_protocol::name::Group::parse(self.one::<&str>(&["a", "b"])).unwrap(),
+            ),
             6 => Selector::Tag(Tag::parse(self.one::<&str>(&["web", "storage", "none"])).unwrap()),
-            7 => Selector::Host(meshnode_protocol::name::Alias::parse(self.one::<&str>(&["home", "pc"])).unwrap()),
+            7 => Selector::Host(
+                meshnode_protocol::name::Alias::parse(self.one::<&str>(&["home", "pc"])).unwrap(),
+            ),
             8 => Selector::Prefix(Prefix::parse(self.one(&prefixes)).unwrap()),
             9 | 10 => Selector::Node(id(self.below(9) as u8)),
             _ => Selector::Own,
@@ -147,7 +158,17 @@ impl Draw {
 
     pub(crate) fn rule(&mut self) -> Rule {
         let src = self.some(3, |draw| draw.selector(false));
-        let services = ["*", "tcp:22", "udp:*", "icmp", "443", "tcp:80-90", "gre", "sctp:5", "77:*"];
+        let services = [
+            "*",
+            "tcp:22",
+            "udp:*",
+            "icmp",
+            "443",
+            "tcp:80-90",
+            "gre",
+            "sctp:5",
+            "77:*",
+        ];
         let terms = if self.below(2) == 0 {
             let proto = self.proto();
             let dst = self.some(3, |draw| Target {
@@ -165,20 +186,34 @@ impl Draw {
     }
 
     pub(crate) fn note(&mut self) -> String {
-        let notes = ["", "", "why it is so", "two lines\nof it", "a \"quote\" // here", "[not, a list]"];
+        let notes = [
+            "",
+            "",
+            "why it is so",
+            "two lines\nof it",
+            "a \"quote\" // here",
+            "[not, a list]",
+        ];
         self.one(&notes).to_owned()
     }
 
     fn test(&mut self) -> Test {
         let target = |draw: &mut Self| Target {
             who: draw.selector(false),
-            ports: vec![Ports { first: 22, last: 22 }],
+            ports: vec![Ports {
+                first: 22,
+                last: 22,
+            }],
         };
         Test {
             src: self.selector(false),
             proto: self.proto(),
             accept: self.some(2, target),
-            deny: if self.below(2) == 0 { Vec::new() } else { self.some(2, target) },
+            deny: if self.below(2) == 0 {
+                Vec::new()
+            } else {
+                self.some(2, target)
+            },
             note: self.note(),
         }
     }
@@ -232,7 +267,9 @@ impl Draw {
         let tag = Tag::parse("web").unwrap();
         policy.tag_owners.insert(tag, self.members());
         policy.rules = (0..self.below(rules + 1)).map(|_| self.rule()).collect();
-        policy.rules.sort_by_key(|rule| matches!(rule.terms, Terms::Grant { .. }));
+        policy
+            .rules
+            .sort_by_key(|rule| matches!(rule.terms, Terms::Grant { .. }));
         policy.tests = (0..self.below(3)).map(|_| self.test()).collect();
         policy
     }
