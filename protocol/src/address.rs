@@ -31,12 +31,19 @@ const FOREIGN_BLOCKS: [Ipv4Range; 2] = [
 /// The IPv6 address of a device: `fd`, 40 bits of the genesis' hash (a /48), 80 bits of the device key's hash.
 #[must_use]
 pub fn ipv6(genesis: &OpId, device: &NodeId) -> Ipv6Addr {
-    let network = hash_as(IPV6_NETWORK_CONTEXT, genesis.as_bytes());
     let host = hash_as(IPV6_DEVICE_CONTEXT, device.as_bytes());
+    let mut octets = ipv6_prefix(genesis).octets();
+    octets[6..].copy_from_slice(&host.as_bytes()[..10]);
+    Ipv6Addr::from(octets)
+}
+
+/// The first address of a network's IPv6 prefix, a /48.
+#[must_use]
+pub fn ipv6_prefix(genesis: &OpId) -> Ipv6Addr {
+    let network = hash_as(IPV6_NETWORK_CONTEXT, genesis.as_bytes());
     let mut octets = [0; 16];
     octets[0] = 0xfd;
     octets[1..6].copy_from_slice(&network.as_bytes()[..5]);
-    octets[6..].copy_from_slice(&host.as_bytes()[..10]);
     Ipv6Addr::from(octets)
 }
 

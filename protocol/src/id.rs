@@ -313,6 +313,26 @@ pub fn base32(bytes: &[u8]) -> String {
     text
 }
 
+/// Reads what [`base32`] wrote: `None` unless the text is the one form of exactly these bytes.
+#[must_use]
+pub fn base32_parse(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
+    let (mut buffer, mut bits) = (0u32, 0u32);
+    for typed in text.bytes() {
+        let known = BASE32_SYMBOLS.iter();
+        let value = known
+            .map(u8::to_ascii_lowercase)
+            .position(|known| known == typed)?;
+        buffer = (buffer << 5 | value as u32) & 0xFFFF;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((buffer >> bits) as u8);
+        }
+    }
+    (base32(&bytes) == text).then_some(bytes)
+}
+
 fn symbol(value: u32) -> char {
     char::from(BASE32_SYMBOLS[(value & 31) as usize].to_ascii_lowercase())
 }

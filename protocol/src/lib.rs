@@ -36,6 +36,7 @@ pub mod op;
 pub mod path;
 pub mod paths;
 pub mod peering;
+pub mod policy;
 pub mod probe;
 pub mod pull;
 pub mod reconcile;

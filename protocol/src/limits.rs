@@ -1,4 +1,4 @@
-//! The limits on everything that comes from outside (`docs/protocol.md` §11), each a named constant.
+//! The limits on everything that comes from outside (`docs/protocol.md` §12), each a named constant.
 //!
 //! A limit never enters validity: it decides what is stored and served, not what counts.
 
@@ -48,3 +48,21 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const GOSSIP_BYTES_MAX: usize = 16 * 1024 + 256;
 /// Bytes of a message of the join protocol towards a member; answers may be up to [`MESSAGE_BYTES_MAX`].
 pub const JOIN_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a policy as a person writes it: far above what a base can carry.
+pub const POLICY_TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// Rules of a written policy.
+pub const POLICY_RULES_MAX: usize = 5_000;
+/// Tests of a written policy.
+pub const POLICY_TESTS_MAX: usize = 1_000;
+/// Bytes of one note (a comment) in a policy.
+pub const POLICY_NOTE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of an edit: what a Policy op has room for beside its header, signature and base.
+pub const POLICY_EDIT_BYTES_MAX: usize = 15 * 1024;
+/// Bytes of a base.
+pub const POLICY_BASE_BYTES_MAX: usize = 64 * 1024;
+/// Rows in any column of an edit: run lengths can claim millions in a few bytes.
+pub const POLICY_EDIT_ROWS_MAX: usize = 4_096;
+/// Rows in any column of a base: an honest one of 64 KiB has about 3 000.
+pub const POLICY_BASE_ROWS_MAX: usize = 16_384;
+/// Bytes of edits since the base after which a new base is due.
+pub const POLICY_HISTORY_BYTES_DUE: usize = 32 * 1024;

@@ -178,6 +178,14 @@ label_type! {
     /// A tag without its `tag:` prefix.
     Tag, NAME_SYMBOLS_MAX, &[]
 }
+label_type! {
+    /// A group of the policy without its `group:` prefix.
+    Group, NAME_SYMBOLS_MAX, &[]
+}
+label_type! {
+    /// A word of the policy for an address or prefix.
+    Alias, NAME_SYMBOLS_MAX, &[]
+}
 
 impl NodeName {
     /// The name with a suffix that keeps it a name: used when the plain one is taken.

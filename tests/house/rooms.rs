@@ -6,12 +6,14 @@ use std::fs;
 use crate::{assert_none, check, root};
 
 /// All that the core stands on.
-const PROTOCOL_DEPENDENCIES: [&str; 13] = [
+const PROTOCOL_DEPENDENCIES: [&str; 15] = [
     "argon2",
+    "automerge",
     "bip39",
     "blake3",
     "chacha20poly1305",
     "ed25519-dalek",
+    "jsonc-parser",
     "postcard",
     "rand_chacha",
     "rand_core",

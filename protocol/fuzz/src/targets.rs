@@ -4,9 +4,11 @@
 //! fuzzer and the test that replays `corpus/` run the same functions. A new parser needs a function, a line in
 //! [`ALL`], a binary in `fuzz_targets/` with its entry in `Cargo.toml`, and seeds in `examples/corpus.rs`.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
+use meshnode_protocol::address::ipv6;
 use meshnode_protocol::body::{Body, Genesis, Ipv4Range, Kind};
 use meshnode_protocol::claim::Admit;
 use meshnode_protocol::codec::{Ext, decode, encode};
@@ -14,8 +16,9 @@ use meshnode_protocol::custody::Custody;
 use meshnode_protocol::id::{Digest, NetworkId, NodeId, RootKey, TunnelKey};
 use meshnode_protocol::identity::{Context, Secret, hash};
 use meshnode_protocol::invite::InviteCode;
-use meshnode_protocol::name::{NetworkName, NodeName};
+use meshnode_protocol::name::{NetworkName, NodeName, Owner};
 use meshnode_protocol::op::{Header, Op, Realm};
+use meshnode_protocol::policy::{Directory, Document, Listing, Policy, read, render};
 use meshnode_protocol::probe::{DatagramKind, Probe, ProbeKeys, classify, tag_of};
 use meshnode_protocol::record::{Record, RecordBody, RecordKind, Slot};
 use meshnode_protocol::seal::{EpochKey, Purpose, Sealer};
@@ -23,6 +26,9 @@ use meshnode_protocol::time::Timestamp;
 use meshnode_protocol::wire::{
     HelloAnswer, HelloRequest, Items, JoinAnswer, JoinRequest, SyncAnswer, SyncRequest,
 };
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use sha2::{Digest as _, Sha256};
 
 /// A target: takes any bytes and says whether it accepted them.
 pub type Target = fn(&[u8]) -> bool;
@@ -37,6 +43,9 @@ pub const ALL: &[(&str, Target)] = &[
     ("invite_code", invite_code),
     ("message", message),
     ("op", op),
+    ("policy_base", policy_base),
+    ("policy_edit", policy_edit),
+    ("policy_text", policy_text),
     ("probe", probe),
     ("record", record),
     ("record_body", record_body),
@@ -262,5 +271,102 @@ pub fn probe(data: &[u8]) -> bool {
     // Shorter only by extensions that this version skips.
     assert!(written == data || written.len() < data.len());
     assert_eq!(here.open(&there.seal(&probe, [0; 24])), Ok(probe));
+    true
+}
+
+/// The network that the policy targets know: the founder's node, of an owner.
+pub static DIRECTORY: LazyLock<Directory> = LazyLock::new(|| {
+    let genesis = NETWORK.0.id();
+    let id = NodeId::new(founder().public());
+    let nas = Listing {
+        id,
+        name: NodeName::parse("nas").expect("a fine name"),
+        owner: Some(Owner::parse("alice").expect("a fine owner")),
+        tags: BTreeSet::new(),
+        admin: true,
+        ipv4: Some(Ipv4Addr::new(100, 64, 0, 1)),
+        ipv6: ipv6(&genesis, &id),
+    };
+    Directory::new(&genesis, Ipv4Range::DEFAULT, [nas])
+});
+
+/// The policy of the document that the `policy_edit` target knows.
+pub const POLICY: &str = r#"{
+    "groups": {"group:x": ["alice"]},
+    "nodes": {"nas": {"tags": ["tag:a"]}},
+    "grants": [{"src": ["group:x"], "dst": ["nas"], "ip": ["tcp:22"]}],
+}"#;
+
+/// The document that the `policy_edit` target knows.
+pub static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
+    let policy = read(POLICY, &DIRECTORY).expect("a fine policy").policy;
+    let author = NodeId::new(founder().public());
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let base = Document::base_for(&policy, &author, &mut rng).expect("a small policy");
+    Document::from_base(&base, &author).expect("a base of ours is sound")
+});
+
+/// A raw change chunk with a sound checksum, so that what stands behind it is read.
+fn chunk(body: &[u8]) -> Vec<u8> {
+    let mut framed = vec![1];
+    let mut length = body.len();
+    while length > 0x7F {
+        framed.push((length & 0x7F) as u8 | 0x80);
+        length >>= 7;
+    }
+    framed.push(length as u8);
+    framed.extend_from_slice(body);
+    let hash = Sha256::digest(&framed);
+    [&[0x85, 0x6F, 0x4A, 0x83][..], &hash[..4], &framed].concat()
+}
+
+/// The body of an edit's chunk, by the founder.
+pub fn policy_edit(data: &[u8]) -> bool {
+    let mut document = DOCUMENT.clone();
+    let author = NodeId::new(founder().public());
+    if document.apply(&chunk(data), &author).is_err() {
+        assert_eq!(document, *DOCUMENT);
+        return false;
+    }
+    written_again(&document.read().policy);
+    true
+}
+
+/// The body of a base's chunk, by the founder.
+pub fn policy_base(data: &[u8]) -> bool {
+    let author = NodeId::new(founder().public());
+    let Ok(document) = Document::from_base(&chunk(data), &author) else {
+        return false;
+    };
+    let policy = document.read().policy;
+    written_again(&policy);
+    let mut rng = ChaCha20Rng::seed_from_u64(2);
+    if let Ok(base) = Document::base_for(&policy, &author, &mut rng) {
+        let again = Document::from_base(&base, &author).expect("a base of ours is sound");
+        assert_eq!(again.read().policy, policy);
+    }
+    true
+}
+
+/// What the document says can be written, and is read as it was where everything that it names is defined.
+fn written_again(policy: &Policy) {
+    let text = render(policy, &DIRECTORY).text;
+    if let Ok(again) = read(&text, &DIRECTORY) {
+        assert_eq!(again.policy, *policy, "{text}");
+    }
+}
+
+/// A written policy.
+pub fn policy_text(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return false;
+    };
+    let Ok(policy) = read(text, &DIRECTORY) else {
+        return false;
+    };
+    let written = render(&policy.policy, &DIRECTORY);
+    let again = read(&written.text, &DIRECTORY).expect("a written policy reads back");
+    assert_eq!(again.policy, policy.policy, "{}", written.text);
+    assert_eq!(again.lines, written.lines);
     true
 }
