@@ -4,6 +4,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "properties/acts.rs"]
+mod acts;
+#[path = "properties/admission.rs"]
+mod admission;
+#[path = "properties/agreement.rs"]
+mod agreement;
+#[path = "properties/charter.rs"]
+mod charter;
 #[path = "properties/claims.rs"]
 mod claims;
 #[path = "properties/forgery.rs"]
@@ -12,8 +20,16 @@ mod forgery;
 mod merge;
 #[path = "properties/model.rs"]
 mod model;
+#[path = "properties/naming.rs"]
+mod naming;
 #[path = "properties/scenario.rs"]
 mod scenario;
+#[path = "properties/slips.rs"]
+mod slips;
+#[path = "properties/standing.rs"]
+mod standing;
+#[path = "properties/trial.rs"]
+mod trial;
 
 use proptest::test_runner::Config;
 

@@ -16,7 +16,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn nobody_grants_its_own_level_or_more_than_it_has(seed: u64) {
+    fn prop_no_escalation(seed: u64) {
         let scenario = Scenario::random(seed);
         for op in scenario.authority.ops() {
             let Body::Grant(grant) = op.body() else {
@@ -41,7 +41,7 @@ proptest! {
     }
 
     #[test]
-    fn what_members_and_strangers_sign_changes_nothing(seed: u64) {
+    fn prop_member_zero_influence(seed: u64) {
         let mut scenario = Scenario::random(seed);
         let (count, digest) = (scenario.authority.op_count(), scenario.view().digest());
         // Never an admin in any op: nobody's grant names it at an admin's level.

@@ -22,12 +22,14 @@ use rand_core::{Rng, SeedableRng};
 pub(crate) const ACTORS: usize = 14;
 /// The wall clock of all views here.
 pub(crate) const NOW: Timestamp = Timestamp::from_ms(1_000_000);
-const STEPS: usize = 40;
-const PARTITIONS: usize = 3;
+const STEPS: usize = 48;
+pub(crate) const PARTITIONS: usize = 3;
 const NAMES: [&str; 4] = ["nas", "pi", "tv", "phone"];
 
 /// A network that is written into.
 pub(crate) struct Scenario {
+    /// Where it began.
+    pub(crate) seed: u64,
     /// The source of all choices.
     pub(crate) rng: ChaCha8Rng,
     /// The devices.
@@ -44,9 +46,11 @@ pub(crate) struct Scenario {
     pub(crate) left: BTreeSet<NodeId>,
     /// The secret key of each invite.
     pub(crate) invites: BTreeMap<OpId, Secret>,
+    /// How many words of those who were put out were stored.
+    pub(crate) late: usize,
     claims: Vec<Claim>,
     /// What each partition has heard.
-    heard: Vec<BTreeSet<OpId>>,
+    pub(crate) heard: Vec<BTreeSet<OpId>>,
 }
 
 impl Scenario {
@@ -73,6 +77,7 @@ impl Scenario {
         let (op, realm) = Op::parse_genesis(op.bytes()).unwrap();
         let heard = vec![BTreeSet::from([op.id()]); PARTITIONS];
         Self {
+            seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
             keys,
             root,
@@ -81,6 +86,7 @@ impl Scenario {
             admits: Vec::new(),
             left: BTreeSet::new(),
             invites: BTreeMap::new(),
+            late: 0,
             claims: Vec::new(),
             heard,
         }
@@ -138,11 +144,17 @@ impl Scenario {
             let other = self.below(PARTITIONS);
             self.merge(partition, other);
         }
-        match self.below(16) {
-            0..=5 => self.say_grant(partition),
-            6 | 7 => self.say_invite(partition),
-            8 | 9 => self.say_body(partition, Body::Noop),
-            10 => self.say_unknown(partition),
+        match self.below(24) {
+            0..=4 => self.say_grant(partition),
+            5 | 6 => self.say_invite(partition),
+            7 => self.say_body(partition, Body::Noop),
+            8 => self.say_unknown(partition),
+            9..=12 => self.say_revoke(partition),
+            13 | 14 => self.say_again(partition),
+            15 => self.say_close(partition),
+            16 => self.say_rekey(partition),
+            17 | 18 => self.say_policy(partition),
+            19 | 20 => self.say_late(partition),
             _ => self.join(partition),
         }
     }
@@ -154,7 +166,7 @@ impl Scenario {
     }
 
     /// An author, and mostly a title of its own that it heard of; seldom somebody else's.
-    fn speaker(&mut self, partition: usize) -> (usize, OpId) {
+    pub(crate) fn speaker(&mut self, partition: usize) -> (usize, OpId) {
         if self.one_in(6) {
             let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
             return (self.below(ACTORS), heard[self.below(heard.len())]);
@@ -174,7 +186,7 @@ impl Scenario {
         titles[self.below(titles.len())]
     }
 
-    fn say_body(&mut self, partition: usize, body: Body) {
+    pub(crate) fn say_body(&mut self, partition: usize, body: Body) {
         let (author, authority) = self.speaker(partition);
         self.say(partition, author, authority, body);
     }
@@ -188,6 +200,17 @@ impl Scenario {
         body: Body,
     ) -> bool {
         let parents = self.parents(partition, authority);
+        self.say_over(partition, (author, authority), parents, body)
+    }
+
+    /// A device says something over these parents; true if it passed.
+    pub(crate) fn say_over(
+        &mut self,
+        partition: usize,
+        (author, authority): (usize, OpId),
+        parents: Vec<OpId>,
+        body: Body,
+    ) -> bool {
         let draft = Draft {
             network: self.authority.network(),
             authority,
@@ -200,6 +223,14 @@ impl Scenario {
         } else {
             Op::sign(body, draft, &self.keys[author].device)
         };
+        let body = op.header().body_len as usize;
+        if op.header().kind.may_be_stub() && body > 0 && self.one_in(4) {
+            let stub = op.bytes()[..op.bytes().len() - body].to_vec();
+            let passed = self.tell(partition, op.id(), &stub);
+            if self.one_in(2) {
+                return passed;
+            }
+        }
         self.tell(partition, op.id(), op.bytes())
     }
 
@@ -213,7 +244,7 @@ impl Scenario {
         passed
     }
 
-    fn parents(&mut self, partition: usize, authority: OpId) -> Vec<OpId> {
+    pub(crate) fn parents(&mut self, partition: usize, authority: OpId) -> Vec<OpId> {
         if self.one_in(4) {
             let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
             return vec![authority, heard[self.below(heard.len())]];
@@ -289,7 +320,7 @@ impl Scenario {
         self.one_in(8).then(|| Owner::parse("alice").unwrap())
     }
 
-    fn ext(&mut self) -> Ext {
+    pub(crate) fn ext(&mut self) -> Ext {
         match self.below(24) {
             0 => Ext::new(vec![(0x8000, vec![1])]).unwrap(),
             1 => Ext::new(vec![(1, vec![1])]).unwrap(),
