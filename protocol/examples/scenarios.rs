@@ -6,6 +6,7 @@
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
     reason = "a measurement for people: it reads the clock, takes threads and prints"
 )]
 
@@ -15,6 +16,8 @@ mod acts;
 mod admission;
 #[path = "../tests/properties/charter.rs"]
 mod charter;
+#[path = "../tests/properties/joins.rs"]
+mod joins;
 #[path = "../tests/properties/model.rs"]
 mod model;
 #[path = "../tests/properties/naming.rs"]

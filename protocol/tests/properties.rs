@@ -2,7 +2,11 @@
 //!
 //! `MESHNODE_CASES` raises the number of cases; a failing case prints the seed that repeats it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test stops at the first surprise, and looks for one kind among many"
+)]
 
 #[path = "properties/acts.rs"]
 mod acts;
@@ -16,6 +20,8 @@ mod charter;
 mod claims;
 #[path = "properties/forgery.rs"]
 mod forgery;
+#[path = "properties/joins.rs"]
+mod joins;
 #[path = "properties/merge.rs"]
 mod merge;
 #[path = "properties/model.rs"]

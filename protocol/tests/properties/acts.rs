@@ -16,7 +16,7 @@ impl Scenario {
         let (author, authority) = self.speaker(partition);
         let device = if self.one_in(3) {
             let actor = self.below(ACTORS);
-            self.keys[actor].node()
+            self.nodes[actor]
         } else {
             self.granted(partition)
         };
@@ -31,7 +31,7 @@ impl Scenario {
             .filter_map(|id| Some(self.authority.op(id)?.body().grant()?.device))
             .collect();
         if devices.is_empty() {
-            return self.keys[1].node();
+            return self.nodes[1];
         }
         devices[self.below(devices.len())]
     }
@@ -107,7 +107,7 @@ impl Scenario {
         if self.one_in(3) {
             let old = self.heard[partition].iter();
             let old = old.filter_map(|id| self.authority.op(id)?.body().grant());
-            if let Some(old) = old.filter(|old| old.device == device).last() {
+            if let Some(old) = old.rev().find(|old| old.device == device) {
                 (grant.name, grant.ipv4) = (old.name.clone(), old.ipv4);
             }
         } else {
@@ -222,7 +222,7 @@ impl Scenario {
             })
             .copied()
             .collect();
-        let actor = self.keys.iter().position(|keys| keys.node() == device);
+        let actor = self.nodes.iter().position(|node| *node == device);
         let (Some(actor), false) = (actor, titles.is_empty()) else {
             return false;
         };
@@ -235,7 +235,7 @@ impl Scenario {
             }
         }
         let victim = self.below(ACTORS);
-        let node = self.keys[victim].node();
+        let node = self.nodes[victim];
         let body = match self.below(5) {
             0 => Body::Noop,
             1 => self.revocation(partition, node),

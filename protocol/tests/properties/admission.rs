@@ -1,7 +1,11 @@
 //! The model's word on what may be stored: the structural check, in the words of `docs/protocol.md` §3.7.
 
-use meshnode_protocol::body::{Body, Caps, Kind, Level, Tags};
+use std::collections::BTreeSet;
+
+use meshnode_protocol::body::{Body, Caps, Cut, Grant, Invite, Kind, Level, Tags, net_fields};
+use meshnode_protocol::claim::Claim;
 use meshnode_protocol::id::OpId;
+use meshnode_protocol::identity::{Context, verify};
 use meshnode_protocol::name::Owner;
 use meshnode_protocol::op::{Author, Op};
 
@@ -17,7 +21,10 @@ impl Model<'_> {
     pub(crate) fn stores(&self, scenario: &Scenario) -> bool {
         let realm = scenario.authority.realm();
         scenario.ops.iter().all(|bytes| {
-            let Ok(op) = Op::parse(bytes, realm) else {
+            let known = Op::peek_id(bytes).ok();
+            let known = known.and_then(|id| scenario.authority.op(&id));
+            let parsed = || Op::parse(bytes, realm).ok();
+            let Some(op) = known.cloned().or_else(parsed) else {
                 return true;
             };
             let parents = op.header().parents.iter();
@@ -29,13 +36,9 @@ impl Model<'_> {
 
     fn may_say(&self, op: &Op) -> Option<bool> {
         let header = op.header();
-        let mut past = header
-            .parents
-            .iter()
-            .copied()
-            .collect::<std::collections::BTreeSet<_>>();
+        let mut past = header.parents.iter().copied().collect::<BTreeSet<_>>();
         for parent in &header.parents {
-            past.extend(self.past(parent));
+            past.extend(&*self.past(parent));
         }
         let heard = |id: &OpId| past.contains(id);
         let loose = |slip: Slip| self.slips(slip);
@@ -50,16 +53,8 @@ impl Model<'_> {
         let body = match op.body() {
             Body::Genesis(_) => false,
             Body::Grant(grant) => {
-                let claim = grant.claim.as_ref().is_none_or(|claim| {
-                    let terms = &claim.terms;
-                    let invite = self.ops.get(&terms.invite).map(|op| op.body());
-                    let invite = invite.and_then(Body::invite);
-                    terms.network == self.authority.network()
-                        && terms.device == grant.device
-                        && heard(&terms.invite)
-                        && invite.is_some_and(|i| claim.check_invite(&i.terms.key).is_ok())
-                        && claim.check_joiner().is_ok()
-                });
+                let claim = grant.claim.as_ref();
+                let claim = claim.is_none_or(|claim| self.settles(claim, grant, &past));
                 let below =
                     level < grant.level || (loose(Slip::EqualsGrant) && level == grant.level);
                 members
@@ -69,23 +64,13 @@ impl Model<'_> {
                     && labels(&grant.may_tag, grant.owner.as_ref())
                     && claim
             }
-            // The net signature is what the scenario varies; all that it makes have one key and one issuer.
             Body::Invite(invite) => {
-                let Author::Device(issuer) = header.author else {
-                    return Some(false);
-                };
-                let fields =
-                    meshnode_protocol::body::net_fields(&self.genesis(), &issuer, &invite.terms);
-                let fields: Vec<&[u8]> = fields.iter().map(<[u8; 32]>::as_slice).collect();
-                let context = meshnode_protocol::identity::Context::Net;
-                let key = invite.terms.key.key();
-                let signature = &invite.net_signature;
-                let signed = meshnode_protocol::identity::verify(key, context, &fields, signature);
-                members && labels(&invite.terms.tags, invite.terms.owner.as_ref()) && signed.is_ok()
+                let labels = labels(&invite.terms.tags, invite.terms.owner.as_ref());
+                members && labels && self.is_for_this_network(invite, &header.author)
             }
             Body::Revoke(revoke) => {
                 let cut = match &revoke.cut {
-                    meshnode_protocol::body::Cut::Heads(heads) => heads.as_slice(),
+                    Cut::Heads(heads) => heads.as_slice(),
                     _ => &[],
                 };
                 let mut ids = cut.iter().chain(revoke.spare.as_slice());
@@ -115,6 +100,29 @@ impl Model<'_> {
             }
         };
         Some(body && (heard(&header.authority) || loose(Slip::UnheardIsCited)))
+    }
+
+    /// Whether a claim is the grant's and its invite was heard.
+    fn settles(&self, claim: &Claim, grant: &Grant, past: &BTreeSet<OpId>) -> bool {
+        let terms = &claim.terms;
+        let invite = self.ops.get(&terms.invite).map(|op| op.body());
+        let invite = invite.and_then(Body::invite);
+        terms.network == self.authority.network()
+            && terms.device == grant.device
+            && past.contains(&terms.invite)
+            && invite.is_some_and(|invite| claim.check_invite(&invite.terms.key).is_ok())
+            && claim.check_joiner().is_ok()
+    }
+
+    /// Whether the invite key signed this network and this issuer.
+    fn is_for_this_network(&self, invite: &Invite, author: &Author) -> bool {
+        let Author::Device(issuer) = author else {
+            return false;
+        };
+        let fields = net_fields(&self.genesis(), issuer, &invite.terms);
+        let fields: Vec<&[u8]> = fields.iter().map(<[u8; 32]>::as_slice).collect();
+        let key = invite.terms.key.key();
+        verify(key, Context::Net, &fields, &invite.net_signature).is_ok()
     }
 }
 

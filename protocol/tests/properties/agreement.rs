@@ -14,7 +14,7 @@ use crate::trial::{
 /// Networks that are put to every test each time.
 const NETWORKS: u64 = 400;
 /// Networks in which a slip must show.
-const SLIP_NETWORKS: u64 = 4000;
+const SLIP_NETWORKS: u64 = 2000;
 
 proptest! {
     #![proptest_config(cases())]

@@ -1,6 +1,7 @@
 //! The model's word on what all share: the policy and the epoch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use meshnode_protocol::body::{Body, Kind};
 use meshnode_protocol::id::OpId;
@@ -85,7 +86,7 @@ impl Model<'_> {
         let base = bases
             .max_by_key(|op| (self.line(&op.id(), &mut lines), self.seniority(op)))
             .map(|op| op.id());
-        let replaced = base.map_or(BTreeSet::new(), |base| self.past(&base));
+        let replaced = base.map_or_else(Rc::default, |base| self.past(&base));
         let of = |op: &&&Op| match op.body() {
             Body::Policy(policy) if !unread(op) => Some(policy.base),
             _ => None,

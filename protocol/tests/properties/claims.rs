@@ -71,11 +71,11 @@ proptest! {
             return Ok(());
         };
         let genesis = scenario.authority.realm().genesis;
-        let founder = before.live(&scenario.keys[0].node());
+        let founder = before.live(&scenario.nodes[0]);
         if founder.is_none_or(|founder| founder.authority != Some(genesis)) {
             return Ok(());
         }
-        let actor = (0..ACTORS).find(|actor| scenario.keys[*actor].node() == joiner.id).unwrap();
+        let actor = (0..ACTORS).find(|actor| scenario.nodes[*actor] == joiner.id).unwrap();
         let mut grant = scenario.grant(actor, Level::MEMBER);
         grant.name = before.free_name(&joiner.wished, &joiner.id);
         grant.ipv4 = before.free_ipv4(&joiner.id);
@@ -116,7 +116,7 @@ fn founders_claims(scenario: &Scenario, view: &View) -> Vec<(NodeId, bool, bool)
 
 /// An admin of level 10 grants what it likes over an old op, and joiners come in.
 fn junior_acts(scenario: &mut Scenario) {
-    let junior = scenario.keys[1].node();
+    let junior = scenario.nodes[1];
     let titles: Vec<OpId> = scenario
         .authority
         .ops()

@@ -34,7 +34,7 @@ proptest! {
             }
         }
         let view = scenario.view();
-        let founder = scenario.keys[0].node();
+        let founder = scenario.nodes[0];
         for member in view.members().values() {
             prop_assert!(member.level > Level::FOUNDER || member.id == founder || by_root(&scenario, member.authority));
         }
@@ -47,7 +47,7 @@ proptest! {
         // Never an admin in any op: nobody's grant names it at an admin's level.
         let powerless: Vec<usize> = (0..ACTORS)
             .filter(|actor| {
-                let device = scenario.keys[*actor].node();
+                let device = scenario.nodes[*actor];
                 !scenario.authority.ops().any(|op| match op.body() {
                     Body::Genesis(genesis) => genesis.founder == device,
                     Body::Grant(grant) => grant.device == device && grant.level.is_admin(),
@@ -135,7 +135,7 @@ fn a_claim_transplanted_to_another_device_is_refused() {
     let refused = AuthorityError::Structure(StructureError::OtherClaim);
     assert_eq!(say(&mut scenario, 0, genesis, grant.clone()), Err(refused));
     let mut renamed = claim;
-    renamed.terms.device = scenario.keys[4].node();
+    renamed.terms.device = scenario.nodes[4];
     grant.claim = Some(Box::new(renamed));
     let forged = say(&mut scenario, 0, genesis, grant);
     assert!(matches!(

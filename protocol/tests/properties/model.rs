@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use meshnode_protocol::address::ipv6;
 use meshnode_protocol::authority::Authority;
@@ -37,7 +38,7 @@ pub(crate) struct Model<'a> {
     pub(crate) titles: Vec<Title>,
     slip: Option<Slip>,
     counting: BTreeMap<OpId, bool>,
-    pasts: RefCell<BTreeMap<OpId, BTreeSet<OpId>>>,
+    pasts: RefCell<BTreeMap<OpId, Rc<BTreeSet<OpId>>>>,
 }
 
 /// Whether an extension must be understood.
@@ -119,15 +120,16 @@ impl<'a> Model<'a> {
     }
 
     /// Everything before an op, without itself.
-    pub(crate) fn past(&self, id: &OpId) -> BTreeSet<OpId> {
+    pub(crate) fn past(&self, id: &OpId) -> Rc<BTreeSet<OpId>> {
         if let Some(past) = self.pasts.borrow().get(id) {
             return past.clone();
         }
         let mut past = BTreeSet::new();
         for parent in &self.ops[id].header().parents {
             past.insert(*parent);
-            past.extend(self.past(parent));
+            past.extend(&*self.past(parent));
         }
+        let past = Rc::new(past);
         self.pasts.borrow_mut().insert(*id, past.clone());
         past
     }
@@ -137,7 +139,7 @@ impl<'a> Model<'a> {
         let mut upto: BTreeSet<OpId> = heads.iter().copied().collect();
         for head in heads {
             if !self.slips(Slip::KeepsHeadsAlone) {
-                upto.extend(self.past(head));
+                upto.extend(&*self.past(head));
             }
         }
         upto

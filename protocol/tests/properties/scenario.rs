@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 
 use meshnode_protocol::authority::{Authority, Inserted};
-use meshnode_protocol::body::{
-    Body, Caps, Genesis, Grant, Invite, InviteTerms, Ipv4Range, Kind, Level, Tags, net_fields,
-};
-use meshnode_protocol::claim::{Admit, AdmitTerms, Claim, ClaimTerms};
+use meshnode_protocol::body::{Body, Caps, Genesis, Grant, Ipv4Range, Kind, Level, Tags};
+use meshnode_protocol::claim::Claim;
 use meshnode_protocol::codec::Ext;
-use meshnode_protocol::id::{Digest, InviteKey, NodeId, OpId, RootKey};
+use meshnode_protocol::id::{Digest, NodeId, OpId, RootKey};
 use meshnode_protocol::identity::{Context, Keys, Secret, hash, hash_as};
 use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
 use meshnode_protocol::op::{Author, Draft, Header, Op, Realm};
@@ -26,6 +25,13 @@ const STEPS: usize = 48;
 pub(crate) const PARTITIONS: usize = 3;
 const NAMES: [&str; 4] = ["nas", "pi", "tv", "phone"];
 
+/// Making keys is slow: they are the same in all networks.
+static CAST: LazyLock<(Vec<Keys>, Vec<NodeId>)> = LazyLock::new(|| {
+    let keys: Vec<Keys> = (0..ACTORS as u8).map(actor).collect();
+    let nodes = keys.iter().map(Keys::node).collect();
+    (keys, nodes)
+});
+
 /// A network that is written into.
 pub(crate) struct Scenario {
     /// Where it began.
@@ -34,6 +40,8 @@ pub(crate) struct Scenario {
     pub(crate) rng: ChaCha8Rng,
     /// The devices.
     pub(crate) keys: Vec<Keys>,
+    /// Their ids.
+    pub(crate) nodes: Vec<NodeId>,
     /// The root key.
     pub(crate) root: Secret,
     /// Everything that passed, as one replica holds it.
@@ -48,7 +56,8 @@ pub(crate) struct Scenario {
     pub(crate) invites: BTreeMap<OpId, Secret>,
     /// How many words of those who were put out were stored.
     pub(crate) late: usize,
-    claims: Vec<Claim>,
+    /// What was claimed.
+    pub(crate) claims: Vec<Claim>,
     /// What each partition has heard.
     pub(crate) heard: Vec<BTreeSet<OpId>>,
 }
@@ -56,7 +65,7 @@ pub(crate) struct Scenario {
 impl Scenario {
     /// A network of a founder alone.
     pub(crate) fn founded(seed: u64) -> Self {
-        let keys: Vec<Keys> = (0..ACTORS as u8).map(actor).collect();
+        let (keys, nodes) = CAST.clone();
         let root = Secret::from_seed(&[200; 32]);
         let genesis = Genesis {
             random: [1; 32],
@@ -64,7 +73,7 @@ impl Scenario {
             threshold: 1,
             name: NetworkName::parse("homelab").unwrap(),
             ipv4_range: Ipv4Range::new(Ipv4Addr::new(10, 7, 0, 0), 24).unwrap(),
-            founder: keys[0].node(),
+            founder: nodes[0],
             founder_name: NodeName::parse("nas").unwrap(),
             founder_ipv4: Ipv4Addr::new(10, 7, 0, 70),
             owner: None,
@@ -80,6 +89,7 @@ impl Scenario {
             seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
             keys,
+            nodes,
             root,
             authority: Authority::found(op, realm),
             ops: Vec::new(),
@@ -109,7 +119,7 @@ impl Scenario {
         }
         for actor in 0..ACTORS {
             if scenario.one_in(16) {
-                scenario.left.insert(scenario.keys[actor].node());
+                scenario.left.insert(scenario.nodes[actor]);
             }
         }
         scenario
@@ -179,7 +189,7 @@ impl Scenario {
                     Body::Grant(grant) if grant.level.is_admin() => grant.device,
                     _ => return None,
                 };
-                let actor = self.keys.iter().position(|keys| keys.node() == device)?;
+                let actor = self.nodes.iter().position(|node| *node == device)?;
                 Some((actor, *id))
             })
             .collect();
@@ -249,6 +259,11 @@ impl Scenario {
             let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
             return vec![authority, heard[self.below(heard.len())]];
         }
+        if self.one_in(24) {
+            // Mostly it has not the authority in its past.
+            let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
+            return vec![heard[self.below(heard.len())]];
+        }
         let heard = &self.heard[partition];
         let mut heads = heard.clone();
         for id in heard {
@@ -284,7 +299,7 @@ impl Scenario {
             _ => Ipv4Addr::new(10, 7, 0, 70 + self.below(5) as u8),
         };
         Grant {
-            device: self.keys[actor].node(),
+            device: self.nodes[actor],
             level,
             caps: if admin { caps } else { Caps::NONE },
             may_tag: if admin { self.tags() } else { Tags::default() },
@@ -298,17 +313,17 @@ impl Scenario {
         }
     }
 
-    fn name(&mut self) -> NodeName {
+    pub(crate) fn name(&mut self) -> NodeName {
         // The name that a device gets when it loses `nas` is worth stealing too.
         if self.one_in(8) {
             let actor = self.below(ACTORS);
-            let suffix = &self.keys[actor].node().short()[..4];
+            let suffix = &self.nodes[actor].short()[..4];
             return NodeName::parse("nas").unwrap().with_suffix(suffix);
         }
         NodeName::parse(NAMES[self.below(NAMES.len())]).unwrap()
     }
 
-    fn tags(&mut self) -> Tags {
+    pub(crate) fn tags(&mut self) -> Tags {
         let tags = match self.below(6) {
             0 => vec![Tag::parse("prod").unwrap()],
             _ => Vec::new(),
@@ -316,7 +331,7 @@ impl Scenario {
         Tags::new(tags).unwrap()
     }
 
-    fn owner(&mut self) -> Option<Owner> {
+    pub(crate) fn owner(&mut self) -> Option<Owner> {
         self.one_in(8).then(|| Owner::parse("alice").unwrap())
     }
 
@@ -326,61 +341,6 @@ impl Scenario {
             1 => Ext::new(vec![(1, vec![1])]).unwrap(),
             _ => Ext::NONE,
         }
-    }
-
-    fn say_invite(&mut self, partition: usize) {
-        let (author, authority) = self.speaker(partition);
-        let uses = 1 + self.below(3) as u16;
-        self.invite(partition, author, authority, uses);
-    }
-
-    /// An invite; true if it passed.
-    pub(crate) fn invite(
-        &mut self,
-        partition: usize,
-        author: usize,
-        authority: OpId,
-        uses: u16,
-    ) -> bool {
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
-        let secret = Secret::from_seed(&seed);
-        let terms = InviteTerms {
-            key: InviteKey::new(secret.public()),
-            rendezvous: seed,
-            psk: seed,
-            uses,
-            not_after: NOW,
-            approve: self.one_in(5),
-            ephemeral: false,
-            owner: self.owner(),
-            tags: self.tags(),
-            name: if self.one_in(3) {
-                Some(self.name())
-            } else {
-                None
-            },
-            replaces: None,
-            member_for_ms: None,
-            ext: self.ext(),
-        };
-        // Seldom the invite is signed for another issuer.
-        let issuer = if self.one_in(8) { 9 } else { author };
-        let genesis = self.authority.realm().genesis;
-        let fields = net_fields(&genesis, &self.keys[issuer].node(), &terms);
-        let fields: Vec<&[u8]> = fields.iter().map(<[u8; 32]>::as_slice).collect();
-        let net_signature = secret.sign(Context::Net, &fields);
-        let body = Body::Invite(Box::new(Invite {
-            terms,
-            net_signature,
-        }));
-        let before: BTreeSet<OpId> = self.heard[partition].clone();
-        let passed = self.say(partition, author, authority, body);
-        let new = self.heard[partition].difference(&before).next().copied();
-        if let Some(invite) = new {
-            self.invites.insert(invite, secret);
-        }
-        passed
     }
 
     fn say_unknown(&mut self, partition: usize) {
@@ -418,7 +378,7 @@ impl Scenario {
         let header = Header {
             kind,
             network: self.authority.network(),
-            author: Author::Device(self.keys[author].node()),
+            author: Author::Device(self.nodes[author]),
             authority,
             time: NOW,
             parents,
@@ -431,53 +391,6 @@ impl Scenario {
         let device = &self.keys[author].device;
         let signature = device.sign(Context::Op, &[id.as_bytes()]);
         (id, [&head, signature.as_bytes().as_slice(), body].concat())
-    }
-
-    fn join(&mut self, partition: usize) {
-        let known: Vec<OpId> = self.invites.keys().copied().collect();
-        if known.is_empty() {
-            return;
-        }
-        let invite = known[self.below(known.len())];
-        // Mostly a stranger at somebody who may be an admin.
-        let joiner = ACTORS - 1 - self.below(ACTORS - 3);
-        let witness = if self.one_in(4) {
-            self.below(ACTORS)
-        } else {
-            self.below(3)
-        };
-        self.admit(partition, invite, joiner, witness);
-    }
-
-    /// A device redeems an invite at a witness.
-    pub(crate) fn admit(&mut self, partition: usize, invite: OpId, joiner: usize, witness: usize) {
-        let network = self.authority.network();
-        let terms = ClaimTerms {
-            version: 1,
-            network,
-            invite,
-            device: self.keys[joiner].node(),
-            transport: self.keys[joiner].transport_binding(&network),
-            tunnel: self.keys[joiner].tunnel_binding(&network),
-            name: self.name(),
-            time: NOW,
-            witness: self.keys[witness].node(),
-            transcript: Digest::ZERO,
-            ext: self.ext(),
-        };
-        let claim = Claim::sign(terms, &self.invites[&invite], &self.keys[joiner].device);
-        self.claims.push(claim.clone());
-        let terms = AdmitTerms {
-            version: 1,
-            network,
-            claim,
-            heads: self.heard[partition].iter().copied().take(2).collect(),
-            ext: self.ext(),
-        };
-        let admit = Admit::sign(terms, &self.keys[witness].device);
-        self.admits.push(admit.bytes().to_vec());
-        // A refusal is part of the scenario.
-        let _ = self.authority.insert_admit(admit.bytes());
     }
 }
 
