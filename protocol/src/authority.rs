@@ -236,7 +236,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Takes an admit from its bytes. Of one invite and device the smallest id stays, of one invite 64 devices.
+    /// Takes an admit from its bytes. Of one invite, device and witness the smallest id stays, of one invite 64.
     ///
     /// # Errors
     /// When the bytes are no admit of this network, its invite is not stored, or a signature is wrong.
@@ -378,6 +378,16 @@ impl Authority {
 impl Lookup for Authority {
     fn op(&self, id: &OpId) -> Option<&Op> {
         Self::op(self, id)
+    }
+
+    fn holds<'a>(&self, parents: &[OpId], cited: impl Iterator<Item = &'a OpId>) -> bool {
+        let mut cited = cited.peekable();
+        if cited.peek().is_none() {
+            return true;
+        }
+        let parents = parents.iter().filter_map(|id| self.place(id)).collect();
+        let past = self.with_past(parents);
+        cited.all(|id| self.place(id).is_some_and(|place| past[place as usize]))
     }
 
     fn level(&self, id: &OpId) -> Option<Level> {

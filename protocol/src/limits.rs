@@ -34,7 +34,7 @@ pub const EXT_BYTES_MAX: usize = 256;
 pub const TAGS_MAX: usize = 16;
 /// Root keys of a network.
 pub const ROOT_KEYS_MAX: usize = 16;
-/// Devices whose admits are kept for one invite.
+/// Admits that are kept for one invite, each of another device or witness.
 pub const ADMITS_PER_INVITE_MAX: usize = 64;
 /// Most uses an invite can allow.
 pub const INVITE_USES_MAX: u16 = 1000;

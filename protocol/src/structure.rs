@@ -112,6 +112,8 @@ pub(crate) trait Lookup {
     fn op(&self, id: &OpId) -> Option<&Op>;
     /// Whether an op is one of `parents` or in the past of one.
     fn reaches(&self, parents: &[OpId], ancestor: &OpId) -> bool;
+    /// Whether all of `cited` are among `parents` or in the past of one; one walk for all.
+    fn holds<'a>(&self, parents: &[OpId], cited: impl Iterator<Item = &'a OpId>) -> bool;
     /// The level of a stored op's author.
     fn level(&self, id: &OpId) -> Option<Level>;
     /// The highest epoch that `parents` and their past announce.
@@ -264,8 +266,7 @@ fn check_revoke(
     if header.author == Author::Device(revoke.device) {
         return Err(StructureError::SelfRevoke);
     }
-    let past = |id: &OpId| stored.reaches(&header.parents, id);
-    if revoke.cited().all(past) {
+    if stored.holds(&header.parents, revoke.cited()) {
         Ok(())
     } else {
         Err(StructureError::CitedNotInPast)

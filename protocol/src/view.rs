@@ -24,6 +24,7 @@ use crate::structure::understood;
 use crate::time::Timestamp;
 
 use self::joiners::Joiner;
+use self::past::Knowledge;
 use self::register::{Binding, Register};
 use self::titles::Title;
 use self::verdict::Verdicts;
@@ -113,10 +114,10 @@ impl View {
         let order = authority.order();
         let verdicts = Verdicts::of(authority);
         let titles = titles::titles(authority, &order, &verdicts, left);
-        let mut invites = joiners::invites(authority, &verdicts, &titles);
+        let mut invites = joiners::invites(authority, &order, &verdicts, &titles);
         let joiners = joiners::joiners(authority, &titles, &verdicts, left, &mut invites);
         let mut register = Register::new(authority.network(), authority.genesis().ipv4_range);
-        let mut bindings = register.walk(&titles, &verdicts);
+        let mut bindings = register.walk(&titles, &mut Knowledge::new(authority, &verdicts));
         let genesis = authority.realm().genesis;
         let mut members = BTreeMap::new();
         for (device, title) in titles::effective(&titles) {
@@ -305,8 +306,10 @@ fn revoked(
     verdicts: &Verdicts<'_>,
     members: &BTreeMap<NodeId, ViewMember>,
 ) -> BTreeMap<NodeId, OpId> {
+    let named: BTreeSet<NodeId> = titles.iter().map(|title| title.device).collect();
     let titled = titles.iter().filter_map(|t| Some((t.device, t.revoked?)));
     let claimed = authority.admits().map(|admit| admit.claim().device);
+    let claimed = claimed.filter(|device| !named.contains(device));
     let claimed = claimed.filter_map(|device| Some((device, verdicts.revoked(&device)?)));
     titled
         .chain(claimed)

@@ -2,18 +2,40 @@
 //!
 //! `MESHNODE_CASES` raises the number of cases; a failing case prints the seed that repeats it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test stops at the first surprise, and looks for one kind among many"
+)]
 
+#[path = "properties/acts.rs"]
+mod acts;
+#[path = "properties/admission.rs"]
+mod admission;
+#[path = "properties/agreement.rs"]
+mod agreement;
+#[path = "properties/charter.rs"]
+mod charter;
 #[path = "properties/claims.rs"]
 mod claims;
 #[path = "properties/forgery.rs"]
 mod forgery;
+#[path = "properties/joins.rs"]
+mod joins;
 #[path = "properties/merge.rs"]
 mod merge;
 #[path = "properties/model.rs"]
 mod model;
+#[path = "properties/naming.rs"]
+mod naming;
 #[path = "properties/scenario.rs"]
 mod scenario;
+#[path = "properties/slips.rs"]
+mod slips;
+#[path = "properties/standing.rs"]
+mod standing;
+#[path = "properties/trial.rs"]
+mod trial;
 
 use proptest::test_runner::Config;
 

@@ -1,7 +1,8 @@
-//! The stored admits: of one invite and device the smallest id, of one invite the smallest 64
+//! The stored admits: of one invite, device and witness the smallest id, of one invite the smallest 64
 //! (`docs/protocol.md` §4.2).
 //!
-//! Keeping the smallest is a merge that no order of arrival can change.
+//! Keeping the smallest is a merge that no order of arrival can change. The witness is part of the place: a joiner whose
+//! witness fell must find room for its next one.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::limits::ADMITS_PER_INVITE_MAX;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Admits {
     by_id: BTreeMap<AdmitId, Admit>,
-    by_invite: BTreeMap<OpId, BTreeMap<NodeId, AdmitId>>,
+    by_invite: BTreeMap<OpId, BTreeMap<(NodeId, NodeId), AdmitId>>,
 }
 
 impl Admits {
@@ -31,24 +32,25 @@ impl Admits {
     /// Takes a checked admit if it is among the smallest.
     pub(super) fn insert(&mut self, admit: Admit) -> AdmitInserted {
         let id = admit.id();
-        let (invite, device) = (admit.claim().invite, admit.claim().device);
-        let devices = self.by_invite.entry(invite).or_default();
-        let loser = match devices.get(&device) {
-            Some(kept) => Some((device, *kept)),
-            None if devices.len() < ADMITS_PER_INVITE_MAX => None,
-            None => devices
+        let claim = admit.claim();
+        let pair = (claim.device, claim.witness);
+        let pairs = self.by_invite.entry(claim.invite).or_default();
+        let loser = match pairs.get(&pair) {
+            Some(kept) => Some((pair, *kept)),
+            None if pairs.len() < ADMITS_PER_INVITE_MAX => None,
+            None => pairs
                 .iter()
                 .max_by_key(|(_, kept)| **kept)
-                .map(|(device, kept)| (*device, *kept)),
+                .map(|(pair, kept)| (*pair, *kept)),
         };
         if loser.is_some_and(|(_, kept)| kept <= id) {
             return AdmitInserted::NotKept;
         }
-        if let Some((device, kept)) = &loser {
-            devices.remove(device);
+        if let Some((pair, kept)) = &loser {
+            pairs.remove(pair);
             self.by_id.remove(kept);
         }
-        devices.insert(device, id);
+        pairs.insert(pair, id);
         self.by_id.insert(id, admit);
         AdmitInserted::Added {
             dropped: loser.map(|(_, kept)| kept),

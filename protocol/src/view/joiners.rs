@@ -28,6 +28,7 @@ pub(super) struct Joiner<'a> {
 /// cited, that nobody closed, and of which no device that was settled under them is revoked: its code may be known.
 pub(super) fn invites(
     authority: &Authority,
+    order: &[u32],
     verdicts: &Verdicts<'_>,
     titles: &[Title<'_>],
 ) -> BTreeMap<OpId, InviteView> {
@@ -66,13 +67,15 @@ pub(super) fn invites(
             view.open &= verdicts.revoked(&device).is_none();
         }
     }
-    for (place, body) in verdicts.counting() {
-        let Body::InviteClose(close) = body else {
+    // In op order, so that replicas tell the same one of several.
+    for place in order.iter().filter(|place| verdicts.counts(**place)) {
+        let op = &authority.at(*place).op;
+        let Body::InviteClose(close) = op.body() else {
             continue;
         };
-        if let Some(view) = invites.get_mut(&close.invite) {
+        if let Some(view) = invites.get_mut(&close.invite).filter(|_| understood(op)) {
             view.open = false;
-            view.closed.get_or_insert(authority.at(place).op.id());
+            view.closed.get_or_insert(op.id());
         }
     }
     invites
@@ -93,7 +96,7 @@ pub(super) fn joiners<'a>(
         .filter(|title| title.live)
         .map(|title| title.device)
         .collect();
-    let mut waiting: BTreeMap<OpId, Vec<&Admit>> = BTreeMap::new();
+    let mut waiting: BTreeMap<OpId, BTreeMap<NodeId, &Admit>> = BTreeMap::new();
     for admit in authority.admits() {
         let (claim, ext) = (admit.claim(), &admit.terms().ext);
         let joining = !titled.contains(&claim.device)
@@ -101,7 +104,9 @@ pub(super) fn joiners<'a>(
             && verdicts.revoked(&claim.device).is_none();
         let clear = !ext.must_understand() && !claim.ext.must_understand();
         if joining && clear && settled.contains(&claim.witness) {
-            waiting.entry(claim.invite).or_default().push(admit);
+            // A device counts once, however many witnesses it had; admits come by id.
+            let devices = waiting.entry(claim.invite).or_default();
+            devices.entry(claim.device).or_insert(admit);
         }
     }
     let mut joiners: BTreeMap<NodeId, Joiner<'_>> = BTreeMap::new();
@@ -110,9 +115,9 @@ pub(super) fn joiners<'a>(
             continue;
         };
         let standing = standing(view, admits.len());
-        for admit in admits {
+        for (device, admit) in admits {
             let joiner = Joiner { admit, standing };
-            let best = joiners.entry(admit.claim().device).or_insert(joiner);
+            let best = joiners.entry(device).or_insert(joiner);
             if (standing, admit.id()) < (best.standing, best.admit.id()) {
                 *best = joiner;
             }

@@ -7,61 +7,77 @@ use super::verdict::Verdicts;
 use crate::authority::Authority;
 use crate::body::{Body, Kind};
 use crate::id::OpId;
+use crate::op::Op;
 use crate::structure::understood;
+
+/// Walks that are remembered at a time: bounds memory, not what is answered.
+const REMEMBERED_MAX: usize = 64;
 
 /// The ops of the policy in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyView {
     /// Whether a policy exists: what is not allowed is denied, even if the policy cannot be built.
     pub exists: bool,
-    /// The base in force. None: nothing counts that could be built.
+    /// The base in force, even if its body is missing. None: nothing counts that could be built.
     pub base: Option<OpId>,
     /// The counting changes of that base, in op order.
     pub changes: Vec<OpId>,
-    /// Counting policy ops whose body is not here: until it is, the policy cannot be built.
+    /// Counting policy ops that take part, or may, and whose body is not here or not understood: while there is one,
+    /// the policy cannot be built. A fresh base that has them in its past takes their place.
     pub missing: Vec<OpId>,
     /// Counting changes of other bases, in op order: their authors propose them anew.
     pub stranded: Vec<OpId>,
 }
 
-/// The counting bases and changes; the longest chain of bases wins, then the senior author, then the smallest id.
+/// How much of a policy op can be read.
+enum Reading<'a> {
+    Change(&'a OpId),
+    Base,
+    /// The body is not here, or this version does not understand the op.
+    Unread(Kind),
+    /// The body is not well formed: nobody will ever read it.
+    Void,
+}
+
+/// The counting bases and changes; the base with most bases in a line before it wins, then the senior author, then the
+/// smallest id. All three stand in headers: a base is found whether its body is here or not.
 pub(super) fn of(authority: &Authority, verdicts: &Verdicts<'_>, order: &[u32]) -> PolicyView {
+    let lines = lines(authority);
     let mut view = PolicyView {
         exists: authority.genesis().closed,
         ..PolicyView::default()
     };
-    let mut chains: BTreeMap<OpId, u32> = BTreeMap::new();
     let mut winner = None;
     let mut changes = Vec::new();
+    let mut unread = Vec::new();
+    let mut fallen = Vec::new();
     for place in order {
         let entry = authority.at(*place);
         let kind = entry.op.header().kind;
         if kind != Kind::POLICY && kind != Kind::POLICY_BASE {
             continue;
         }
-        let id = entry.op.id();
-        // The chain is literal: a base over one that fell is a whole document that somebody vouched for.
-        let base = entry.op.body().policy_base();
-        let previous = base.and_then(|base| chains.get(&base.previous?).copied());
-        let chain = 1 + previous.unwrap_or(0);
-        if kind == Kind::POLICY_BASE {
-            chains.insert(id, chain);
-        }
-        if !verdicts.counts(*place) || !understood(&entry.op) {
-            view.exists |= existed(authority, verdicts, *place);
+        if !verdicts.counts(*place) {
+            fallen.push(*place);
             continue;
         }
         view.exists = true;
-        if entry.op.is_stub() {
-            view.missing.push(id);
-        }
-        if let Body::Policy(policy) = entry.op.body() {
-            changes.push((policy.base, id));
-        } else if base.is_some() {
-            winner = winner.max(Some((chain, Reverse(entry.level), Reverse(id))));
+        let id = entry.op.id();
+        let rank = (lines[*place as usize], Reverse(entry.level), Reverse(id));
+        match reading(&entry.op, kind) {
+            Reading::Change(base) => changes.push((*base, id)),
+            Reading::Base => winner = winner.max(Some((rank, *place))),
+            Reading::Unread(kind) => {
+                unread.push((*place, id));
+                if kind == Kind::POLICY_BASE {
+                    winner = winner.max(Some((rank, *place)));
+                }
+            }
+            Reading::Void => {}
         }
     }
-    view.base = winner.map(|(_, _, Reverse(id))| id);
+    view.exists = view.exists || existed(authority, verdicts, &fallen);
+    view.base = winner.map(|((_, _, Reverse(id)), _)| id);
     for (base, change) in changes {
         if Some(base) == view.base {
             view.changes.push(change);
@@ -69,11 +85,63 @@ pub(super) fn of(authority: &Authority, verdicts: &Verdicts<'_>, order: &[u32]) 
             view.stranded.push(change);
         }
     }
+    if !unread.is_empty() {
+        let parents = winner.map_or(Vec::new(), |(_, place)| authority.at(place).parents.clone());
+        let replaced = authority.with_past(parents);
+        unread.retain(|(place, _)| !replaced[*place as usize]);
+    }
+    // A base that lost takes no part; a change that cannot be read may be of the winner.
+    unread.retain(|(place, id)| {
+        authority.at(*place).op.header().kind == Kind::POLICY || Some(*id) == view.base
+    });
+    view.missing = unread.into_iter().map(|(_, id)| id).collect();
     view
 }
 
-/// Whether who struck a void policy op had heard it: then the network had a policy, and it does not open again.
-fn existed(authority: &Authority, verdicts: &Verdicts<'_>, place: u32) -> bool {
-    let cause = verdicts.cause(place);
-    cause.is_some_and(|revoke| authority.in_past(&authority.at(place).op.id(), &revoke))
+fn reading(op: &Op, kind: Kind) -> Reading<'_> {
+    if op.is_stub() || !understood(op) {
+        return Reading::Unread(kind);
+    }
+    match op.body() {
+        Body::Policy(policy) => Reading::Change(&policy.base),
+        Body::PolicyBase(_) => Reading::Base,
+        Body::Genesis(_)
+        | Body::Grant(_)
+        | Body::Invite(_)
+        | Body::Revoke(_)
+        | Body::InviteClose(_)
+        | Body::Rekey(_)
+        | Body::Noop
+        | Body::Opaque => Reading::Void,
+    }
+}
+
+/// Of each op the most bases that follow one another up to it, itself counted. Literal, whoever counts: a base over one
+/// that fell is a whole document that somebody vouched for.
+fn lines(authority: &Authority) -> Vec<u32> {
+    let mut lines: Vec<u32> = Vec::with_capacity(authority.entries().len());
+    for entry in authority.entries() {
+        let parents = entry.parents.iter().map(|parent| lines[*parent as usize]);
+        let own = u32::from(entry.op.header().kind == Kind::POLICY_BASE);
+        lines.push(parents.max().unwrap_or(0) + own);
+    }
+    lines
+}
+
+/// Whether a revoker had heard one of the void policy ops that it reaches: then the network had a policy, and it does
+/// not open again.
+fn existed(authority: &Authority, verdicts: &Verdicts<'_>, fallen: &[u32]) -> bool {
+    let mut heard: BTreeMap<Vec<u32>, Vec<bool>> = BTreeMap::new();
+    fallen.iter().any(|place| {
+        let revokes = verdicts.reaching(*place);
+        if heard.len() > REMEMBERED_MAX {
+            heard.clear();
+        }
+        let heard = heard.entry(revokes).or_insert_with_key(|revokes| {
+            let parents = revokes.iter();
+            let parents = parents.flat_map(|revoke| &authority.at(*revoke).parents);
+            authority.with_past(parents.copied().collect())
+        });
+        heard[*place as usize]
+    })
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use super::past::Knowledge;
 use super::titles::Title;
-use super::verdict::Verdicts;
+
 use crate::address::{ipv4_assignable, ipv4_assignable_count, ipv4_candidate};
 use crate::body::{Ipv4Range, Level};
 use crate::id::{NetworkId, NodeId};
@@ -70,7 +71,7 @@ impl Register {
     pub(super) fn walk(
         &mut self,
         titles: &[Title<'_>],
-        verdicts: &Verdicts<'_>,
+        known: &mut Knowledge<'_, '_>,
     ) -> BTreeMap<NodeId, Binding> {
         let mut walk: Vec<&Title<'_>> = titles.iter().collect();
         walk.sort_by_key(|title| title.author);
@@ -78,8 +79,8 @@ impl Register {
         let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
         for title in walk {
             if !title.live {
-                self.take_name(title, verdicts);
-                self.take_ipv4(title, verdicts);
+                self.take_name(title, known);
+                self.take_ipv4(title, known);
                 continue;
             }
             let place = *places.entry(title.device).or_insert_with(|| {
@@ -92,10 +93,10 @@ impl Register {
                 claimed.len() - 1
             });
             let claimed = &mut claimed[place];
-            if claimed.name.is_none() && self.take_name(title, verdicts) {
+            if claimed.name.is_none() && self.take_name(title, known) {
                 claimed.name = Some(title.name);
             }
-            if claimed.ipv4.is_none() && self.take_ipv4(title, verdicts) {
+            if claimed.ipv4.is_none() && self.take_ipv4(title, known) {
                 claimed.ipv4 = Some(title.ipv4);
             }
         }
@@ -191,9 +192,9 @@ impl Register {
             .collect()
     }
 
-    fn take_name(&mut self, title: &Title<'_>, verdicts: &Verdicts<'_>) -> bool {
+    fn take_name(&mut self, title: &Title<'_>, known: &mut Knowledge<'_, '_>) -> bool {
         let holder = self.names.get(title.name);
-        let free = holder.is_none_or(|holder| holder.yields_to(title, verdicts));
+        let free = holder.is_none_or(|holder| holder.yields_to(title, known));
         if free {
             self.names
                 .insert(title.name.clone(), Holder::of(title, holder));
@@ -202,11 +203,11 @@ impl Register {
     }
 
     /// A grant claims assignable addresses only; the founder may have any of the range it chose.
-    fn take_ipv4(&mut self, title: &Title<'_>, verdicts: &Verdicts<'_>) -> bool {
+    fn take_ipv4(&mut self, title: &Title<'_>, known: &mut Knowledge<'_, '_>) -> bool {
         let founders = title.author == Level::ROOT && self.range.contains(title.ipv4);
         let assignable = ipv4_assignable(self.range, title.ipv4);
         let holder = self.ipv4s.get(&title.ipv4);
-        let free = holder.is_none_or(|holder| holder.yields_to(title, verdicts));
+        let free = holder.is_none_or(|holder| holder.yields_to(title, known));
         if !free || !(founders || assignable) {
             return false;
         }
@@ -237,8 +238,8 @@ impl Holder {
     }
 
     /// A claim is free to its own device, and a reserved one to a title that was given in knowledge of the revocation.
-    fn yields_to(&self, title: &Title<'_>, verdicts: &Verdicts<'_>) -> bool {
+    fn yields_to(&self, title: &Title<'_>, known: &mut Knowledge<'_, '_>) -> bool {
         self.device == title.device
-            || (self.reserved && title.live && verdicts.knew_revoked(title.place, &self.device))
+            || (self.reserved && title.live && known.has(title.place, &self.device))
     }
 }

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::past::Pasts;
+use super::past::{BATCH, Batch};
 use super::titles::Title;
 use crate::authority::Authority;
-use crate::body::{Body, Cut, Level, Revoke};
+use crate::body::{Body, Level};
 use crate::id::{NodeId, OpId};
 use crate::op::Author;
 use crate::structure::understood;
@@ -26,41 +26,47 @@ pub enum Void {
 #[derive(Debug)]
 pub(super) struct Verdicts<'a> {
     authority: &'a Authority,
-    pasts: Pasts,
     verdicts: Vec<Option<Void>>,
-    /// The counting revocations of each device, most senior first.
+    /// The most senior counting revocation that a title does not survive.
+    ended: Vec<Option<OpId>>,
+    /// The counting revocations of each device, most senior first, then by id.
     revocations: BTreeMap<NodeId, Vec<u32>>,
+}
+
+/// What a revocation of a device may reach.
+#[derive(Debug, Default)]
+struct Reach {
+    /// The ops of the device.
+    acts: Vec<u32>,
+    /// The ops that gave it a level, and which.
+    titles: Vec<(u32, Level)>,
 }
 
 impl<'a> Verdicts<'a> {
     /// Judges every stored op.
     pub(super) fn of(authority: &'a Authority) -> Self {
         let entries = authority.entries();
-        let revokes: Vec<u32> = (0..)
-            .zip(entries)
-            .filter(|(_, entry)| understood(&entry.op) && entry.op.body().revoke().is_some())
-            .map(|(place, _)| place)
-            .collect();
         let mut judged = Self {
             authority,
-            pasts: Pasts::of(authority, &revokes),
             verdicts: vec![None; entries.len()],
+            ended: vec![None; entries.len()],
             revocations: BTreeMap::new(),
         };
-        let mut acts: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
         let mut strata: BTreeMap<Level, Vec<u32>> = BTreeMap::new();
         for (place, entry) in (0..).zip(entries).skip(1) {
             strata.entry(entry.level).or_default().push(place);
-            if let Author::Device(device) = entry.op.header().author {
-                acts.entry(device).or_default().push(place);
-            }
         }
+        let reaches = reaches(authority);
         for (level, stratum) in strata {
             for place in &stratum {
                 judged.rest(*place);
             }
-            for place in stratum {
-                judged.strike(place, level, &acts);
+            let mut revokes = stratum;
+            revokes.retain(|place| judged.is_counting_revoke(*place));
+            // Never by arrival: which of two revocations is told must not differ between replicas.
+            revokes.sort_by_key(|place| authority.at(*place).op.id());
+            for batch in revokes.chunks(BATCH) {
+                judged.strike(batch, level, &reaches);
             }
         }
         judged
@@ -78,58 +84,63 @@ impl<'a> Verdicts<'a> {
         }
     }
 
-    /// A counting revocation strikes the juniors' ops of its device that are outside the cut.
-    fn strike(&mut self, place: u32, level: Level, acts: &BTreeMap<NodeId, Vec<u32>>) {
+    fn is_counting_revoke(&self, place: u32) -> bool {
         let op = &self.authority.at(place).op;
-        let Some(revoke) = op.body().revoke() else {
-            return;
-        };
-        if self.verdicts[place as usize].is_some() || !understood(op) {
-            return;
-        }
-        let id = op.id();
-        self.revocations
-            .entry(revoke.device)
-            .or_default()
-            .push(place);
-        let acts = acts.get(&revoke.device).map_or(&[][..], Vec::as_slice);
-        let junior = |act: &&u32| self.authority.at(**act).level > level;
-        let acts: Vec<u32> = acts.iter().filter(junior).copied().collect();
-        if acts.is_empty() {
-            return;
-        }
-        let kept = self.kept(place, revoke);
-        for act in acts {
-            let entry = self.authority.at(act);
-            let spared = revoke
-                .spare
-                .as_slice()
-                .binary_search(&entry.op.id())
-                .is_ok();
-            if !kept[act as usize] && !spared && !self.clears(entry.authority, place) {
-                // The most senior revocation is told; strata come in that order.
-                self.verdicts[act as usize].get_or_insert(Void::Revoked(id));
+        op.body().revoke().is_some() && self.counts(place) && understood(op)
+    }
+
+    /// Counting revocations of one level strike the juniors' ops of their devices that are outside the cut, and end
+    /// the juniors' titles. The most senior one is told; strata come in that order.
+    fn strike(&mut self, places: &[u32], level: Level, reaches: &BTreeMap<NodeId, Reach>) {
+        let mut devices: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for (place, bit) in places.iter().zip(0..) {
+            if let Some(revoke) = self.authority.at(*place).op.body().revoke() {
+                *devices.entry(revoke.device).or_default() |= 1 << bit;
+                let revocations = self.revocations.entry(revoke.device).or_default();
+                revocations.push(*place);
             }
+        }
+        let mut acts: Vec<(u32, u64)> = Vec::new();
+        let mut titles: Vec<(u32, u64)> = Vec::new();
+        for (device, mask) in devices {
+            let Some(reach) = reaches.get(&device) else {
+                continue;
+            };
+            let standing = |act: &&u32| {
+                self.authority.at(**act).level > level && self.verdicts[**act as usize].is_none()
+            };
+            acts.extend(reach.acts.iter().filter(standing).map(|act| (*act, mask)));
+            let lasting = |(title, given): &&(u32, Level)| {
+                *given > level && self.ended[*title as usize].is_none()
+            };
+            let reached = reach.titles.iter().filter(lasting);
+            titles.extend(reached.map(|(title, _)| (*title, mask)));
+        }
+        if acts.is_empty() && titles.is_empty() {
+            return;
+        }
+        let batch = Batch::of(self.authority, places);
+        let told = |hits: u64| {
+            let first = places.get(hits.trailing_zeros() as usize)?;
+            Some(self.authority.at(*first).op.id())
+        };
+        for (act, mask) in acts {
+            let cited = self.authority.at(act).authority;
+            let hits = mask & !batch.keeping(act) & !self.cleared(&batch, cited, level);
+            self.verdicts[act as usize] = told(hits).map(Void::Revoked);
+        }
+        for (title, mask) in titles {
+            self.ended[title as usize] = told(mask & !self.cleared(&batch, title, level));
         }
     }
 
-    /// Which places lie at or before the cut.
-    fn kept(&self, place: u32, revoke: &Revoke) -> Vec<bool> {
-        let heads: Vec<u32> = match &revoke.cut {
-            Cut::Parents => self.authority.at(place).parents.clone(),
-            Cut::Heads(heads) => {
-                let heads = heads.as_slice().iter();
-                heads.filter_map(|id| self.authority.place(id)).collect()
-            }
-            Cut::Nothing => Vec::new(),
-        };
-        self.authority.with_past(heads)
-    }
-
-    /// Whether a grant was given in knowledge of a revocation, by somebody at least as senior as the revoker.
-    fn clears(&self, grant: u32, revoke: u32) -> bool {
-        self.pasts.has(grant, revoke)
-            && self.authority.at(grant).level <= self.authority.at(revoke).level
+    /// The revocations that a grant clears: it was given in knowledge of them, by somebody at least as senior.
+    fn cleared(&self, batch: &Batch, grant: u32, level: Level) -> u64 {
+        if self.authority.at(grant).level <= level {
+            batch.known_to(grant)
+        } else {
+            0
+        }
     }
 
     /// Whether an op counts.
@@ -137,36 +148,35 @@ impl<'a> Verdicts<'a> {
         self.verdicts[place as usize].is_none()
     }
 
-    /// The revocation that an op fell with, its own author's or that of somebody it rests on.
-    pub(super) fn cause(&self, place: u32) -> Option<OpId> {
+    /// The counting revocations that reach an op, or one that it rests on, whether by their cuts it stays or not.
+    pub(super) fn reaching(&self, place: u32) -> Vec<u32> {
+        let mut reaching = Vec::new();
         let mut place = place;
-        loop {
-            match self.verdicts[place as usize]? {
-                Void::Revoked(revoke) => return Some(revoke),
-                Void::Baseless(_) => place = self.authority.at(place).authority,
+        while place != 0 {
+            let entry = self.authority.at(place);
+            if let Author::Device(device) = &entry.op.header().author {
+                let revokes = self.revocations_of(device).iter();
+                reaching.extend(revokes.filter(|r| self.authority.at(**r).level < entry.level));
             }
+            place = entry.authority;
         }
+        reaching
     }
 
-    /// The counting revocation that keeps a device from being live by a grant of `level`; the most senior.
+    /// The counting revocation that keeps a title from making its device live; the most senior.
     pub(super) fn revocation(&self, title: &Title<'_>) -> Option<OpId> {
-        let revocations = self.revocations.get(&title.device)?;
-        let strikes = revocations.iter().find(|revoke| {
-            self.authority.at(**revoke).level < title.level && !self.clears(title.place, **revoke)
-        })?;
-        Some(self.authority.at(*strikes).op.id())
+        self.ended[title.place as usize]
+    }
+
+    /// The counting revocations of a device, most senior first, then by id.
+    pub(super) fn revocations_of(&self, device: &NodeId) -> &[u32] {
+        self.revocations.get(device).map_or(&[], Vec::as_slice)
     }
 
     /// The most senior counting revocation of a device, whatever came after it.
     pub(super) fn revoked(&self, device: &NodeId) -> Option<OpId> {
-        let first = self.revocations.get(device)?.first()?;
+        let first = self.revocations_of(device).first()?;
         Some(self.authority.at(*first).op.id())
-    }
-
-    /// Whether a counting revocation of `device` lies in the past of an op.
-    pub(super) fn knew_revoked(&self, place: u32, device: &NodeId) -> bool {
-        let revocations = self.revocations.get(device);
-        revocations.is_some_and(|list| list.iter().any(|revoke| self.pasts.has(place, *revoke)))
     }
 
     /// The places of all counting revocations.
@@ -189,4 +199,36 @@ impl<'a> Verdicts<'a> {
             .filter_map(|(entry, verdict)| Some((entry.op.id(), (*verdict)?)))
             .collect()
     }
+}
+
+/// Ops and titles by device.
+fn reaches(authority: &Authority) -> BTreeMap<NodeId, Reach> {
+    let mut reaches: BTreeMap<NodeId, Reach> = BTreeMap::new();
+    let revoked = authority.entries().iter();
+    let revoked = revoked.filter_map(|entry| entry.op.body().revoke());
+    for revoke in revoked {
+        reaches.entry(revoke.device).or_default();
+    }
+    if reaches.is_empty() {
+        return reaches;
+    }
+    for (place, entry) in (0..).zip(authority.entries()) {
+        if let Author::Device(device) = &entry.op.header().author
+            && let Some(reach) = reaches.get_mut(device)
+        {
+            reach.acts.push(place);
+        }
+        let title = if let Body::Genesis(genesis) = entry.op.body() {
+            Some((genesis.founder, Level::FOUNDER))
+        } else {
+            let grant = entry.op.body().grant();
+            grant.map(|grant| (grant.device, grant.level))
+        };
+        if let Some((device, level)) = title
+            && let Some(reach) = reaches.get_mut(&device)
+        {
+            reach.titles.push((place, level));
+        }
+    }
+    reaches
 }

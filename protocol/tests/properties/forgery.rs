@@ -16,7 +16,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn nobody_grants_its_own_level_or_more_than_it_has(seed: u64) {
+    fn prop_no_escalation(seed: u64) {
         let scenario = Scenario::random(seed);
         for op in scenario.authority.ops() {
             let Body::Grant(grant) = op.body() else {
@@ -34,20 +34,20 @@ proptest! {
             }
         }
         let view = scenario.view();
-        let founder = scenario.keys[0].node();
+        let founder = scenario.nodes[0];
         for member in view.members().values() {
             prop_assert!(member.level > Level::FOUNDER || member.id == founder || by_root(&scenario, member.authority));
         }
     }
 
     #[test]
-    fn what_members_and_strangers_sign_changes_nothing(seed: u64) {
+    fn prop_member_zero_influence(seed: u64) {
         let mut scenario = Scenario::random(seed);
         let (count, digest) = (scenario.authority.op_count(), scenario.view().digest());
         // Never an admin in any op: nobody's grant names it at an admin's level.
         let powerless: Vec<usize> = (0..ACTORS)
             .filter(|actor| {
-                let device = scenario.keys[*actor].node();
+                let device = scenario.nodes[*actor];
                 !scenario.authority.ops().any(|op| match op.body() {
                     Body::Genesis(genesis) => genesis.founder == device,
                     Body::Grant(grant) => grant.device == device && grant.level.is_admin(),
@@ -135,7 +135,7 @@ fn a_claim_transplanted_to_another_device_is_refused() {
     let refused = AuthorityError::Structure(StructureError::OtherClaim);
     assert_eq!(say(&mut scenario, 0, genesis, grant.clone()), Err(refused));
     let mut renamed = claim;
-    renamed.terms.device = scenario.keys[4].node();
+    renamed.terms.device = scenario.nodes[4];
     grant.claim = Some(Box::new(renamed));
     let forged = say(&mut scenario, 0, genesis, grant);
     assert!(matches!(

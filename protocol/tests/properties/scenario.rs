@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 
 use meshnode_protocol::authority::{Authority, Inserted};
-use meshnode_protocol::body::{
-    Body, Caps, Genesis, Grant, Invite, InviteTerms, Ipv4Range, Kind, Level, Tags, net_fields,
-};
-use meshnode_protocol::claim::{Admit, AdmitTerms, Claim, ClaimTerms};
+use meshnode_protocol::body::{Body, Caps, Genesis, Grant, Ipv4Range, Kind, Level, Tags};
+use meshnode_protocol::claim::Claim;
 use meshnode_protocol::codec::Ext;
-use meshnode_protocol::id::{Digest, InviteKey, NodeId, OpId, RootKey};
+use meshnode_protocol::id::{Digest, NodeId, OpId, RootKey};
 use meshnode_protocol::identity::{Context, Keys, Secret, hash, hash_as};
 use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
 use meshnode_protocol::op::{Author, Draft, Header, Op, Realm};
@@ -22,16 +21,27 @@ use rand_core::{Rng, SeedableRng};
 pub(crate) const ACTORS: usize = 14;
 /// The wall clock of all views here.
 pub(crate) const NOW: Timestamp = Timestamp::from_ms(1_000_000);
-const STEPS: usize = 40;
-const PARTITIONS: usize = 3;
+const STEPS: usize = 48;
+pub(crate) const PARTITIONS: usize = 3;
 const NAMES: [&str; 4] = ["nas", "pi", "tv", "phone"];
+
+/// Making keys is slow: they are the same in all networks.
+static CAST: LazyLock<(Vec<Keys>, Vec<NodeId>)> = LazyLock::new(|| {
+    let keys: Vec<Keys> = (0..ACTORS as u8).map(actor).collect();
+    let nodes = keys.iter().map(Keys::node).collect();
+    (keys, nodes)
+});
 
 /// A network that is written into.
 pub(crate) struct Scenario {
+    /// Where it began.
+    pub(crate) seed: u64,
     /// The source of all choices.
     pub(crate) rng: ChaCha8Rng,
     /// The devices.
     pub(crate) keys: Vec<Keys>,
+    /// Their ids.
+    pub(crate) nodes: Vec<NodeId>,
     /// The root key.
     pub(crate) root: Secret,
     /// Everything that passed, as one replica holds it.
@@ -44,15 +54,18 @@ pub(crate) struct Scenario {
     pub(crate) left: BTreeSet<NodeId>,
     /// The secret key of each invite.
     pub(crate) invites: BTreeMap<OpId, Secret>,
-    claims: Vec<Claim>,
+    /// How many words of those who were put out were stored.
+    pub(crate) late: usize,
+    /// What was claimed.
+    pub(crate) claims: Vec<Claim>,
     /// What each partition has heard.
-    heard: Vec<BTreeSet<OpId>>,
+    pub(crate) heard: Vec<BTreeSet<OpId>>,
 }
 
 impl Scenario {
     /// A network of a founder alone.
     pub(crate) fn founded(seed: u64) -> Self {
-        let keys: Vec<Keys> = (0..ACTORS as u8).map(actor).collect();
+        let (keys, nodes) = CAST.clone();
         let root = Secret::from_seed(&[200; 32]);
         let genesis = Genesis {
             random: [1; 32],
@@ -60,7 +73,7 @@ impl Scenario {
             threshold: 1,
             name: NetworkName::parse("homelab").unwrap(),
             ipv4_range: Ipv4Range::new(Ipv4Addr::new(10, 7, 0, 0), 24).unwrap(),
-            founder: keys[0].node(),
+            founder: nodes[0],
             founder_name: NodeName::parse("nas").unwrap(),
             founder_ipv4: Ipv4Addr::new(10, 7, 0, 70),
             owner: None,
@@ -73,14 +86,17 @@ impl Scenario {
         let (op, realm) = Op::parse_genesis(op.bytes()).unwrap();
         let heard = vec![BTreeSet::from([op.id()]); PARTITIONS];
         Self {
+            seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
             keys,
+            nodes,
             root,
             authority: Authority::found(op, realm),
             ops: Vec::new(),
             admits: Vec::new(),
             left: BTreeSet::new(),
             invites: BTreeMap::new(),
+            late: 0,
             claims: Vec::new(),
             heard,
         }
@@ -103,7 +119,7 @@ impl Scenario {
         }
         for actor in 0..ACTORS {
             if scenario.one_in(16) {
-                scenario.left.insert(scenario.keys[actor].node());
+                scenario.left.insert(scenario.nodes[actor]);
             }
         }
         scenario
@@ -138,11 +154,17 @@ impl Scenario {
             let other = self.below(PARTITIONS);
             self.merge(partition, other);
         }
-        match self.below(16) {
-            0..=5 => self.say_grant(partition),
-            6 | 7 => self.say_invite(partition),
-            8 | 9 => self.say_body(partition, Body::Noop),
-            10 => self.say_unknown(partition),
+        match self.below(24) {
+            0..=4 => self.say_grant(partition),
+            5 | 6 => self.say_invite(partition),
+            7 => self.say_body(partition, Body::Noop),
+            8 => self.say_unknown(partition),
+            9..=12 => self.say_revoke(partition),
+            13 | 14 => self.say_again(partition),
+            15 => self.say_close(partition),
+            16 => self.say_rekey(partition),
+            17 | 18 => self.say_policy(partition),
+            19 | 20 => self.say_late(partition),
             _ => self.join(partition),
         }
     }
@@ -154,7 +176,7 @@ impl Scenario {
     }
 
     /// An author, and mostly a title of its own that it heard of; seldom somebody else's.
-    fn speaker(&mut self, partition: usize) -> (usize, OpId) {
+    pub(crate) fn speaker(&mut self, partition: usize) -> (usize, OpId) {
         if self.one_in(6) {
             let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
             return (self.below(ACTORS), heard[self.below(heard.len())]);
@@ -167,14 +189,14 @@ impl Scenario {
                     Body::Grant(grant) if grant.level.is_admin() => grant.device,
                     _ => return None,
                 };
-                let actor = self.keys.iter().position(|keys| keys.node() == device)?;
+                let actor = self.nodes.iter().position(|node| *node == device)?;
                 Some((actor, *id))
             })
             .collect();
         titles[self.below(titles.len())]
     }
 
-    fn say_body(&mut self, partition: usize, body: Body) {
+    pub(crate) fn say_body(&mut self, partition: usize, body: Body) {
         let (author, authority) = self.speaker(partition);
         self.say(partition, author, authority, body);
     }
@@ -188,6 +210,17 @@ impl Scenario {
         body: Body,
     ) -> bool {
         let parents = self.parents(partition, authority);
+        self.say_over(partition, (author, authority), parents, body)
+    }
+
+    /// A device says something over these parents; true if it passed.
+    pub(crate) fn say_over(
+        &mut self,
+        partition: usize,
+        (author, authority): (usize, OpId),
+        parents: Vec<OpId>,
+        body: Body,
+    ) -> bool {
         let draft = Draft {
             network: self.authority.network(),
             authority,
@@ -200,6 +233,14 @@ impl Scenario {
         } else {
             Op::sign(body, draft, &self.keys[author].device)
         };
+        let body = op.header().body_len as usize;
+        if op.header().kind.may_be_stub() && body > 0 && self.one_in(4) {
+            let stub = op.bytes()[..op.bytes().len() - body].to_vec();
+            let passed = self.tell(partition, op.id(), &stub);
+            if self.one_in(2) {
+                return passed;
+            }
+        }
         self.tell(partition, op.id(), op.bytes())
     }
 
@@ -213,10 +254,15 @@ impl Scenario {
         passed
     }
 
-    fn parents(&mut self, partition: usize, authority: OpId) -> Vec<OpId> {
+    pub(crate) fn parents(&mut self, partition: usize, authority: OpId) -> Vec<OpId> {
         if self.one_in(4) {
             let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
             return vec![authority, heard[self.below(heard.len())]];
+        }
+        if self.one_in(24) {
+            // Mostly it has not the authority in its past.
+            let heard: Vec<OpId> = self.heard[partition].iter().copied().collect();
+            return vec![heard[self.below(heard.len())]];
         }
         let heard = &self.heard[partition];
         let mut heads = heard.clone();
@@ -253,7 +299,7 @@ impl Scenario {
             _ => Ipv4Addr::new(10, 7, 0, 70 + self.below(5) as u8),
         };
         Grant {
-            device: self.keys[actor].node(),
+            device: self.nodes[actor],
             level,
             caps: if admin { caps } else { Caps::NONE },
             may_tag: if admin { self.tags() } else { Tags::default() },
@@ -267,17 +313,17 @@ impl Scenario {
         }
     }
 
-    fn name(&mut self) -> NodeName {
+    pub(crate) fn name(&mut self) -> NodeName {
         // The name that a device gets when it loses `nas` is worth stealing too.
         if self.one_in(8) {
             let actor = self.below(ACTORS);
-            let suffix = &self.keys[actor].node().short()[..4];
+            let suffix = &self.nodes[actor].short()[..4];
             return NodeName::parse("nas").unwrap().with_suffix(suffix);
         }
         NodeName::parse(NAMES[self.below(NAMES.len())]).unwrap()
     }
 
-    fn tags(&mut self) -> Tags {
+    pub(crate) fn tags(&mut self) -> Tags {
         let tags = match self.below(6) {
             0 => vec![Tag::parse("prod").unwrap()],
             _ => Vec::new(),
@@ -285,71 +331,16 @@ impl Scenario {
         Tags::new(tags).unwrap()
     }
 
-    fn owner(&mut self) -> Option<Owner> {
+    pub(crate) fn owner(&mut self) -> Option<Owner> {
         self.one_in(8).then(|| Owner::parse("alice").unwrap())
     }
 
-    fn ext(&mut self) -> Ext {
+    pub(crate) fn ext(&mut self) -> Ext {
         match self.below(24) {
             0 => Ext::new(vec![(0x8000, vec![1])]).unwrap(),
             1 => Ext::new(vec![(1, vec![1])]).unwrap(),
             _ => Ext::NONE,
         }
-    }
-
-    fn say_invite(&mut self, partition: usize) {
-        let (author, authority) = self.speaker(partition);
-        let uses = 1 + self.below(3) as u16;
-        self.invite(partition, author, authority, uses);
-    }
-
-    /// An invite; true if it passed.
-    pub(crate) fn invite(
-        &mut self,
-        partition: usize,
-        author: usize,
-        authority: OpId,
-        uses: u16,
-    ) -> bool {
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
-        let secret = Secret::from_seed(&seed);
-        let terms = InviteTerms {
-            key: InviteKey::new(secret.public()),
-            rendezvous: seed,
-            psk: seed,
-            uses,
-            not_after: NOW,
-            approve: self.one_in(5),
-            ephemeral: false,
-            owner: self.owner(),
-            tags: self.tags(),
-            name: if self.one_in(3) {
-                Some(self.name())
-            } else {
-                None
-            },
-            replaces: None,
-            member_for_ms: None,
-            ext: self.ext(),
-        };
-        // Seldom the invite is signed for another issuer.
-        let issuer = if self.one_in(8) { 9 } else { author };
-        let genesis = self.authority.realm().genesis;
-        let fields = net_fields(&genesis, &self.keys[issuer].node(), &terms);
-        let fields: Vec<&[u8]> = fields.iter().map(<[u8; 32]>::as_slice).collect();
-        let net_signature = secret.sign(Context::Net, &fields);
-        let body = Body::Invite(Box::new(Invite {
-            terms,
-            net_signature,
-        }));
-        let before: BTreeSet<OpId> = self.heard[partition].clone();
-        let passed = self.say(partition, author, authority, body);
-        let new = self.heard[partition].difference(&before).next().copied();
-        if let Some(invite) = new {
-            self.invites.insert(invite, secret);
-        }
-        passed
     }
 
     fn say_unknown(&mut self, partition: usize) {
@@ -387,7 +378,7 @@ impl Scenario {
         let header = Header {
             kind,
             network: self.authority.network(),
-            author: Author::Device(self.keys[author].node()),
+            author: Author::Device(self.nodes[author]),
             authority,
             time: NOW,
             parents,
@@ -400,53 +391,6 @@ impl Scenario {
         let device = &self.keys[author].device;
         let signature = device.sign(Context::Op, &[id.as_bytes()]);
         (id, [&head, signature.as_bytes().as_slice(), body].concat())
-    }
-
-    fn join(&mut self, partition: usize) {
-        let known: Vec<OpId> = self.invites.keys().copied().collect();
-        if known.is_empty() {
-            return;
-        }
-        let invite = known[self.below(known.len())];
-        // Mostly a stranger at somebody who may be an admin.
-        let joiner = ACTORS - 1 - self.below(ACTORS - 3);
-        let witness = if self.one_in(4) {
-            self.below(ACTORS)
-        } else {
-            self.below(3)
-        };
-        self.admit(partition, invite, joiner, witness);
-    }
-
-    /// A device redeems an invite at a witness.
-    pub(crate) fn admit(&mut self, partition: usize, invite: OpId, joiner: usize, witness: usize) {
-        let network = self.authority.network();
-        let terms = ClaimTerms {
-            version: 1,
-            network,
-            invite,
-            device: self.keys[joiner].node(),
-            transport: self.keys[joiner].transport_binding(&network),
-            tunnel: self.keys[joiner].tunnel_binding(&network),
-            name: self.name(),
-            time: NOW,
-            witness: self.keys[witness].node(),
-            transcript: Digest::ZERO,
-            ext: self.ext(),
-        };
-        let claim = Claim::sign(terms, &self.invites[&invite], &self.keys[joiner].device);
-        self.claims.push(claim.clone());
-        let terms = AdmitTerms {
-            version: 1,
-            network,
-            claim,
-            heads: self.heard[partition].iter().copied().take(2).collect(),
-            ext: self.ext(),
-        };
-        let admit = Admit::sign(terms, &self.keys[witness].device);
-        self.admits.push(admit.bytes().to_vec());
-        // A refusal is part of the scenario.
-        let _ = self.authority.insert_admit(admit.bytes());
     }
 }
 
