@@ -148,6 +148,19 @@ impl Node {
                 now,
             ),
             Command::WatchJoin => self.watch_join(id),
+            Command::Revoke(_)
+            | Command::Pending
+            | Command::Approve { .. }
+            | Command::Deny { .. }
+            | Command::InviteList
+            | Command::InviteCancel { .. }
+            | Command::AdminAdd { .. }
+            | Command::AdminRemove { .. }
+            | Command::AdminList
+            | Command::RecoveryUse(_)
+            | Command::RecoverySign { .. }
+            | Command::Rotate { .. }
+            | Command::RotateNetwork { .. } => Err(Refusal::NotReady),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));

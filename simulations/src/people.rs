@@ -118,6 +118,8 @@ impl World {
             uses: terms.uses,
             approve: Some(terms.approve),
             hints: Vec::new(),
+            replaces: None,
+            member_for_ms: None,
             dry_run: false,
         };
         let command = self.command(id, Command::Invite(options));

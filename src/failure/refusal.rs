@@ -65,6 +65,16 @@ impl Failure {
                 let text = format!("a limit of this program is reached: {what}");
                 Self::new(Exit::Refused, "limit", text)
             }
+            Refusal::RevokeSelf
+            | Refusal::TooJunior { .. }
+            | Refusal::UnknownInvite(_)
+            | Refusal::NotPending(_)
+            | Refusal::AlreadyAdmin(_)
+            | Refusal::NotAnAdmin(_)
+            | Refusal::WrongPhrase
+            | Refusal::BadPetition
+            | Refusal::UnknownSince
+            | Refusal::Revoked => Self::new(Exit::Denied, "denied", "this cannot be done here"),
         }
     }
 

@@ -138,8 +138,8 @@ impl Node {
             owner: options.owner.clone(),
             tags: options.tags.clone(),
             name: options.name.clone(),
-            replaces: None,
-            member_for_ms: None,
+            replaces: options.replaces,
+            member_for_ms: options.member_for_ms,
             ext: Ext::NONE,
         };
         let body = self.signed_invite(terms, &code.key)?;

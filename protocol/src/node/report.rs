@@ -42,6 +42,8 @@ impl Node {
             this: member_report(net, own),
             warnings: self.warnings(net, now),
             peers,
+            revoked: None,
+            unheard: None,
         })
     }
 
@@ -100,6 +102,7 @@ impl Node {
             rx_bytes: traffic.rx_bytes,
             tx_bytes: traffic.tx_bytes,
             handshake_ms: traffic.handshake.map(|at| now.wall.since_ms(at)),
+            heard: link.is_some_and(|link| link.in_sync),
         }
     }
 
