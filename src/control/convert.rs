@@ -286,7 +286,7 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
         // Said by the state itself.
         Warning::Recovering => None,
         Warning::UnheardRevoke(unheard) => {
-            let names: Vec<_> = unheard.nodes.iter().map(NodeName::as_str).collect();
+            let names: Vec<_> = unheard.nodes.iter().map(|name| name.as_str()).collect();
             let text = format!("not yet heard by {}", names.join(", "));
             report("unheard_revoke", text, None, None)
         }
