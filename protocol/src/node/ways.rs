@@ -85,20 +85,30 @@ impl Node {
             std::mem::replace(&mut net.view, view)
         });
         net.transports = transports(net);
+        let told_of_more = net.note_tips(&me);
         if before.is_some() {
             self.door.learn(net);
         }
+        if told_of_more {
+            self.plan_round(now);
+        }
+        self.note_own_revocation();
         self.program(now);
         self.judge_links(now);
         self.links.unsettled = true;
         self.redial(now.uptime_ms());
         self.note_heads();
+        self.follow_epoch(now);
         let digest = self.net.as_ref().map(|net| net.view.digest());
         if let Some(before) = before.filter(|before| Some(before.digest()) != digest) {
             self.tell_changes(&before);
             self.plan_tip(now);
         }
+        if self.net.as_ref().is_some_and(|net| net.heads_differ()) {
+            self.plan_seen(now);
+        }
         self.plan_settling(now);
+        self.plan_chores(now);
         self.watch_isolation(now);
     }
 
@@ -109,11 +119,17 @@ impl Node {
         let (old, new) = (before.members(), net.view.members());
         let came = new.values().filter(|m| !old.contains_key(&m.id));
         let went = old.values().filter(|m| !new.contains_key(&m.id));
+        let went = went.filter(|member| member.id != self.id);
+        let back = before.revoked().iter().filter(|(id, revoke)| {
+            net.view.live(id).is_some() && net.view.voids().contains_key(revoke)
+        });
+        let back = back.filter_map(|(id, _)| Some(Notice::BackAgain(*id, net.name_of(id)?)));
         let mut notices: Vec<_> = came
             .filter(|member| member.id != self.id)
             .map(|member| Notice::MemberJoined(member.id, member.name.clone()))
             .collect();
         notices.extend(went.map(|m| Notice::MemberGone(m.id, m.name.clone())));
+        notices.extend(back);
         notices.extend(net.view.outdated().map(Notice::Outdated));
         for notice in notices {
             self.notice(notice);
