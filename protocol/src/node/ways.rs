@@ -84,15 +84,17 @@ impl Node {
             net.timers.expiry_ms = next_expiry(&view, now);
             std::mem::replace(&mut net.view, view)
         });
-        net.transports = transports(net);
         let told_of_more = net.note_tips(&me);
-        if before.is_some() {
-            self.door.learn(net);
-        }
         if told_of_more {
             self.plan_round(now);
         }
         self.note_own_revocation();
+        if let Some(net) = &mut self.net {
+            net.transports = transports(net, now);
+            if before.is_some() {
+                self.door.learn(net);
+            }
+        }
         self.program(now);
         self.judge_links(now);
         self.links.unsettled = true;
@@ -289,12 +291,22 @@ fn next_expiry(view: &View, now: Moment) -> Option<u64> {
     )
 }
 
-fn transports(net: &Net) -> BTreeMap<TransportKey, NodeId> {
+/// The transport keys of members. Who is out itself knows those that were put out, too, for a while: what brings it
+/// back may have been said on one of them.
+fn transports(net: &Net, now: Moment) -> BTreeMap<TransportKey, NodeId> {
     let members = net.view.members().values();
-    members
-        .filter_map(|member| Some((net.transport_key(member)?, member.id)))
-        .collect()
+    let members = members.filter_map(|member| Some((net.transport_key(member)?, member.id)));
+    let revoked = net.view.revoked().iter().filter_map(|(device, revoke)| {
+        let said = net.authority().op(revoke)?.header().time;
+        let node = net.ledger.records.node(device)?;
+        let fresh = net.out && now.wall.since_ms(said) <= REVOKED_KEPT_MS;
+        fresh.then_some((node.transport.key, *device))
+    });
+    revoked.chain(members).collect()
 }
+
+/// How long after its revocation a device is still called by others that are out: 30 days.
+const REVOKED_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 
 type Wanted = BTreeMap<NodeId, (PeerConfig, crate::id::TunnelKey)>;
 

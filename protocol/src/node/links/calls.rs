@@ -25,7 +25,7 @@ const LINKS_WANTED_MAX: usize = 32;
 /// Between two calls of a node that was put out: it may have been let in again.
 const OUT_REDIAL_MS: u64 = 600_000;
 /// Members that it calls.
-const OUT_LINKS_MAX: usize = 4;
+const OUT_LINKS_MAX: usize = 8;
 
 impl Node {
     /// Calls somebody and remembers that it was this node that called.
