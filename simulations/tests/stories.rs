@@ -54,7 +54,7 @@ fn who_is_put_out_is_out_everywhere_and_has_no_later_key() {
 }
 
 #[test]
-fn push_from_revoked() {
+fn the_phrase_brings_back_whom_a_thief_put_out() {
     holds("recovery", 6);
 }
 

@@ -1,6 +1,9 @@
 //! Bad news passes: what puts somebody out, or back in, is handed over even to and by those whom nobody trusts
 //! (`docs/protocol.md` §7.7).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
