@@ -1,18 +1,31 @@
 //! What the driver hands to the [`Node`](crate::node::Node) and what it gets back: the two enums that close the world.
 
+mod acts;
+mod refusal;
+mod status;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::access::Filter;
-use crate::body::{Ipv4Range, Level, Tags};
-use crate::id::{AdmitId, Digest, NetworkId, NodeId, OpId, TransportKey};
+use crate::body::Tags;
+use crate::id::{AdmitId, Digest, NodeId, OpId};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
-use crate::record::{CandidateKind, ControlAddress};
+use crate::record::ControlAddress;
 use crate::time::Timestamp;
+
+pub use self::acts::{
+    Act, Acted, AdminInfo, Approval, Fallen, HeardBy, InviteInfo, InviteState, PendingInfo,
+    Petition, Plan, RecoveryOptions, RevokeOptions, Roots, Signed, Since, Unreached,
+};
+pub use self::refusal::{InviteRefusal, Refusal};
+pub use self::status::{
+    Member, Peer, PeerPath, RevokedBy, Snapshot, Standing, State, Unheard, Warning,
+};
 
 /// A command of a person; counted by the driver, named in its replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +77,72 @@ pub enum Command {
     },
     /// Tell when the own join is through. Replies [`Reply::Joining`] on the way, then [`Reply::Joined`] or refusal.
     WatchJoin,
+    /// Put nodes out. Replies as [`Act`] says.
+    Revoke(Box<RevokeOptions>),
+    /// Who waits for an admin. Replies [`Reply::Pending`].
+    Pending,
+    /// Let in who waits. Replies as [`Act`] says.
+    Approve {
+        /// Whom, and as what.
+        joiners: Vec<Approval>,
+        /// How.
+        act: Act,
+    },
+    /// Refuse who waits: it never comes in with these keys. Replies as [`Act`] says.
+    Deny {
+        /// Whom.
+        joiners: Vec<NodeId>,
+        /// Why, for people.
+        reason: String,
+        /// How.
+        act: Act,
+    },
+    /// All invites. Replies [`Reply::Invites`].
+    InviteList,
+    /// End invites. Replies as [`Act`] says.
+    InviteCancel {
+        /// Which.
+        invites: Vec<OpId>,
+        /// How.
+        act: Act,
+    },
+    /// Make a member an admin, one level below the most junior one. Replies as [`Act`] says.
+    AdminAdd {
+        /// Whom.
+        node: NodeId,
+        /// How.
+        act: Act,
+    },
+    /// Make an admin a plain member. Replies as [`Act`] says.
+    AdminRemove {
+        /// Whom.
+        node: NodeId,
+        /// How.
+        act: Act,
+    },
+    /// The admins, most senior first. Replies [`Reply::Admins`].
+    AdminList,
+    /// Act as the root set: this node becomes an admin of level 1. Replies as [`Act`] says; [`Reply::Petition`] when
+    /// more root keys have to sign first.
+    RecoveryUse(Box<RecoveryOptions>),
+    /// Sign somebody's petition with root keys. Replies [`Reply::Petition`].
+    RecoverySign {
+        /// What the others signed so far.
+        petition: Petition,
+        /// The keys.
+        roots: Roots,
+    },
+    /// Take new tunnel keys on this node, now; with `transport`, a new transport key from the next start. Replies
+    /// [`Reply::Rotated`].
+    Rotate {
+        /// Whether the transport key too.
+        transport: bool,
+    },
+    /// Start a new epoch. Replies as [`Act`] says.
+    RotateNetwork {
+        /// How.
+        act: Act,
+    },
 }
 
 /// What an invite should be.
@@ -83,6 +162,10 @@ pub struct InviteOptions {
     pub approve: Option<bool>,
     /// `host:port` hints typed by the person; when none, the node adds its own.
     pub hints: Vec<String>,
+    /// The node whose name and address the newcomer takes over; it is revoked when the newcomer is in.
+    pub replaces: Option<NodeId>,
+    /// How long the membership lasts from the day it is settled; `None`: for ever.
+    pub member_for_ms: Option<u64>,
     /// Sign nothing, say what would be signed.
     pub dry_run: bool,
 }
@@ -187,6 +270,12 @@ pub enum Notice {
     },
     /// The store is whole again.
     Recovered,
+    /// This node was put out: who did (`None`: the root set), and why.
+    Revoked(Option<NodeName>, String),
+    /// A device is in again, because the revocation that kept it out does not count any more.
+    BackAgain(NodeId, NodeName),
+    /// A new epoch is in force and its key is here.
+    Epoch(u32),
 }
 
 /// An answer to a command.
@@ -225,6 +314,32 @@ pub enum Reply {
     Joined(Box<Joined>),
     /// The command cannot be done.
     Refused(Refusal),
+    /// What an act signed, or in a dry run would sign.
+    Acted(Box<Acted>),
+    /// One more node has heard the act.
+    Heard(HeardBy),
+    /// The wait for others to hear is over: these have not. The last word of an act.
+    HeardDone {
+        /// How many heard it.
+        heard: usize,
+        /// How many nodes there are besides this one.
+        of: usize,
+        /// Who has not, by name.
+        unreached: Vec<Unreached>,
+    },
+    /// Who waits for an admin.
+    Pending(Vec<PendingInfo>),
+    /// The invites, newest first.
+    Invites(Vec<InviteInfo>),
+    /// The admins, most senior first.
+    Admins(Vec<AdminInfo>),
+    /// Root keys that are not here have to sign this, too.
+    Petition(Petition),
+    /// This node has new keys.
+    Rotated {
+        /// Whether the transport key changes at the next start of the daemon.
+        restart: bool,
+    },
 }
 
 /// What kind of way a path is, for people.
@@ -291,206 +406,4 @@ pub struct Joined {
     pub witness: NodeId,
     /// Whether an admin confirmed it already.
     pub settled: bool,
-}
-
-/// Why a command cannot be done. The words for people are the command line's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Only admins may; these are the admins, and whether each is online.
-    NotAdmin(Vec<(NodeName, bool)>),
-    /// The only admin does not leave.
-    LastAdmin,
-    /// The membership of this node is not through yet, or is being rebuilt.
-    NotReady,
-    /// No such node.
-    UnknownNode,
-    /// A node cannot ping itself over the network.
-    SelfPing,
-    /// Nobody answered for the code in time; what was asked.
-    NobodyAnswered(Vec<String>),
-    /// Somebody at this address answered, but could not prove to be the code's network.
-    NotTheNetwork(String),
-    /// A member refused the invite.
-    Invite(InviteRefusal),
-    /// An admin did not approve in time; the node goes on waiting. The fingerprint.
-    StillWaiting(String),
-    /// This machine's clock, and the network's.
-    Clock {
-        /// What this machine's clock says.
-        ours: Timestamp,
-        /// What the network's says.
-        theirs: Timestamp,
-    },
-    /// The disk does not take writes.
-    Disk(String),
-    /// The network has ops that this version does not understand.
-    Outdated,
-    /// Too many heads, invites or names of some kind: a limit of this program.
-    Limit(&'static str),
-}
-
-/// Why a member does not honour a known code (`docs/protocol.md` §6.4).
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum InviteRefusal {
-    /// It ended.
-    Expired {
-        /// When.
-        not_after: Timestamp,
-        /// Admins that can make another.
-        admins: Vec<NodeName>,
-    },
-    /// Taken.
-    UsedUp {
-        /// By whom, as far as known.
-        by: Option<NodeName>,
-        /// When that was.
-        at: Timestamp,
-        /// How many may use it.
-        uses: u16,
-    },
-    /// Closed, or its issuer is an admin no longer.
-    Closed,
-    /// The member's own clock is too far off to judge.
-    WitnessClock,
-    /// The member is not settled itself, or its program is too old to let anybody in.
-    NotWitness,
-}
-
-/// A node's view of itself and its network, for `status`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The network.
-    pub network: NetworkId,
-    /// Its name.
-    pub network_name: NetworkName,
-    /// Its IPv4 range.
-    pub ipv4_range: Ipv4Range,
-    /// The epoch in force.
-    pub epoch: u32,
-    /// Stored ops.
-    pub ops: usize,
-    /// A digest of the whole view: equal on nodes that agree.
-    pub view: Digest,
-    /// How this node stands.
-    pub state: State,
-    /// For how long it has stood so, in milliseconds.
-    pub state_for_ms: u64,
-    /// This node.
-    pub this: Member,
-    /// All others, by name.
-    pub peers: Vec<Peer>,
-    /// What needs attention.
-    pub warnings: Vec<Warning>,
-}
-
-/// How a node stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Runs.
-    Running,
-    /// Runs, nobody reachable, though there are others.
-    Isolated,
-    /// Joining, or waiting for approval.
-    Waiting,
-    /// Its store was damaged; waiting for a member to rebuild from.
-    Recovering,
-}
-
-/// How far a device is let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// Confirmed by an admin.
-    Settled,
-    /// Let in by a member, works already.
-    Provisional,
-    /// Waits for an admin.
-    Pending,
-    /// Too many used one invite; no traffic until an admin decides.
-    Quarantined,
-}
-
-/// A device of the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its id.
-    pub id: NodeId,
-    /// Its name.
-    pub name: NodeName,
-    /// Its level.
-    pub level: Level,
-    /// How far it is in.
-    pub standing: Standing,
-    /// Its tags.
-    pub tags: Tags,
-    /// Whose it is.
-    pub owner: Option<Owner>,
-    /// Its IPv4 address.
-    pub ipv4: Option<Ipv4Addr>,
-    /// Its IPv6 address.
-    pub ipv6: Ipv6Addr,
-    /// Operating system and version, from its record.
-    pub os: Option<String>,
-    /// Program version, from its record.
-    pub version: Option<String>,
-    /// Its transport key, from its record.
-    pub transport: Option<TransportKey>,
-}
-
-/// Another device, and the way to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Who.
-    pub member: Member,
-    /// Whether it is reachable: by a path or by a link.
-    pub online: bool,
-    /// Milliseconds since it was last heard; `None`: not since start.
-    pub last_seen_ms: Option<u64>,
-    /// The path in use.
-    pub path: Option<PeerPath>,
-    /// Whether it has the same authority ops as this node, as far as known.
-    pub in_sync: bool,
-    /// Bytes that came from it inside the tunnel, since start.
-    pub rx_bytes: u64,
-    /// Bytes that went to it inside the tunnel, since start.
-    pub tx_bytes: u64,
-    /// Milliseconds since the last WireGuard handshake.
-    pub handshake_ms: Option<u64>,
-}
-
-/// A path in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerPath {
-    /// The handle.
-    pub path: Path,
-    /// For people.
-    pub kind: PathKind,
-    /// How its address was learned; `None`: from the peer's own packets.
-    pub source: Option<CandidateKind>,
-    /// Smallest recent round trip in microseconds.
-    pub rtt_us: Option<u64>,
-    /// Since when it is used, milliseconds ago.
-    pub since_ms: u64,
-}
-
-/// Something that needs attention.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// No node of the network can be reached from outside.
-    NoWayIn,
-    /// One admin only; its name.
-    OneAdmin(NodeName),
-    /// The recovery phrase was not typed back yet.
-    RecoveryUnchecked,
-    /// The clock is far from the members' clocks.
-    ClockSuspect,
-    /// This version does not understand a senior's op.
-    Outdated,
-    /// Too many devices used one invite.
-    Quarantine(NodeName),
-    /// Two devices present one key.
-    SharedKey(NodeName, NodeName),
-    /// The store takes no writes.
-    DiskFailed(String),
-    /// The store is being rebuilt.
-    Recovering,
 }

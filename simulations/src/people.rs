@@ -64,8 +64,9 @@ impl World {
         let id = self.add_machine(site);
         let now = self.machine(id).moment(self.now_us);
         let seed = seed(&mut self.rng);
-        let node = Node::found(founding, self.setup(), seed, now).node;
-        self.start(id, node);
+        let founded = Node::found(founding, self.setup(), seed, now);
+        self.phrase = Some(founded.phrase);
+        self.start(id, founded.node);
         id
     }
 
@@ -118,6 +119,8 @@ impl World {
             uses: terms.uses,
             approve: Some(terms.approve),
             hints: Vec::new(),
+            replaces: None,
+            member_for_ms: None,
             dry_run: false,
         };
         let command = self.command(id, Command::Invite(options));

@@ -36,6 +36,7 @@ impl StatusReport {
             State::Isolated => NodeState::Isolated,
             State::Waiting => NodeState::Waiting,
             State::Recovering => NodeState::Recovering,
+            State::Revoked => NodeState::Revoked,
         };
         Self {
             local_name: local.local_name,
@@ -138,7 +139,19 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
             path: path_report(path, kind),
         },
         (Reply::Silence { seq }, _) => Response::Silence { seq },
-        (Reply::PingDone, _) => Response::Done,
+        // No verb asks for these yet.
+        (
+            Reply::PingDone
+            | Reply::Acted(_)
+            | Reply::Heard(_)
+            | Reply::HeardDone { .. }
+            | Reply::Pending(_)
+            | Reply::Invites(_)
+            | Reply::Admins(_)
+            | Reply::Petition(_)
+            | Reply::Rotated { .. },
+            _,
+        ) => Response::Done,
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }
@@ -272,6 +285,23 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
         }
         // Said by the state itself.
         Warning::Recovering => None,
+        Warning::UnheardRevoke(unheard) => {
+            let names: Vec<_> = unheard.nodes.iter().map(|name| name.as_str()).collect();
+            let text = format!("not yet heard by {}", names.join(", "));
+            report("unheard_revoke", text, None, None)
+        }
+        Warning::Expiring { node, days, .. } => {
+            let text = format!("the membership of {node} ends within {days} d");
+            report("expiring", text, None, Some(node.to_string()))
+        }
+        Warning::StaleAdmins { days } => {
+            let text = format!("no admin was heard of for {days} d");
+            report("stale_admins", text, None, None)
+        }
+        Warning::Stale => {
+            let text = "an admin knows of changes that are not here yet".to_owned();
+            report("stale_admins", text, None, None)
+        }
     }
 }
 
@@ -312,6 +342,8 @@ mod tests {
             this,
             peers: Vec::new(),
             warnings,
+            revoked: None,
+            unheard: None,
         }
     }
 

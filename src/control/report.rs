@@ -49,6 +49,8 @@ pub(crate) enum NodeState {
     Waiting,
     /// Its store was damaged; waits for a member to rebuild from.
     Recovering,
+    /// Put out of the network.
+    Revoked,
 }
 
 /// The network's own facts.

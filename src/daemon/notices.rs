@@ -27,5 +27,15 @@ pub(super) fn log(notice: &Notice) {
             );
         }
         Notice::Recovered => tracing::info!("the store is whole again"),
+        Notice::Revoked(by, reason) => {
+            let by = by
+                .as_ref()
+                .map_or("the recovery phrase", |name| name.as_str());
+            tracing::warn!(by, reason, "this node was put out of its network");
+        }
+        Notice::BackAgain(id, name) => {
+            tracing::warn!(peer = %id.short(), %name, "a node is in again: its revocation counts no more");
+        }
+        Notice::Epoch(number) => tracing::info!(number, "a new epoch is in force"),
     }
 }

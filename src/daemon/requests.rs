@@ -321,6 +321,8 @@ fn options(request: InviteRequest) -> Result<InviteOptions, Failure> {
         uses: request.uses,
         approve: request.approve,
         hints: request.hints,
+        replaces: None,
+        member_for_ms: None,
         dry_run: request.dry_run,
     })
 }

@@ -62,13 +62,21 @@ impl Withheld {
 
 fn sift_reply(reply: Reply, reason: &str) -> Reply {
     match reply {
-        Reply::Invited(_) | Reply::Joined(_) => Reply::Refused(Refusal::Disk(reason.to_owned())),
+        Reply::Invited(_) | Reply::Joined(_) | Reply::Acted(_) | Reply::Rotated { .. } => {
+            Reply::Refused(Refusal::Disk(reason.to_owned()))
+        }
         // A farewell comes with the erasure, which needs no room: it is true.
         Reply::Left { .. }
         | Reply::Pong { .. }
         | Reply::Silence { .. }
         | Reply::PingDone
         | Reply::Joining(_)
+        | Reply::Heard(_)
+        | Reply::HeardDone { .. }
+        | Reply::Pending(_)
+        | Reply::Invites(_)
+        | Reply::Admins(_)
+        | Reply::Petition(_)
         | Reply::Refused(_) => reply,
     }
 }

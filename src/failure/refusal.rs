@@ -65,6 +65,16 @@ impl Failure {
                 let text = format!("a limit of this program is reached: {what}");
                 Self::new(Exit::Refused, "limit", text)
             }
+            Refusal::RevokeSelf
+            | Refusal::TooJunior { .. }
+            | Refusal::UnknownInvite(_)
+            | Refusal::NotPending(_)
+            | Refusal::AlreadyAdmin(_)
+            | Refusal::NotAnAdmin(_)
+            | Refusal::WrongPhrase
+            | Refusal::BadPetition
+            | Refusal::UnknownSince
+            | Refusal::Revoked => Self::new(Exit::Denied, "denied", "this cannot be done here"),
         }
     }
 
@@ -170,6 +180,11 @@ fn invite(refusal: &InviteRefusal, about: &About) -> Failure {
             let text = "the clock of the machine that answered is too far off to judge the invite";
             Failure::new(Exit::Refused, "witness_clock", text)
                 .hint("set the clock there, or try again while another member is on")
+        }
+        InviteRefusal::Declined { by } => {
+            let by = by.as_ref().map(|name| format!(" ({name})"));
+            let text = format!("an admin{} declined this machine", by.unwrap_or_default());
+            Failure::new(Exit::Denied, "declined", text)
         }
         InviteRefusal::NotWitness => {
             let text = "the machine that answered cannot let anybody in: it is not confirmed \

@@ -244,7 +244,7 @@ const fn state(state: NodeState) -> &'static str {
     match state {
         NodeState::Running => "running",
         NodeState::Isolated => "isolated",
-        NodeState::Down => "down",
+        NodeState::Down | NodeState::Revoked => "down",
         NodeState::Starting | NodeState::Recovering => "starting",
         NodeState::Waiting => "waiting",
     }

@@ -45,6 +45,7 @@ pub(crate) fn state_line(report: &StatusReport) -> String {
         (NodeState::Starting, _) => "starting".to_owned(),
         (NodeState::Waiting, _) => "joining; it waits for an answer or for approval".to_owned(),
         (NodeState::Recovering, _) => "recovering: its store was damaged".to_owned(),
+        (NodeState::Revoked, _) => "this machine was put out of the network".to_owned(),
     };
     let warnings = match report.warnings.len() {
         0 => String::new(),
