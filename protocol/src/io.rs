@@ -1,18 +1,21 @@
 //! What the driver hands to the [`Node`](crate::node::Node) and what it gets back: the two enums that close the world.
 
+mod kept;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use crate::access::Filter;
 use crate::body::{Ipv4Range, Level, Tags};
-use crate::id::{AdmitId, Digest, NetworkId, NodeId, OpId, TransportKey};
+use crate::id::{Digest, NetworkId, NodeId, OpId, TransportKey};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
 use crate::record::{CandidateKind, ControlAddress};
 use crate::time::Timestamp;
+use crate::wire::Items;
+
+pub use self::kept::{Imported, Stored, Write};
 
 /// A command of a person; counted by the driver, named in its replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +67,8 @@ pub enum Command {
     },
     /// Tell when the own join is through. Replies [`Reply::Joining`] on the way, then [`Reply::Joined`] or refusal.
     WatchJoin,
+    /// Take items out of a file; records are as they are signed, not sealed. Replies [`Reply::Imported`].
+    Import(Box<Items>),
 }
 
 /// What an invite should be.
@@ -129,40 +134,6 @@ pub struct Interface {
     pub ipv6: Ipv6Addr,
 }
 
-/// One thing to keep. Every one is valid by itself, so any subset after a crash is a valid replica.
-#[derive(Clone, Debug)]
-pub enum Write {
-    /// An op, by its id.
-    Op(OpId, Vec<u8>),
-    /// An admit, by its id.
-    Admit(AdmitId, Vec<u8>),
-    /// An admit that a smaller one replaced.
-    DropAdmit(AdmitId),
-    /// A device record, by its slot's key; replaces the one before.
-    Record(Digest, Vec<u8>),
-    /// Keys of this membership and of the epochs; canonical bytes of the core's own, to be kept apart with mode 0600.
-    Secrets(Zeroizing<Vec<u8>>),
-    /// The authority heads: what must be there again at the next start.
-    Heads(Vec<OpId>),
-}
-
-/// What a store gives back at start: whatever it still has, unproven.
-#[derive(Debug, Default)]
-pub struct Stored {
-    /// The bytes of the last [`Write::Secrets`].
-    pub secrets: Option<Zeroizing<Vec<u8>>>,
-    /// All ops, any order.
-    pub ops: Vec<Vec<u8>>,
-    /// All admits.
-    pub admits: Vec<Vec<u8>>,
-    /// All records.
-    pub records: Vec<Vec<u8>>,
-    /// The last [`Write::Heads`].
-    pub heads: Vec<OpId>,
-    /// The store was damaged so that what is missing cannot be told.
-    pub suspect: bool,
-}
-
 /// A line for the log: what happened, never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -223,6 +194,8 @@ pub enum Reply {
     Joining(JoinStep),
     /// The join is through.
     Joined(Box<Joined>),
+    /// What was new in a file, or in a part of one.
+    Imported(Imported),
     /// The command cannot be done.
     Refused(Refusal),
 }
@@ -489,6 +462,8 @@ pub enum Warning {
     Quarantine(NodeName),
     /// Two devices present one key.
     SharedKey(NodeName, NodeName),
+    /// Two machines answer in turn for one device: a copy of it runs.
+    Cloned(NodeName),
     /// The store takes no writes.
     DiskFailed(String),
     /// The store is being rebuilt.

@@ -4,11 +4,12 @@
 //! [`Node::poll_timeout`]. Randomness comes from the seed given at the start, ids from counters inside.
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `exchange` reconciliation and gossip, `joiner` and `witness` the two ends of a join, `author` what
-//! this node signs, `ways` the engine's peers and paths, `report` what people see.
+//! this node signs, `history` what it tells and takes as a file, `ways` the engine's peers and paths, `report` what people see.
 
 mod author;
 mod errands;
 mod exchange;
+mod history;
 mod joiner;
 mod links;
 mod net;
@@ -35,6 +36,7 @@ use crate::node::witness::Door;
 use crate::record::ControlAddress;
 use crate::time::Moment;
 
+pub use history::History;
 pub use start::{Founded, Founding, Joining, Setup, StartError};
 
 /// A node of a network, or one that is on its way in.
@@ -148,6 +150,7 @@ impl Node {
                 now,
             ),
             Command::WatchJoin => self.watch_join(id),
+            Command::Import(items) => self.import(id, &items, now),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));

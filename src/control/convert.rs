@@ -8,7 +8,7 @@ use super::report::{
     MemberReport, NetworkReport, NodeState, PathReport, PeerReport, StandingReport, StatusReport,
     Tier, WarningReport,
 };
-use super::{Invited, Joined, Membership, Progress, Response, SecretText};
+use super::{Imported, Invited, Joined, Membership, Progress, Response, SecretText};
 use crate::failure::Failure;
 use crate::failure::refusal::About;
 
@@ -139,6 +139,12 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         },
         (Reply::Silence { seq }, _) => Response::Silence { seq },
         (Reply::PingDone, _) => Response::Done,
+        (Reply::Imported(new), _) => Response::Imported(Imported {
+            ops: new.ops,
+            admits: new.admits,
+            records: new.records,
+            refused: new.refused,
+        }),
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }
@@ -266,6 +272,11 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
             let hint = "one is a copy: meshnode leave there, then join with an invite of its own";
             report("clone", text, Some(hint.to_owned()), Some(one.to_string()))
         }
+        Warning::Cloned(name) => {
+            let text = format!("two machines answer for {name} in turn: a copy of it runs");
+            let hint = "on one of them: sudo meshnode leave, then join with an invite of its own";
+            report("clone", text, Some(hint.to_owned()), Some(name.to_string()))
+        }
         Warning::DiskFailed(cause) => {
             let text = format!("the state directory takes no writes: {cause}");
             report("disk_low", text, Some("make room".to_owned()), None)
@@ -348,7 +359,8 @@ mod tests {
             Warning::ClockSuspect,
             Warning::Outdated,
             Warning::Quarantine(nas.clone()),
-            Warning::SharedKey(nas.clone(), nas),
+            Warning::SharedKey(nas.clone(), nas.clone()),
+            Warning::Cloned(nas),
             Warning::DiskFailed("no space".to_owned()),
         ];
         let report = StatusReport::of_snapshot(&snapshot(warnings.clone()), local(false));
@@ -358,6 +370,7 @@ mod tests {
             "clock_suspect",
             "version_floor",
             "quarantine",
+            "clone",
             "clone",
             "disk_low",
         ];

@@ -62,7 +62,9 @@ impl Withheld {
 
 fn sift_reply(reply: Reply, reason: &str) -> Reply {
     match reply {
-        Reply::Invited(_) | Reply::Joined(_) => Reply::Refused(Refusal::Disk(reason.to_owned())),
+        Reply::Invited(_) | Reply::Joined(_) | Reply::Imported(_) => {
+            Reply::Refused(Refusal::Disk(reason.to_owned()))
+        }
         // A farewell comes with the erasure, which needs no room: it is true.
         Reply::Left { .. }
         | Reply::Pong { .. }

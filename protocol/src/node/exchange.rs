@@ -153,7 +153,7 @@ impl Node {
 
     /// What came by a round was missed by gossip, so others may have missed it too: rounds with some of
     /// them follow soon.
-    fn plan_round(&mut self, now: Moment) {
+    pub(super) fn plan_round(&mut self, now: Moment) {
         let jitter = u64::from(self.rng.next_u32()) % SYNC_SOON_MS;
         if let Some(net) = &mut self.net {
             let soon = now.uptime_ms() + SYNC_SOON_MS + jitter;
@@ -291,12 +291,14 @@ impl Node {
         for device in &change.devices {
             net.paths.with(device, |way| way.nudge(now));
         }
+        self.note_keys(&change.devices, now);
+        let heard = self.note_heard(&change.writes, now);
         if self
             .net
             .as_ref()
             .is_some_and(|net| !matches!(net.phase, Phase::CatchingUp { .. }))
         {
-            self.persist(change.writes, urgent);
+            self.persist([change.writes, heard].concat(), urgent);
         }
         if change.authority {
             for peer in self.links.peers.values_mut() {
