@@ -11,7 +11,6 @@ use meshnode_protocol::body::{Body, Caps, Grant, Invite, InviteTerms, Kind, Leve
 use meshnode_protocol::claim::{Admit, AdmitTerms, Claim, ClaimTerms};
 use meshnode_protocol::codec::{Ext, encode};
 use meshnode_protocol::custody::Custody;
-use meshnode_protocol::export::assemble;
 use meshnode_protocol::id::{Digest, InviteKey, NodeId, OpId, Signature};
 use meshnode_protocol::identity::{Keys, Secret};
 use meshnode_protocol::invite::{Hint, InviteCode, InviteSecret};
@@ -37,6 +36,9 @@ use rand_core::SeedableRng;
     reason = "the same file is the library of the fuzz crate"
 )]
 mod targets;
+
+#[path = "corpus/exports.rs"]
+mod exports;
 
 type Seeds = Vec<(&'static str, String, Vec<u8>)>;
 
@@ -99,7 +101,7 @@ fn valid() -> Seeds {
     add("op", "root", rooted.bytes().to_vec());
     add("body", "unknown-kind", vec![0x34, 0x92, 1, 2, 3]);
     add("admit", "admit", admit().bytes().to_vec());
-    for (name, file) in exports() {
+    for (name, file) in exports::good() {
         add("export", name, file);
     }
     for (name, body) in records() {
@@ -160,7 +162,7 @@ fn bad() -> Seeds {
         "genesis-huge",
         [&[1, 0][..], &[3; 32], &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F]].concat(),
     );
-    for (name, file) in bad_exports() {
+    for (name, file) in exports::bad() {
         add("export", name, file);
     }
     add("admit", "huge", [&[1][..], &[0xFF; 40]].concat());
@@ -205,45 +207,6 @@ fn bad() -> Seeds {
     );
     add("probe", "magic-alone", b"mNP\x01".to_vec());
     seeds
-}
-
-/// Whole files: a founder alone, and one that let somebody in.
-fn exports() -> Vec<(&'static str, Vec<u8>)> {
-    let genesis: &[u8] = targets::NETWORK.0.bytes();
-    let Body::Grant(mut grant) = grant() else {
-        unreachable!("a grant is a grant")
-    };
-    grant.claim = None;
-    let grant = Op::sign(Body::Grant(grant), draft(), &targets::founder());
-    let left = Record::sign(targets::network(), 10, RecordBody::Left, &joiner().device);
-    vec![
-        ("genesis", assemble(&[genesis], &[], &[])),
-        (
-            "member-left",
-            assemble(&[genesis, grant.bytes()], &[], &[left.bytes()]),
-        ),
-    ]
-}
-
-fn bad_exports() -> Vec<(&'static str, Vec<u8>)> {
-    let genesis: &[u8] = targets::NETWORK.0.bytes();
-    let noop = Op::sign(Body::Noop, draft(), &targets::founder());
-    let stranger = Record::sign(targets::network(), 10, RecordBody::Left, &joiner().device);
-    let whole = assemble(&[genesis], &[], &[]);
-    let mut unsound = whole.clone();
-    *unsound.last_mut().expect("a file has bytes") ^= 1;
-    vec![
-        ("hash", unsound),
-        ("empty", assemble(&[], &[], &[])),
-        ("genesis-late", assemble(&[noop.bytes(), genesis], &[], &[])),
-        (
-            "twice",
-            assemble(&[genesis, noop.bytes(), noop.bytes()], &[], &[]),
-        ),
-        ("stranger", assemble(&[genesis], &[], &[stranger.bytes()])),
-        ("admit-alone", assemble(&[genesis], &[admit().bytes()], &[])),
-        ("counts", [&whole[..14], &[0xFF; 8], &whole[22..]].concat()),
-    ]
 }
 
 fn draft() -> Draft {

@@ -6,6 +6,8 @@
 
 #[path = "properties/claims.rs"]
 mod claims;
+#[path = "properties/file.rs"]
+mod file;
 #[path = "properties/forgery.rs"]
 mod forgery;
 #[path = "properties/merge.rs"]
