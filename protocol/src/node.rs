@@ -4,7 +4,8 @@
 //! [`Node::poll_timeout`]. Randomness comes from the seed given at the start, ids from counters inside.
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `exchange` reconciliation and gossip, `joiner` and `witness` the two ends of a join, `author` what
-//! this node signs, `history` what it tells and takes as a file, `ways` the engine's peers and paths, `report` what people see.
+//! this node signs, `history` what it tells and takes as a file, `ways` the engine's peers and paths, `report`
+//! what people see.
 
 mod author;
 mod errands;

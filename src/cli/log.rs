@@ -65,13 +65,15 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         );
     }
     show(&sieve, &lines, args, session, true)?;
-    while args.follow {
+    if !args.follow {
+        return Ok(Exit::Done);
+    }
+    loop {
         std::thread::sleep(FOLLOW_INTERVAL);
         let (lines, now) = fetch(session, &place, ops)?;
         ops = now;
         show(&sieve, &lines, args, session, false)?;
     }
-    Ok(Exit::Done)
 }
 
 fn show(

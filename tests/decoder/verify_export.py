@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A second reader of exports, written from docs/protocol.md alone.
 
-    verify_export.py FILE
+    verify_export.py FILE..
 
-It checks every byte, signature and right from the genesis on, works out who is in, and prints one JSON object; a
-file that does not hold ends it with 1 and a sentence. It needs python3-cryptography and nothing else.
+It checks every byte, signature and right from the genesis on, works out who is in, and prints one JSON object a
+file: what is in it, or {"error": why it does not hold}; then it ends with 1. It needs python3-cryptography and nothing else.
 """
 
 import heapq
@@ -469,16 +469,22 @@ class View:
         }
 
 
-def main():
-    with open(sys.argv[1], "rb") as file:
+def read(name):
+    with open(name, "rb") as file:
         data = file.read()
     try:
-        report = View(Network(data)).report()
+        return View(Network(data)).report()
     except Bad as error:
-        print(f"error: {sys.argv[1]} does not hold: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(report))
-    return 0
+        return {"error": str(error)}
+
+
+def main():
+    bad = False
+    for name in sys.argv[1:]:
+        report = read(name)
+        bad |= "error" in report
+        print(json.dumps(report))
+    return int(bad)
 
 
 if __name__ == "__main__":

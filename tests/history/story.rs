@@ -123,7 +123,16 @@ impl Story {
                 let op = self.ledger.authority.op(id).unwrap();
                 let device = match op.body() {
                     Body::Genesis(genesis) => genesis.founder,
-                    body => body.grant().filter(|grant| grant.level.is_admin())?.device,
+                    Body::Grant(grant) if grant.level.is_admin() => grant.device,
+                    Body::Grant(_)
+                    | Body::Invite(_)
+                    | Body::Revoke(_)
+                    | Body::InviteClose(_)
+                    | Body::Policy(_)
+                    | Body::PolicyBase(_)
+                    | Body::Rekey(_)
+                    | Body::Noop
+                    | Body::Opaque => return None,
                 };
                 let actor = self.keys.iter().position(|keys| keys.node() == device)?;
                 Some((actor, *id))
