@@ -20,12 +20,15 @@ mod completions;
 mod daemon;
 mod demo;
 mod down;
+mod export;
+mod import;
 mod init;
 mod interrupt;
 mod invite;
 mod join;
 mod launch;
 mod leave;
+mod log;
 mod man;
 mod node;
 mod ping;
@@ -33,6 +36,7 @@ mod session;
 mod status;
 mod up;
 mod usage;
+mod verify;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -113,6 +117,11 @@ enum Verb {
     Up(up::Args),
     Down(down::Args),
     Leave(leave::Args),
+    #[command(visible_alias = "history")]
+    Log(log::Args),
+    Verify(verify::Args),
+    Export(export::Args),
+    Import(import::Args),
     Daemon(daemon::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -164,6 +173,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Up(args)) => up::run(&args, &session),
         Some(Verb::Down(args)) => down::run(&args, &session),
         Some(Verb::Leave(args)) => leave::run(&args, &session),
+        Some(Verb::Log(args)) => log::run(&args, &session),
+        Some(Verb::Verify(args)) => verify::run(&args, &session),
+        Some(Verb::Export(args)) => export::run(&args, &session),
+        Some(Verb::Import(args)) => import::run(&args, &session),
         Some(Verb::Daemon(args)) => daemon::run(args, &session),
         Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Completions(args)) => completions::run(&args),

@@ -15,14 +15,19 @@ pub(crate) use self::report::{PathReport, StatusReport};
 pub(crate) use self::secret::SecretText;
 use crate::failure::Failure;
 
+pub(crate) use self::blob::Blob;
+pub(crate) use self::history::LogLine;
+
+mod blob;
 pub(crate) mod client;
 pub(crate) mod convert;
+pub(crate) mod history;
 pub(crate) mod report;
 mod secret;
 pub(crate) mod server;
 
-/// Bytes of one line at most, with its end.
-pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one line at most, with its end: holds the largest op twice over, as text.
+pub(crate) const LINE_BYTES_MAX: usize = 256 * 1024;
 /// How long the daemon waits for a caller's request line.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Callers that are served at one time; more wait in the socket's queue.
@@ -60,6 +65,15 @@ pub(crate) enum Request {
     },
     /// Probe a peer. Answers [`Response::Pong`] or [`Response::Silence`] for each probe, then [`Response::Done`].
     Ping(PingRequest),
+    /// All that is stored, as a file. Answers [`Response::Exported`].
+    Export,
+    /// Take items of a file. Answer [`Response::Imported`].
+    Import(ImportRequest),
+    /// What happened, without the first ops that were stored here. Answers [`Response::Log`].
+    Log {
+        /// How many to leave out.
+        skip: usize,
+    },
     /// Stop the daemon; the membership stays. Answer [`Response::Done`].
     Stop,
 }
@@ -68,8 +82,8 @@ impl Request {
     /// The right that a caller needs.
     pub(crate) const fn needs(&self) -> Rights {
         match self {
-            Self::Status | Self::Ping(_) => Rights::Look,
-            Self::Up { .. } | Self::Down { .. } => Rights::Use,
+            Self::Status | Self::Ping(_) | Self::Export | Self::Log { .. } => Rights::Look,
+            Self::Up { .. } | Self::Down { .. } | Self::Import(_) => Rights::Use,
             Self::Init(_) | Self::Invite(_) | Self::Join(_) | Self::Leave { .. } | Self::Stop => {
                 Rights::Administer
             }
@@ -146,6 +160,32 @@ pub(crate) struct PingRequest {
     pub(crate) timeout_ms: u64,
 }
 
+/// Items of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImportRequest {
+    /// The network that the file is of.
+    pub(crate) network: NetworkId,
+    /// Ops, parents first.
+    pub(crate) ops: Vec<Blob>,
+    /// Admits.
+    pub(crate) admits: Vec<Blob>,
+    /// Records.
+    pub(crate) records: Vec<Blob>,
+}
+
+/// What was new among the items of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Imported {
+    /// Ops.
+    pub(crate) ops: usize,
+    /// Admits.
+    pub(crate) admits: usize,
+    /// Records.
+    pub(crate) records: usize,
+    /// Items that do not hold.
+    pub(crate) refused: usize,
+}
+
 /// What the daemon answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Response {
@@ -181,6 +221,24 @@ pub(crate) enum Response {
     Silence {
         /// Which probe, from 1.
         seq: u32,
+    },
+    /// The next part of a file; more answers follow unless it is the last.
+    Exported {
+        /// The part.
+        bytes: Blob,
+        /// Whether it is the last.
+        last: bool,
+    },
+    /// What was new in a file.
+    Imported(Imported),
+    /// What happened; more answers follow unless it is the last.
+    Log {
+        /// The next lines.
+        lines: Vec<LogLine>,
+        /// How many ops are stored.
+        ops: usize,
+        /// Whether these are the last lines.
+        last: bool,
     },
     /// What was asked is done.
     Done,

@@ -4,6 +4,7 @@
 //! core wants becomes a call of an adapter.
 
 mod attempt;
+mod history;
 mod machine;
 mod notices;
 mod ports;

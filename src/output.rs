@@ -5,10 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use crate::failure::{Exit, Failure};
 
 pub(crate) mod acts;
+pub(crate) mod history;
 pub(crate) mod json;
 pub(crate) mod ping;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod verify;
 
 /// How to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,10 +57,16 @@ impl ColourWhen {
 /// # Errors
 /// When stdout is closed (then nothing more is said) or cannot be written.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
+    data_bytes(text.as_bytes())
+}
+
+/// The same for what is no text.
+///
+/// # Errors
+/// As [`data`].
+pub(crate) fn data_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Failure::new(Exit::Done, CLOSED_PIPE, "")

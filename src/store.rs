@@ -193,7 +193,11 @@ impl SledStore {
             match write {
                 Write::Secrets(bytes) => keys = Some(bytes),
                 Write::Heads(ids) => heads = Some(ids),
-                Write::Op(..) | Write::Admit(..) | Write::DropAdmit(_) | Write::Record(..) => {}
+                Write::Op(..)
+                | Write::Admit(..)
+                | Write::DropAdmit(_)
+                | Write::Record(..)
+                | Write::Heard(..) => {}
             }
         }
         if let Some(bytes) = keys {
@@ -217,6 +221,7 @@ impl SledStore {
                 Write::Admit(id, bytes) => shelf.put(Kind::Admit, id.as_bytes(), bytes),
                 Write::DropAdmit(id) => shelf.remove(Kind::Admit, id.as_bytes()),
                 Write::Record(slot, bytes) => shelf.put(Kind::Record, slot.as_bytes(), bytes),
+                Write::Heard(id, at) => shelf.put_time(id.as_bytes(), *at),
                 // They wait for the flush.
                 Write::Secrets(_) | Write::Heads(_) => Ok(()),
             };
@@ -266,11 +271,14 @@ impl Store for SledStore {
             stored.heads = heads.ids;
         }
         let all = self.shelf()?.read_all();
-        for (kind, _, bytes) in all.map_err(|fault| self.broken(fault.to_string()))? {
+        for (kind, id, bytes) in all.map_err(|fault| self.broken(fault.to_string()))? {
             match kind {
                 Kind::Op => stored.ops.push(bytes),
                 Kind::Admit => stored.admits.push(bytes),
                 Kind::Record => stored.records.push(bytes),
+                Kind::Heard => stored
+                    .heard
+                    .extend(shelf::time(&bytes).map(|at| (OpId::new(id), at))),
             }
         }
         Ok(stored)
@@ -482,7 +490,7 @@ fn name_fault(dir: &Path, reason: String) -> StoreError {
 fn size_of_writes(writes: &[Write]) -> usize {
     let size = |write: &Write| match write {
         Write::Op(_, bytes) | Write::Admit(_, bytes) | Write::Record(_, bytes) => bytes.len() + 64,
-        Write::DropAdmit(_) => 64,
+        Write::DropAdmit(_) | Write::Heard(..) => 64,
         Write::Secrets(bytes) => bytes.len(),
         Write::Heads(ids) => ids.len() * 32,
     };

@@ -44,6 +44,56 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_millis(ms))
 }
 
+/// A point in time as a person types it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeWord {
+    /// So long ago.
+    Ago(Duration),
+    /// Then.
+    Then(Timestamp),
+}
+
+impl TimeWord {
+    /// The time that is meant now.
+    pub(crate) fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(span) => {
+                let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+                Timestamp::from_ms(now.ms().saturating_sub(ms))
+            }
+            Self::Then(time) => time,
+        }
+    }
+}
+
+/// Reads a time: a duration means so long ago; else `2026-11-20`, `2026-11-20T19:04`, or with an offset; without one
+/// it is this machine's time.
+///
+/// # Errors
+/// With the text, when it is none of these.
+pub(crate) fn parse_time(text: &str) -> Result<TimeWord, String> {
+    if let Ok(span) = parse_duration(text) {
+        return Ok(TimeWord::Ago(span));
+    }
+    let text = text.trim();
+    let there = text.parse::<jiff::Timestamp>().ok();
+    let here = || {
+        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+        let zoned = civil.to_zoned(jiff::tz::TimeZone::system()).ok()?;
+        Some(zoned.timestamp())
+    };
+    let ms = there
+        .or_else(here)
+        .and_then(|time| u64::try_from(time.as_millisecond()).ok());
+    ms.map(|ms| TimeWord::Then(Timestamp::from_ms(ms)))
+        .ok_or_else(|| {
+            format!(
+                "{} is no time: write 24h, 2026-11-20 or 2026-11-20T19:04",
+                text.escape_default()
+            )
+        })
+}
+
 /// A span in its largest fitting unit, rounded down: `0.4 s`, `18 s`, `6 min`, `24 h`, `6 d`.
 pub(crate) fn span_s(seconds: u64) -> String {
     match seconds {
@@ -161,6 +211,19 @@ mod tests {
         assert_eq!(ms("24 h"), Some(86_400_000));
         assert_eq!(ms("30d"), Some(2_592_000_000));
         assert_eq!(ms("0"), Some(0));
+    }
+
+    #[test]
+    fn a_time_is_a_span_ago_or_a_date() {
+        let now = Timestamp::from_ms(1_795_284_240_500);
+        let read = |text: &str| parse_time(text).map(|word| word.before(now).ms());
+        assert_eq!(read("24h"), Ok(now.ms() - 86_400_000));
+        assert_eq!(read("2026-11-21T18:04:00Z"), Ok(1_795_284_240_000));
+        assert_eq!(read("2026-11-21T19:04:00+01:00"), Ok(1_795_284_240_000));
+        assert!(read("2026-11-21").is_ok() && read("2026-11-21 19:04").is_ok());
+        for text in ["", "yesterday", "2026-13-01", "1960-01-01"] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 
     #[test]

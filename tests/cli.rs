@@ -102,7 +102,7 @@ fn assert_snapshot(name: &str, actual: &str) {
     );
 }
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 16] = [
     "init",
     "invite",
     "join",
@@ -111,6 +111,10 @@ const VERBS: [&str; 12] = [
     "up",
     "down",
     "leave",
+    "log",
+    "verify",
+    "export",
+    "import",
     "daemon",
     "demo",
     "completions",
@@ -149,6 +153,7 @@ fn wrong_usage_is_told_in_a_sentence_and_a_hint_with_exit_2() {
         &["frobnicate"],
         &["login"],
         &["logout"],
+        &["lock"],
         &["switch"],
         &["serve"],
         &["update"],
@@ -180,6 +185,9 @@ fn wrong_usage_is_told_in_a_sentence_and_a_hint_with_exit_2() {
         &["daemon", "--tun-name", "much-too-long-a-name"],
         &["daemon", "--listen-port", "0"],
         &["daemon", "--log-format", "xml"],
+        &["log", "--kind", "party"],
+        &["log", "--since", "yesterday"],
+        &["import"],
         &["completions"],
         &["completions", "basic"],
         &["man", "frobnicate"],

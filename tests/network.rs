@@ -12,6 +12,12 @@
     reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
 )]
 mod attacker;
+#[path = "network/history.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod history;
 #[path = "network/joining.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -107,6 +113,9 @@ const STORIES: &[Story] = stories![
     lives::down_survives_a_restart_and_up_undoes_it,
     lives::a_member_works_with_its_clock_in_1970,
     lives::a_joiner_with_its_clock_in_1970_is_told_and_costs_no_invite,
+    history::a_member_exports_what_two_readers_verify_and_its_log_tells_who_let_it_in,
+    history::a_node_that_lost_its_store_has_it_back_from_a_file_alone,
+    history::a_file_of_another_network_or_with_a_wrong_bit_is_not_taken,
     paths::two_sites_behind_nats_talk_directly_and_go_on_without_the_introducer,
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,

@@ -38,6 +38,9 @@ use rand_core::SeedableRng;
 )]
 mod targets;
 
+#[path = "corpus/exports.rs"]
+mod exports;
+
 type Seeds = Vec<(&'static str, String, Vec<u8>)>;
 
 fn main() -> io::Result<()> {
@@ -99,6 +102,9 @@ fn valid() -> Seeds {
     add("op", "root", rooted.bytes().to_vec());
     add("body", "unknown-kind", vec![0x34, 0x92, 1, 2, 3]);
     add("admit", "admit", admit().bytes().to_vec());
+    for (name, file) in exports::good() {
+        add("export", name, file);
+    }
     for (name, body) in records() {
         let record = Record::sign(targets::network(), 10, body, &targets::founder());
         add("record", name, record.bytes().to_vec());
@@ -220,6 +226,9 @@ fn bad() -> Seeds {
         "genesis-huge",
         [&[1, 0][..], &[3; 32], &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F]].concat(),
     );
+    for (name, file) in exports::bad() {
+        add("export", name, file);
+    }
     add("admit", "huge", [&[1][..], &[0xFF; 40]].concat());
     add("record", "huge", vec![1; 1025]);
     add("record_body", "left-with-body", vec![4, 0, 0]);

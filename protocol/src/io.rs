@@ -1,22 +1,24 @@
 //! What the driver hands to the [`Node`](crate::node::Node) and what it gets back: the two enums that close the world.
 
 mod acts;
+mod kept;
 mod refusal;
 mod status;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use crate::access::Filter;
 use crate::body::Tags;
-use crate::id::{AdmitId, Digest, NodeId, OpId};
+use crate::id::{NodeId, OpId};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
 use crate::record::ControlAddress;
 use crate::time::Timestamp;
+use crate::wire::Items;
+
+pub use self::kept::{Imported, Stored, Write};
 
 pub use self::acts::{
     Act, Acted, AdminInfo, Approval, Fallen, HeardBy, InviteInfo, InviteState, PendingInfo,
@@ -143,6 +145,8 @@ pub enum Command {
         /// How.
         act: Act,
     },
+    /// Take items out of a file; records are as they are signed, not sealed. Replies [`Reply::Imported`].
+    Import(Box<Items>),
 }
 
 /// What an invite should be.
@@ -212,40 +216,6 @@ pub struct Interface {
     pub ipv6: Ipv6Addr,
 }
 
-/// One thing to keep. Every one is valid by itself, so any subset after a crash is a valid replica.
-#[derive(Clone, Debug)]
-pub enum Write {
-    /// An op, by its id.
-    Op(OpId, Vec<u8>),
-    /// An admit, by its id.
-    Admit(AdmitId, Vec<u8>),
-    /// An admit that a smaller one replaced.
-    DropAdmit(AdmitId),
-    /// A device record, by its slot's key; replaces the one before.
-    Record(Digest, Vec<u8>),
-    /// Keys of this membership and of the epochs; canonical bytes of the core's own, to be kept apart with mode 0600.
-    Secrets(Zeroizing<Vec<u8>>),
-    /// The authority heads: what must be there again at the next start.
-    Heads(Vec<OpId>),
-}
-
-/// What a store gives back at start: whatever it still has, unproven.
-#[derive(Debug, Default)]
-pub struct Stored {
-    /// The bytes of the last [`Write::Secrets`].
-    pub secrets: Option<Zeroizing<Vec<u8>>>,
-    /// All ops, any order.
-    pub ops: Vec<Vec<u8>>,
-    /// All admits.
-    pub admits: Vec<Vec<u8>>,
-    /// All records.
-    pub records: Vec<Vec<u8>>,
-    /// The last [`Write::Heads`].
-    pub heads: Vec<OpId>,
-    /// The store was damaged so that what is missing cannot be told.
-    pub suspect: bool,
-}
-
 /// A line for the log: what happened, never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -312,6 +282,8 @@ pub enum Reply {
     Joining(JoinStep),
     /// The join is through.
     Joined(Box<Joined>),
+    /// What was new in a file, or in a part of one.
+    Imported(Imported),
     /// The command cannot be done.
     Refused(Refusal),
     /// What an act signed, or in a dry run would sign.

@@ -12,6 +12,7 @@
 //! - codes and seals: [`invite`], [`recovery`], [`seal`], [`epochs`], [`custody`];
 //! - between nodes: [`wire`], [`reconcile`], [`ledger`], [`pull`], [`join`], [`link`];
 //! - ways: [`probe`], [`path`], [`paths`], [`peering`];
+//! - in one file, and told: [`export`], [`history`];
 //! - the machine that ties them: [`node`], with its words in [`io`].
 
 pub mod access;
@@ -22,6 +23,8 @@ pub mod claim;
 pub mod codec;
 pub mod custody;
 pub mod epochs;
+pub mod export;
+pub mod history;
 pub mod id;
 pub mod identity;
 pub mod invite;

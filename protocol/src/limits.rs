@@ -40,6 +40,8 @@ pub const ADMITS_PER_INVITE_MAX: usize = 64;
 pub const INVITE_USES_MAX: u16 = 1000;
 /// Held ops whose parents are not known yet, bytes for the whole node.
 pub const ORPHAN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of an export: a million ops.
+pub const EXPORT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Candidates in one Endpoints record, tunnel and control each.
 pub const CANDIDATES_MAX: usize = 10;
 /// Bytes of one message between nodes.

@@ -4,7 +4,8 @@
 //! [`Node::poll_timeout`]. Randomness comes from the seed given at the start, ids from counters inside.
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `exchange` reconciliation and gossip, `joiner` and `witness` the two ends of a join, `author` what
-//! this node signs, `ways` the engine's peers and paths, `report` what people see.
+//! this node signs, `history` what it tells and takes as a file, `ways` the engine's peers and paths, `report`
+//! what people see.
 
 mod acts;
 mod author;
@@ -13,6 +14,7 @@ mod epoch;
 mod errands;
 mod exchange;
 mod heard;
+mod history;
 mod joiner;
 mod links;
 mod net;
@@ -41,6 +43,7 @@ use crate::node::witness::Door;
 use crate::record::ControlAddress;
 use crate::time::Moment;
 
+pub use history::History;
 pub use start::{Founded, Founding, Joining, Setup, StartError};
 
 /// A node of a network, or one that is on its way in.
@@ -196,6 +199,7 @@ impl Node {
             Command::RecoverySign { petition, roots } => self.sign_petition(id, &petition, &roots),
             Command::Rotate { transport } => self.rotate(id, transport),
             Command::RotateNetwork { act } => self.rotate_network(id, act, now),
+            Command::Import(items) => self.import(id, &items, now),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));

@@ -63,6 +63,7 @@ fn the_table_of_limits_is_what_the_code_has() {
         limits::FOREIGN_RECORDS_MAX,
         limits::INVITE_USES_MAX,
         limits::ORPHAN_BYTES_MAX,
+        limits::EXPORT_BYTES_MAX,
         limits::CANDIDATES_MAX,
         limits::MESSAGE_BYTES_MAX,
         limits::GOSSIP_BYTES_MAX,

@@ -18,6 +18,8 @@ mod agreement;
 mod charter;
 #[path = "properties/claims.rs"]
 mod claims;
+#[path = "properties/file.rs"]
+mod file;
 #[path = "properties/forgery.rs"]
 mod forgery;
 #[path = "properties/joins.rs"]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use meshnode_protocol::id::{AdmitId, Digest, OpId};
 use meshnode_protocol::io::{Stored, Write};
+use meshnode_protocol::time::Timestamp;
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
@@ -24,6 +25,7 @@ struct Contents {
     admits: BTreeMap<AdmitId, Vec<u8>>,
     records: BTreeMap<Digest, Vec<u8>>,
     heads: Vec<OpId>,
+    heard: BTreeMap<OpId, Timestamp>,
 }
 
 impl Disk {
@@ -69,6 +71,7 @@ impl Disk {
             | Write::Admit(..)
             | Write::DropAdmit(_)
             | Write::Record(..)
+            | Write::Heard(..)
             | Write::Secrets(_) => None,
         });
         pending.unwrap_or(&self.durable.heads)
@@ -82,6 +85,12 @@ impl Disk {
             admits: self.durable.admits.values().cloned().collect(),
             records: self.durable.records.values().cloned().collect(),
             heads: self.durable.heads.clone(),
+            heard: self
+                .durable
+                .heard
+                .iter()
+                .map(|(id, at)| (*id, *at))
+                .collect(),
             suspect: false,
         }
     }
@@ -104,6 +113,9 @@ impl Contents {
             }
             Write::Secrets(bytes) => self.secrets = Some(bytes),
             Write::Heads(heads) => self.heads = heads,
+            Write::Heard(id, at) => {
+                self.heard.insert(id, at);
+            }
         }
     }
 }

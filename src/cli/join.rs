@@ -114,6 +114,9 @@ fn follow(
             | Response::Pong { .. }
             | Response::Silence { .. }
             | Response::Done
+            | Response::Exported { .. }
+            | Response::Imported(_)
+            | Response::Log { .. }
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

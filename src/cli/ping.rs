@@ -109,6 +109,9 @@ fn follow(
             | Response::Joined(_)
             | Response::AlreadyJoined(_)
             | Response::Left { .. }
+            | Response::Exported { .. }
+            | Response::Imported(_)
+            | Response::Log { .. }
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

@@ -13,6 +13,7 @@ Usage: meshnode [-n NETWORK] VERB ...
 
   Start         init, invite, join, demo
   Every day     status, ping, up, down
+  Safety        log, verify, export, import
   This machine  leave, daemon
   Shell         completions, man
 
@@ -26,6 +27,7 @@ meshnode VERB --help explains a verb; meshnode man the rest.
 const FOREIGN: &[(&str, &str)] = &[
     ("login", "meshnode init, or meshnode join"),
     ("logout", "sudo meshnode leave"),
+    ("lock", "meshnode log, or meshnode verify"),
     (
         "switch",
         "meshnode -n NETWORK VERB: each command says which network",

@@ -8,7 +8,7 @@ use super::report::{
     MemberReport, NetworkReport, NodeState, PathReport, PeerReport, StandingReport, StatusReport,
     Tier, WarningReport,
 };
-use super::{Invited, Joined, Membership, Progress, Response, SecretText};
+use super::{Imported, Invited, Joined, Membership, Progress, Response, SecretText};
 use crate::failure::Failure;
 use crate::failure::refusal::About;
 
@@ -139,6 +139,12 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
             path: path_report(path, kind),
         },
         (Reply::Silence { seq }, _) => Response::Silence { seq },
+        (Reply::Imported(new), _) => Response::Imported(Imported {
+            ops: new.ops,
+            admits: new.admits,
+            records: new.records,
+            refused: new.refused,
+        }),
         // No verb asks for these yet.
         (
             Reply::PingDone
@@ -279,6 +285,11 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
             let hint = "one is a copy: meshnode leave there, then join with an invite of its own";
             report("clone", text, Some(hint.to_owned()), Some(one.to_string()))
         }
+        Warning::Cloned(name) => {
+            let text = format!("two machines answer for {name} in turn: a copy of it runs");
+            let hint = "on one of them: sudo meshnode leave, then join with an invite of its own";
+            report("clone", text, Some(hint.to_owned()), Some(name.to_string()))
+        }
         Warning::DiskFailed(cause) => {
             let text = format!("the state directory takes no writes: {cause}");
             report("disk_low", text, Some("make room".to_owned()), None)
@@ -380,7 +391,8 @@ mod tests {
             Warning::ClockSuspect,
             Warning::Outdated,
             Warning::Quarantine(nas.clone()),
-            Warning::SharedKey(nas.clone(), nas),
+            Warning::SharedKey(nas.clone(), nas.clone()),
+            Warning::Cloned(nas),
             Warning::DiskFailed("no space".to_owned()),
         ];
         let report = StatusReport::of_snapshot(&snapshot(warnings.clone()), local(false));
@@ -390,6 +402,7 @@ mod tests {
             "clock_suspect",
             "version_floor",
             "quarantine",
+            "clone",
             "clone",
             "disk_low",
         ];

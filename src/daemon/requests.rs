@@ -72,6 +72,16 @@ impl Daemon {
                 Ok(options) => return self.command(call, Command::Invite(options), false).await,
                 Err(failure) => Err(failure),
             },
+            Request::Export => return self.export(&call),
+            Request::Log { skip } => return self.log(&call, skip),
+            Request::Import(request) => match self.items(request) {
+                Ok(items) => {
+                    return self
+                        .command(call, Command::Import(Box::new(items)), false)
+                        .await;
+                }
+                Err(failure) => Err(failure),
+            },
             Request::Ping(ping) => match self.require_network() {
                 Ok(()) => return self.command(call, bounded(&ping), false).await,
                 Err(failure) => Err(failure),
@@ -83,7 +93,7 @@ impl Daemon {
         }
     }
 
-    fn require_network(&self) -> Result<(), Failure> {
+    pub(super) fn require_network(&self) -> Result<(), Failure> {
         match (&self.machine, self.switch.is_down()) {
             (Some(_), _) => Ok(()),
             (None, true) => Err(Failure::down()),
@@ -181,7 +191,7 @@ impl Daemon {
         }
     }
 
-    fn this_member(&self) -> Result<Membership, Failure> {
+    pub(super) fn this_member(&self) -> Result<Membership, Failure> {
         let now = self.clock.now();
         let snapshot = self
             .machine

@@ -62,7 +62,11 @@ impl Withheld {
 
 fn sift_reply(reply: Reply, reason: &str) -> Reply {
     match reply {
-        Reply::Invited(_) | Reply::Joined(_) | Reply::Acted(_) | Reply::Rotated { .. } => {
+        Reply::Invited(_)
+        | Reply::Joined(_)
+        | Reply::Imported(_)
+        | Reply::Acted(_)
+        | Reply::Rotated { .. } => {
             Reply::Refused(Refusal::Disk(reason.to_owned()))
         }
         // A farewell comes with the erasure, which needs no room: it is true.

@@ -9,6 +9,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use meshnode_protocol::time::Timestamp;
+
 /// sled's page cache; the core holds every op itself, so a second copy is not wanted.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// How often sled collects garbage and writes what nobody asked to be flushed.
@@ -38,6 +40,8 @@ pub(super) enum Kind {
     Admit,
     /// A device record.
     Record,
+    /// When an op came.
+    Heard,
 }
 
 impl Kind {
@@ -46,6 +50,7 @@ impl Kind {
             Self::Op => b'o',
             Self::Admit => b'a',
             Self::Record => b'r',
+            Self::Heard => b'h',
         }
     }
 }
@@ -136,6 +141,11 @@ impl Shelf {
         Ok(())
     }
 
+    /// Puts the time at which the op of an id came.
+    pub(super) fn put_time(&mut self, id: &[u8; 32], at: Timestamp) -> Result<(), Fault> {
+        self.put(Kind::Heard, id, &at.ms().to_le_bytes())
+    }
+
     /// Removes a value, if it is there.
     pub(super) fn remove(&self, kind: Kind, id: &[u8; 32]) -> Result<(), Fault> {
         self.fenced(|db| db.remove(key(kind, id)).map(drop))
@@ -178,6 +188,12 @@ impl Drop for Shelf {
             close(db);
         }
     }
+}
+
+/// The time in a value.
+pub(super) fn time(bytes: &[u8]) -> Option<Timestamp> {
+    let ms = bytes.try_into().ok().map(u64::from_le_bytes)?;
+    Some(Timestamp::from_ms(ms))
 }
 
 /// Closes sled in a thread of its own: after a fault it may panic or wait for a thread that is gone.
@@ -231,7 +247,7 @@ fn read_and_probe(db: &sled::Db) -> sled::Result<Census> {
         let (key, value) = item?;
         match (parse(&key), unseal(&key, &value)) {
             (Some((Kind::Op, _)), Some(_)) => census.ops += 1,
-            (Some((Kind::Admit | Kind::Record, _)), Some(_)) => {}
+            (Some((Kind::Admit | Kind::Record | Kind::Heard, _)), Some(_)) => {}
             (None, Some(_)) if *key == *PROBE_KEY => {}
             (Some(_) | None, _) => {
                 census.skipped += 1;
@@ -283,6 +299,7 @@ fn parse(key: &[u8]) -> Option<(Kind, [u8; ID_BYTES])> {
         b'o' => Kind::Op,
         b'a' => Kind::Admit,
         b'r' => Kind::Record,
+        b'h' => Kind::Heard,
         _ => return None,
     };
     Some((kind, id.try_into().ok()?))

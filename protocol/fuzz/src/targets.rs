@@ -13,6 +13,7 @@ use meshnode_protocol::body::{Body, Genesis, Ipv4Range, Kind};
 use meshnode_protocol::claim::Admit;
 use meshnode_protocol::codec::{Ext, decode, encode};
 use meshnode_protocol::custody::Custody;
+use meshnode_protocol::export::{Export, assemble};
 use meshnode_protocol::id::{Digest, NetworkId, NodeId, RootKey, TunnelKey};
 use meshnode_protocol::identity::{Context, Secret, hash};
 use meshnode_protocol::invite::InviteCode;
@@ -23,6 +24,7 @@ use meshnode_protocol::probe::{DatagramKind, Probe, ProbeKeys, classify, tag_of}
 use meshnode_protocol::record::{Record, RecordBody, RecordKind, Slot};
 use meshnode_protocol::seal::{EpochKey, Purpose, Sealer};
 use meshnode_protocol::time::Timestamp;
+use meshnode_protocol::view::View;
 use meshnode_protocol::wire::{
     HelloAnswer, HelloRequest, Items, JoinAnswer, JoinRequest, SyncAnswer, SyncRequest,
 };
@@ -38,6 +40,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("admit", admit),
     ("body", body),
     ("custody", custody),
+    ("export", export),
     ("ext", ext),
     ("header", header),
     ("invite_code", invite_code),
@@ -149,6 +152,28 @@ pub fn ext(data: &[u8]) -> bool {
     assert_eq!(Ext::new(ext.entries().to_vec()), Ok(ext.clone()));
     assert_eq!(encode(&ext), data);
     true
+}
+
+/// A network in a file, everything in it included.
+pub fn export(data: &[u8]) -> bool {
+    let Ok(export) = Export::parse(data) else {
+        return false;
+    };
+    let again = assemble(&export.ops, &export.admits, &export.records);
+    assert_eq!(export.check_hash().is_ok(), again == data);
+    let mut last = 0;
+    let verified = export.verify(|done| {
+        assert!(done > last && done <= export.len());
+        last = done;
+    });
+    if let Ok(verified) = &verified {
+        let ops: Vec<&[u8]> = verified.authority.ops().map(|op| &**op.bytes()).collect();
+        assert_eq!(ops, export.ops);
+        assert_eq!(verified.records.iter().count(), export.records.len());
+        let left = verified.records.left();
+        let _view = View::compute(&verified.authority, &left, Timestamp::default());
+    }
+    verified.is_ok()
 }
 
 /// An admit, signatures included.

@@ -177,6 +177,8 @@ pub enum Warning {
     Quarantine(NodeName),
     /// Two devices present one key.
     SharedKey(NodeName, NodeName),
+    /// Two machines answer in turn for one device: a copy of it runs.
+    Cloned(NodeName),
     /// The store takes no writes.
     DiskFailed(String),
     /// The store is being rebuilt.

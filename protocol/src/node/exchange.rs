@@ -304,12 +304,14 @@ impl Node {
         for device in &change.devices {
             net.paths.with(device, |way| way.nudge(now));
         }
+        self.note_keys(&change.devices, now);
+        let heard = self.note_heard(&change.writes, now);
         if self
             .net
             .as_ref()
             .is_some_and(|net| !matches!(net.phase, Phase::CatchingUp { .. }))
         {
-            self.persist(change.writes, urgent);
+            self.persist([change.writes, heard].concat(), urgent);
         }
         if change.authority {
             for peer in self.links.peers.values_mut() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::history::Flips;
 use crate::authority::Authority;
 use crate::epochs::Epochs;
 use crate::id::{NodeId, OpId, TransportKey, TunnelKey, WireGuardKey};
@@ -65,6 +66,9 @@ pub(super) struct Net {
     /// The bodies this node last published, to notice when somebody shows a newer one of its own.
     pub(super) published: BTreeMap<RecordKind, RecordBody>,
     pub(super) heads_written: Vec<OpId>,
+    /// When each op came, by this node's clock.
+    pub(super) heard: BTreeMap<OpId, Timestamp>,
+    pub(super) flips: Flips,
     pub(super) isolated_ms: Option<u64>,
     pub(super) opened_ms: u64,
 }
@@ -127,6 +131,8 @@ impl Net {
             timers: Timers::default(),
             published: BTreeMap::new(),
             heads_written: Vec::new(),
+            heard: BTreeMap::new(),
+            flips: Flips::default(),
             isolated_ms: None,
             opened_ms: now.uptime_ms(),
         }

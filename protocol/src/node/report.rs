@@ -179,6 +179,8 @@ impl Node {
         for (a, b) in &net.shared_keys {
             warnings.extend(name(a).zip(name(b)).map(|(a, b)| Warning::SharedKey(a, b)));
         }
+        let cloned = net.flips.cloned(now.uptime_ms()).filter_map(name);
+        warnings.extend(cloned.map(Warning::Cloned));
         if let Some(reason) = &self.disk_failure {
             warnings.push(Warning::DiskFailed(reason.clone()));
         }

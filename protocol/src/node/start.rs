@@ -131,6 +131,8 @@ impl Node {
         let mut writes = net.ledger.all_writes();
         writes.push(Write::Secrets(node.custody.to_bytes()));
         node.net = Some(net);
+        let heard = node.note_heard(&writes, now);
+        writes.extend(heard);
         node.persist(writes, true);
         node.open(now);
         Founded { node, phrase }
@@ -197,6 +199,11 @@ impl Node {
             .copied()
             .collect();
         net.heads_written.clone_from(&stored.heads);
+        let heard = stored.heard.iter();
+        net.heard = heard
+            .filter(|(id, _)| net.authority().contains(id))
+            .copied()
+            .collect();
         // Without an op that names this very node, everything since the genesis is lost.
         let unnamed = !net.ledger.names(&node.id);
         if stored.suspect || unnamed || !missing.is_empty() {

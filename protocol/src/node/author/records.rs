@@ -64,6 +64,7 @@ impl Node {
         net.published.insert(kind, body);
         let sealed = net.epochs.seal_record(record.bytes());
         self.take_record(record.bytes());
+        self.note_keys([&me], now);
         if let Some(sealed) = sealed {
             self.spread(&Items {
                 records: vec![sealed],

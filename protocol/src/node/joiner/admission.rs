@@ -177,6 +177,8 @@ impl Node {
         self.custody.epochs = net.epochs.danger_keys();
         self.custody.joined = true;
         let mut writes = net.ledger.all_writes();
+        let heard = net.heard.iter();
+        writes.extend(heard.map(|(id, at)| Write::Heard(*id, *at)));
         writes.push(Write::Heads(net.authority().heads()));
         writes.push(Write::Secrets(self.custody.to_bytes()));
         self.persist(writes, true);

@@ -1,0 +1,57 @@
+//! What a node keeps: what it writes, what a store gives back, what was new in a file.
+
+use zeroize::Zeroizing;
+
+use crate::id::{AdmitId, Digest, OpId};
+use crate::time::Timestamp;
+
+/// One thing to keep. Every one is valid by itself, so any subset after a crash is a valid replica.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// An op, by its id.
+    Op(OpId, Vec<u8>),
+    /// An admit, by its id.
+    Admit(AdmitId, Vec<u8>),
+    /// An admit that a smaller one replaced.
+    DropAdmit(AdmitId),
+    /// A device record, by its slot's key; replaces the one before.
+    Record(Digest, Vec<u8>),
+    /// Keys of this membership and of the epochs; canonical bytes of the core's own, to be kept apart with mode 0600.
+    Secrets(Zeroizing<Vec<u8>>),
+    /// The authority heads: what must be there again at the next start.
+    Heads(Vec<OpId>),
+    /// When an op came to this node, by its own clock: for people.
+    Heard(OpId, Timestamp),
+}
+
+/// What a store gives back at start: whatever it still has, unproven.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// The bytes of the last [`Write::Secrets`].
+    pub secrets: Option<Zeroizing<Vec<u8>>>,
+    /// All ops, any order.
+    pub ops: Vec<Vec<u8>>,
+    /// All admits.
+    pub admits: Vec<Vec<u8>>,
+    /// All records.
+    pub records: Vec<Vec<u8>>,
+    /// The last [`Write::Heads`].
+    pub heads: Vec<OpId>,
+    /// When ops came, as far as it was noted.
+    pub heard: Vec<(OpId, Timestamp)>,
+    /// The store was damaged so that what is missing cannot be told.
+    pub suspect: bool,
+}
+
+/// What was new among imported items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Ops.
+    pub ops: usize,
+    /// Admits.
+    pub admits: usize,
+    /// Records.
+    pub records: usize,
+    /// Items that do not hold: malformed, unsigned, or of another network.
+    pub refused: usize,
+}
