@@ -6,7 +6,9 @@ use crate::failure::{Exit, Failure};
 
 pub(crate) mod acts;
 pub(crate) mod json;
+pub(crate) mod people;
 pub(crate) mod ping;
+pub(crate) mod signed;
 pub(crate) mod status;
 pub(crate) mod table;
 

@@ -102,6 +102,21 @@ pub(crate) fn local_time(time: Timestamp) -> String {
     zoned(time, jiff::tz::TimeZone::system())
 }
 
+/// A time as people write it: RFC 3339, or in this machine's zone with a space or `T`, seconds or not, or a day.
+pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    let instant = match text.parse::<jiff::Timestamp>() {
+        Ok(instant) => instant,
+        Err(_) => {
+            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+            civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp()
+        }
+    };
+    u64::try_from(instant.as_millisecond())
+        .ok()
+        .map(Timestamp::from_ms)
+}
+
 /// A date in UTC: `2026-11-20`.
 pub(crate) fn date(time: Timestamp) -> String {
     instant(time).to_string().chars().take(10).collect()

@@ -60,6 +60,8 @@ impl World {
             node: Self::name(number),
             ipv4_range: Ipv4Range::DEFAULT,
             owner: None,
+            phrases: 1,
+            threshold: 1,
         };
         let id = self.add_machine(site);
         let now = self.machine(id).moment(self.now_us);
