@@ -70,6 +70,14 @@ impl Custody {
         }
     }
 
+    /// Takes new transport and tunnel keys; they are in force from the next start.
+    pub fn rotate(&mut self, transport: Option<&Secret>, tunnel: &Secret) {
+        if let Some(transport) = transport {
+            self.transport = *transport.danger_seed();
+        }
+        self.tunnel = *tunnel.danger_seed();
+    }
+
     /// The keys.
     #[must_use]
     pub fn keys(&self) -> Keys {

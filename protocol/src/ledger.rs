@@ -15,6 +15,7 @@ use crate::op::{Op, Realm};
 use crate::reconcile::{Index, ShortHash, short_hash};
 use crate::record::{Record, RecordKind};
 use crate::records::{RecordInserted, Records};
+use crate::seal::SealError;
 use crate::wire::{
     ITEMS_BYTES_MAX, Items, KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, Summary, SyncAnswer, SyncRequest,
 };
@@ -46,6 +47,8 @@ pub struct Change {
     pub held: bool,
     /// Items that were refused: malformed, unsigned or of another network.
     pub refused: usize,
+    /// Records sealed under a key that is not here: to be asked for again with the key.
+    pub sealed: usize,
 }
 
 impl Change {
@@ -91,7 +94,8 @@ impl Ledger {
         for frame in &items.records {
             match epochs.open_record(frame) {
                 Ok(bytes) => self.insert_record(&bytes, &mut change),
-                Err(_) => change.refused += 1,
+                Err(SealError::OtherKey) => change.sealed += 1,
+                Err(SealError::Length(_) | SealError::Broken) => change.refused += 1,
             }
         }
         change
@@ -218,6 +222,8 @@ impl Ledger {
             }
             SyncRequest::Items(..) => None,
             SyncRequest::Push(_) => Some(SyncAnswer::Heard),
+            // A key is given to live members only: who is one, the ledger does not know.
+            SyncRequest::Epoch(_) => None,
         }
     }
 

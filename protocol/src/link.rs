@@ -31,11 +31,13 @@ pub enum Service {
     Hello,
     /// `/meshnode/sync/1`: the reconciler and the epoch key.
     Sync,
+    /// `/meshnode/push/1`: bad news, from anybody to anybody.
+    Push,
 }
 
 impl Service {
     /// All services.
-    pub const ALL: [Self; 3] = [Self::Join, Self::Hello, Self::Sync];
+    pub const ALL: [Self; 4] = [Self::Join, Self::Hello, Self::Sync, Self::Push];
 
     /// The protocol's name on the wire.
     #[must_use]
@@ -44,6 +46,7 @@ impl Service {
             Self::Join => "/meshnode/join/1",
             Self::Hello => "/meshnode/hello/1",
             Self::Sync => "/meshnode/sync/1",
+            Self::Push => "/meshnode/push/1",
         }
     }
 }

@@ -6,12 +6,17 @@
 //! `exchange` reconciliation and gossip, `joiner` and `witness` the two ends of a join, `author` what
 //! this node signs, `ways` the engine's peers and paths, `report` what people see.
 
+mod acts;
 mod author;
+mod chores;
+mod epoch;
 mod errands;
 mod exchange;
+mod heard;
 mod joiner;
 mod links;
 mod net;
+mod news;
 mod report;
 mod start;
 mod ways;
@@ -23,7 +28,7 @@ use std::net::IpAddr;
 use rand_chacha::ChaCha20Rng;
 
 use crate::custody::Custody;
-use crate::id::{NodeId, TransportKey};
+use crate::id::{Digest, NodeId, TransportKey};
 use crate::identity::Keys;
 use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply};
 use crate::link::{CallId, DialId, LinkOutput, Service};
@@ -31,6 +36,7 @@ use crate::node::errands::Errands;
 use crate::node::joiner::Joiner;
 use crate::node::links::Links;
 use crate::node::net::Net;
+use crate::node::news::Mailbox;
 use crate::node::witness::Door;
 use crate::record::ControlAddress;
 use crate::time::Moment;
@@ -53,6 +59,7 @@ pub struct Node {
     net: Option<Net>,
     joiner: Option<Joiner>,
     door: Door,
+    mailbox: Mailbox,
     errands: Errands,
     interfaces: Vec<IpAddr>,
     listening: Vec<ControlAddress>,
@@ -63,12 +70,34 @@ pub struct Node {
 /// What an outstanding question was for.
 #[derive(Debug)]
 enum Pending {
-    Knock { peer: TransportKey, nonce: [u8; 32] },
-    Redeem { peer: TransportKey },
-    HelloOpen { peer: TransportKey, nonce: [u8; 32] },
-    HelloProve { peer: TransportKey },
-    Pull { peer: TransportKey },
-    Push { peer: TransportKey },
+    Knock {
+        peer: TransportKey,
+        nonce: [u8; 32],
+    },
+    Redeem {
+        peer: TransportKey,
+    },
+    HelloOpen {
+        peer: TransportKey,
+        nonce: [u8; 32],
+    },
+    HelloProve {
+        peer: TransportKey,
+    },
+    Pull {
+        peer: TransportKey,
+    },
+    Push {
+        peer: TransportKey,
+    },
+    Epoch {
+        peer: TransportKey,
+        commitment: Digest,
+    },
+    News {
+        peer: TransportKey,
+        hang_up: bool,
+    },
 }
 
 impl Pending {
@@ -79,7 +108,9 @@ impl Pending {
             | Self::HelloOpen { peer, .. }
             | Self::HelloProve { peer }
             | Self::Pull { peer }
-            | Self::Push { peer } => *peer,
+            | Self::Push { peer }
+            | Self::Epoch { peer, .. }
+            | Self::News { peer, .. } => *peer,
         }
     }
 }
@@ -148,19 +179,23 @@ impl Node {
                 now,
             ),
             Command::WatchJoin => self.watch_join(id),
-            Command::Revoke(_)
-            | Command::Pending
-            | Command::Approve { .. }
-            | Command::Deny { .. }
-            | Command::InviteList
-            | Command::InviteCancel { .. }
-            | Command::AdminAdd { .. }
-            | Command::AdminRemove { .. }
-            | Command::AdminList
-            | Command::RecoveryUse(_)
-            | Command::RecoverySign { .. }
-            | Command::Rotate { .. }
-            | Command::RotateNetwork { .. } => Err(Refusal::NotReady),
+            Command::Revoke(options) => self.revoke(id, &options, now),
+            Command::Pending => self.list_pending(id),
+            Command::Approve { joiners, act } => self.approve(id, &joiners, act, now),
+            Command::Deny {
+                joiners,
+                reason,
+                act,
+            } => self.deny(id, &joiners, &reason, act, now),
+            Command::InviteList => self.list_invites(id, now),
+            Command::InviteCancel { invites, act } => self.cancel_invites(id, &invites, act, now),
+            Command::AdminAdd { node, act } => self.add_admin(id, &node, act, now),
+            Command::AdminRemove { node, act } => self.remove_admin(id, &node, act, now),
+            Command::AdminList => self.list_admins(id),
+            Command::RecoveryUse(options) => self.use_recovery(id, &options, now),
+            Command::RecoverySign { petition, roots } => self.sign_petition(id, &petition, &roots),
+            Command::Rotate { transport } => self.rotate(id, transport),
+            Command::RotateNetwork { act } => self.rotate_network(id, act, now),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));
@@ -182,6 +217,9 @@ impl Node {
         self.joiner_on_time(now);
         self.exchange_on_time(now);
         self.author_on_time(now);
+        self.epochs_on_time(now);
+        self.chores_on_time(now);
+        self.heard_on_time(now);
         self.errands_on_time(now);
         if let Some(net) = &mut self.net {
             net.paths.timeout(now, &mut self.rng);
@@ -230,14 +268,21 @@ impl Node {
         call
     }
 
-    /// The network, once this node is in it for good.
+    /// The network, as long as this node is in it.
     fn member_net(&mut self) -> Result<&mut Net, Refusal> {
+        let net = self.open_net()?;
+        if net.out {
+            return Err(Refusal::Revoked);
+        }
+        Ok(net)
+    }
+
+    /// The network, once this node came in, even if it was put out since.
+    fn open_net(&mut self) -> Result<&mut Net, Refusal> {
         if let Some(reason) = &self.disk_failure {
             return Err(Refusal::Disk(reason.clone()));
         }
-        self.net
-            .as_mut()
-            .filter(|net| net.is_open())
-            .ok_or(Refusal::NotReady)
+        let net = self.net.as_mut().filter(|net| net.is_open());
+        net.ok_or(Refusal::NotReady)
     }
 }

@@ -4,6 +4,7 @@
 //! business of `structure`; whether it counts, of `view`.
 
 mod header;
+pub mod petition;
 
 use std::sync::Arc;
 

@@ -80,6 +80,12 @@ impl Pull {
         self.theirs.filter(|_| self.differed && !self.brought)
     }
 
+    /// The peer's set digests, once it told them.
+    #[must_use]
+    pub const fn theirs(&self) -> Option<[Digest; 3]> {
+        self.theirs
+    }
+
     /// Whether the round brought anything.
     #[must_use]
     pub const fn brought(&self) -> bool {

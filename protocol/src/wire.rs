@@ -9,7 +9,7 @@ use crate::claim::Claim;
 use crate::codec::{CodecError, Ext, decode, encode};
 use crate::id::{Digest, NodeId, OpId, Signature};
 use crate::io::InviteRefusal;
-use crate::limits::{HEADS_REPORTED_MAX, JOIN_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{HEADS_REPORTED_MAX, JOIN_BYTES_MAX, MESSAGE_BYTES_MAX, PUSH_BYTES_MAX};
 use crate::reconcile::ShortHash;
 use crate::time::Timestamp;
 
@@ -225,6 +225,8 @@ pub enum SyncRequest {
     Items(Set, Vec<Digest>),
     /// Take these: somebody waits for them to be heard.
     Push(Items),
+    /// The epoch key with this commitment.
+    Epoch(Digest),
 }
 message!(SyncRequest, MESSAGE_BYTES_MAX);
 
@@ -246,8 +248,34 @@ pub enum SyncAnswer {
     Items(Items),
     /// To [`SyncRequest::Push`].
     Heard,
+    /// To [`SyncRequest::Epoch`]; none if the answerer has not got it either.
+    Epoch(Option<EpochSecret>),
 }
 message!(SyncAnswer, MESSAGE_BYTES_MAX);
+
+/// The bytes of an epoch key on their way to a member. Never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EpochSecret(pub [u8; 32]);
+
+impl std::fmt::Debug for EpochSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EpochSecret(..)")
+    }
+}
+
+/// Ops for somebody whom perhaps nobody trusts (`docs/protocol.md` §7.7); the first tells by whose word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct News(pub Vec<Vec<u8>>);
+message!(News, PUSH_BYTES_MAX);
+
+/// The one answer to [`News`], whatever became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NewsAnswer {
+    /// The message came.
+    Taken,
+}
+message!(NewsAnswer, JOIN_BYTES_MAX);
 
 /// Keys in one answer.
 pub const KEYS_SENT_MAX: usize = 16 * 1024;

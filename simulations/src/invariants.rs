@@ -48,7 +48,9 @@ fn fault_of(snapshot: &Snapshot, world: &World, id: MachineId) -> Option<String>
     let mut addresses = BTreeSet::new();
     let mut names = BTreeSet::new();
     let members = snapshot.peers.iter().map(|peer| &peer.member);
-    for member in members.chain([&snapshot.this]) {
+    // Who is out is told under its old name, which may be somebody else's by now.
+    let own = (snapshot.state != State::Revoked).then_some(&snapshot.this);
+    for member in members.chain(own) {
         if !names.insert(&member.name) {
             return Some(format!("sees two members named {}", member.name.as_str()));
         }

@@ -66,8 +66,9 @@ impl World {
         let id = self.add_machine(site);
         let now = self.machine(id).moment(self.now_us);
         let seed = seed(&mut self.rng);
-        let node = Node::found(founding, self.setup(), seed, now).node;
-        self.start(id, node);
+        let founded = Node::found(founding, self.setup(), seed, now);
+        self.phrase = Some(founded.phrase);
+        self.start(id, founded.node);
         id
     }
 

@@ -3,7 +3,10 @@
 mod join_storm;
 mod liar;
 mod partition;
+mod people;
+mod recovery;
 mod restart;
+mod revoke;
 mod single_use;
 mod skew;
 mod town;
@@ -23,7 +26,7 @@ pub struct Scenario {
 }
 
 /// All stories.
-pub const ALL: [Scenario; 6] = [
+pub const ALL: [Scenario; 9] = [
     Scenario {
         name: "join-storm",
         about: "machines join one after another at random members while the founder goes off and on",
@@ -53,6 +56,21 @@ pub const ALL: [Scenario; 6] = [
         name: "skew",
         about: "clocks between 1970 and 2099: all records are taken, no right is widened",
         run: skew::run,
+    },
+    Scenario {
+        name: "revoke",
+        about: "nodes are put out, also by two admins that cannot hear each other",
+        run: revoke::run,
+    },
+    Scenario {
+        name: "recovery",
+        about: "a thief of the founder's key puts everybody out; the recovery phrase brings all back",
+        run: recovery::run,
+    },
+    Scenario {
+        name: "people",
+        about: "joiners are approved and denied, admins come and go, invites are cancelled, a machine is replaced",
+        run: people::run,
     },
 ];
 

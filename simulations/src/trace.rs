@@ -70,6 +70,7 @@ impl Trace {
                 Service::Join => ("asked join", bytes),
                 Service::Hello => ("asked hello", bytes),
                 Service::Sync => ("asked sync", bytes),
+                Service::Push => ("asked push", bytes),
             },
             LinkInput::Answered { result, .. } => match result {
                 Ok(bytes) => ("answered", bytes),

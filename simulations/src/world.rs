@@ -9,6 +9,7 @@ use meshnode_protocol::identity::hash_as;
 use meshnode_protocol::io::{Input, Output};
 use meshnode_protocol::link::{CallId, LinkInput};
 use meshnode_protocol::node::Node;
+use meshnode_protocol::recovery::RecoveryPhrase;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -65,6 +66,8 @@ pub struct World {
     pub(crate) memory: Memory,
     /// The program version that machines start with.
     pub(crate) version: String,
+    /// What a person wrote on paper when the network was founded.
+    pub(crate) phrase: Option<RecoveryPhrase>,
     pub(crate) milestones: Vec<(&'static str, u64)>,
     pub(crate) figures: Vec<(&'static str, u64)>,
     pub(crate) broken: Option<Broken>,
@@ -86,6 +89,7 @@ impl World {
             trace,
             memory: Memory::default(),
             version: "1".to_owned(),
+            phrase: None,
             milestones: Vec::new(),
             figures: Vec::new(),
             broken: None,

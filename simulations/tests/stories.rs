@@ -49,6 +49,21 @@ fn wrong_clocks_lose_no_record_and_widen_no_right() {
 }
 
 #[test]
+fn who_is_put_out_is_out_everywhere_and_has_no_later_key() {
+    holds("revoke", 9);
+}
+
+#[test]
+fn push_from_revoked() {
+    holds("recovery", 6);
+}
+
+#[test]
+fn admins_approve_deny_promote_cancel_and_replace() {
+    holds("people", 5);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run_and_another_seed_another() {
     let [once, again] = [(); 2].map(|()| tell("join-storm", 7, 6));
     assert_eq!(once.trace, again.trace);

@@ -181,6 +181,11 @@ fn invite(refusal: &InviteRefusal, about: &About) -> Failure {
             Failure::new(Exit::Refused, "witness_clock", text)
                 .hint("set the clock there, or try again while another member is on")
         }
+        InviteRefusal::Declined { by } => {
+            let by = by.as_ref().map(|name| format!(" ({name})"));
+            let text = format!("an admin{} declined this machine", by.unwrap_or_default());
+            Failure::new(Exit::Denied, "declined", text)
+        }
         InviteRefusal::NotWitness => {
             let text = "the machine that answered cannot let anybody in: it is not confirmed \
                         itself, or its program is too old";

@@ -10,7 +10,9 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     PeerId, StreamProtocol, connection_limits, gossipsub, identify, kad, mdns, request_response,
 };
-use meshnode_protocol::limits::{GOSSIP_BYTES_MAX, JOIN_BYTES_MAX, MESSAGE_BYTES_MAX};
+use meshnode_protocol::limits::{
+    GOSSIP_BYTES_MAX, JOIN_BYTES_MAX, MESSAGE_BYTES_MAX, PUSH_BYTES_MAX,
+};
 use meshnode_protocol::link::Service;
 use meshnode_protocol::seal::SEAL_OVERHEAD_BYTES;
 
@@ -35,6 +37,7 @@ pub(super) struct Links {
     pub(super) join: Asking,
     pub(super) hello: Asking,
     pub(super) sync: Asking,
+    pub(super) push: Asking,
 }
 
 impl Links {
@@ -50,6 +53,7 @@ impl Links {
             join: asking(Service::Join),
             hello: asking(Service::Hello),
             sync: asking(Service::Sync),
+            push: asking(Service::Push),
         })
     }
 
@@ -59,6 +63,7 @@ impl Links {
             Service::Join => &mut self.join,
             Service::Hello => &mut self.hello,
             Service::Sync => &mut self.sync,
+            Service::Push => &mut self.push,
         }
     }
 }
@@ -139,6 +144,8 @@ fn asking(service: Service) -> Asking {
         // Strangers speak it too, with questions as short as a join's. One each way, and one for a repetition.
         Service::Hello => (JOIN_BYTES_MAX + SEAL_OVERHEAD_BYTES, 3),
         Service::Sync => (MESSAGE_BYTES_MAX, 32),
+        // Strangers speak it too; one message is all there is to say.
+        Service::Push => (PUSH_BYTES_MAX, 2),
     };
     let codec = BytesCodec {
         question_bytes_max,

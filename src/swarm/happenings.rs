@@ -78,6 +78,7 @@ impl State {
             LinksEvent::Join(said) => self.on_said(Service::Join, said),
             LinksEvent::Hello(said) => self.on_said(Service::Hello, said),
             LinksEvent::Sync(said) => self.on_said(Service::Sync, said),
+            LinksEvent::Push(said) => self.on_said(Service::Push, said),
             LinksEvent::Gossip(GateEvent::Inner(gossipsub::Event::Message {
                 propagation_source,
                 message_id,
@@ -205,7 +206,7 @@ impl State {
     ) {
         let service = question.service;
         let is_served = match service {
-            Service::Join | Service::Hello => true,
+            Service::Join | Service::Hello | Service::Push => true,
             Service::Sync => self.swarm.behaviour().guard.is_trusted(&peer),
         };
         let Some(link) = self.links.get(&connection).filter(|_| is_served) else {

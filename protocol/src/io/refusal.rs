@@ -95,4 +95,9 @@ pub enum InviteRefusal {
     WitnessClock,
     /// The member is not settled itself, or its program is too old to let anybody in.
     NotWitness,
+    /// An admin put this machine's keys out.
+    Declined {
+        /// Who did; `None`: the root set.
+        by: Option<NodeName>,
+    },
 }

@@ -5,11 +5,14 @@ mod records;
 use rand_core::Rng;
 
 use super::Node;
+use super::acts::Batch;
 use super::errands::Errand;
-use crate::body::{Body, Caps, Grant, Invite, InviteTerms, Level, Tags, net_fields};
+use crate::body::{
+    Body, Caps, Cut, Grant, Invite, InviteTerms, Level, OpIds, Revoke, Tags, net_fields,
+};
 use crate::claim::Claim;
 use crate::codec::Ext;
-use crate::id::OpId;
+use crate::id::{NodeId, OpId};
 use crate::identity::{Context, Secret};
 use crate::invite::{Hint, InviteCode, InviteSecret};
 use crate::io::{CommandId, InviteOptions, Invited, Output, Refusal, Reply, Standing, Write};
@@ -18,6 +21,7 @@ use crate::limits::{INVITE_USES_MAX, PARENTS_MAX};
 use crate::op::{Draft, Op};
 use crate::path::{is_local, is_probeable};
 use crate::record::{ControlAddress, Record, RecordBody, Transport};
+use crate::seal::EpochKey;
 use crate::time::Moment;
 use crate::wire::Items;
 
@@ -72,7 +76,7 @@ impl Node {
         Ok(op)
     }
 
-    fn require_admin(&mut self) -> Result<(), Refusal> {
+    pub(super) fn require_admin(&mut self) -> Result<(), Refusal> {
         let me = self.id;
         let net = self.member_net()?;
         let allowed = net
@@ -107,6 +111,9 @@ impl Node {
         self.require_admin()?;
         if !(1..=INVITE_USES_MAX).contains(&options.uses) {
             return Err(Refusal::Limit("an invite is for 1 to 1000 machines"));
+        }
+        if let Some(old) = &options.replaces {
+            self.require_replaceable(old, options.uses)?;
         }
         let (hints, via) = self.invite_hints(&options.hints)?;
         let approve = options.approve.unwrap_or(options.uses > 1);
@@ -154,6 +161,21 @@ impl Node {
         };
         self.push_to_all(Errand::Invite { command, invited }, &items, HEARD_MS, now);
         Ok(())
+    }
+
+    /// Fails unless an invite may say that its newcomer replaces a node.
+    fn require_replaceable(&mut self, old: &NodeId, uses: u16) -> Result<(), Refusal> {
+        let (_, own) = self.admin_hand()?;
+        if self.member_net()?.former_grant(old).is_none() {
+            return Err(Refusal::UnknownNode);
+        }
+        if *old == self.id {
+            return Err(Refusal::RevokeSelf);
+        }
+        if uses != 1 {
+            return Err(Refusal::Limit("one machine replaces one"));
+        }
+        self.require_senior((old, self.level_of(old)), own)
     }
 
     fn signed_invite(&mut self, terms: InviteTerms, key: &Secret) -> Result<Invite, Refusal> {
@@ -219,6 +241,15 @@ impl Node {
             return Err(Refusal::NotReady);
         };
         let device = claim.terms.device;
+        if let Some(old) = invite.terms.replaces {
+            let replaced = self.replace(claim.clone(), &old, now)?;
+            if let Some(op) = replaced {
+                return Ok(op);
+            }
+        }
+        let net = self.member_net()?;
+        let invite = net.authority().op(&claim.terms.invite).map(Op::body);
+        let invite = invite.and_then(Body::invite).ok_or(Refusal::NotReady)?;
         let wished = invite.terms.name.as_ref().unwrap_or(&claim.terms.name);
         let grant = Grant {
             device,
@@ -234,6 +265,49 @@ impl Node {
             ext: Ext::NONE,
         };
         self.author(Body::Grant(Box::new(grant)), now)
+    }
+
+    /// Settles a claim whose invite says whom the newcomer replaces: that one is put out, its name and address go over.
+    /// Nothing when this node may not put it out, or it was never in.
+    fn replace(&mut self, claim: Claim, old: &NodeId, now: Moment) -> Result<Option<Op>, Refusal> {
+        let (hand, own) = self.admin_hand()?;
+        let net = self.member_net()?;
+        let former = net.former_grant(old);
+        let Some(former) = former.filter(|former| former.level > own && *old != self.id) else {
+            return Ok(None);
+        };
+        let net = self.member_net()?;
+        let mut batch = Batch::new(net, now);
+        if net.view.members().contains_key(old) {
+            let revoke = Revoke {
+                device: *old,
+                cut: Cut::Parents,
+                spare: OpIds::default(),
+                reason: "replaced".to_owned(),
+                ext: Ext::NONE,
+            };
+            batch.sign(Body::Revoke(Box::new(revoke)), &hand)?;
+        }
+        let invite = net.authority().op(&claim.terms.invite).map(Op::body);
+        let invite = invite.and_then(Body::invite).ok_or(Refusal::NotReady)?;
+        let grant = Grant {
+            device: claim.terms.device,
+            level: Level::MEMBER,
+            caps: Caps::NONE,
+            may_tag: Tags::default(),
+            owner: invite.terms.owner.clone(),
+            tags: invite.terms.tags.clone(),
+            name: former.name,
+            ipv4: former.ipv4,
+            expires: invite.terms.member_for_ms.map(|ms| now.wall.plus_ms(ms)),
+            claim: Some(Box::new(claim)),
+            ext: Ext::NONE,
+        };
+        batch.sign(Body::Grant(Box::new(grant)), &hand)?;
+        let op = batch.ops.last().cloned();
+        batch.rekey(&hand, EpochKey::generate(&mut self.rng))?;
+        self.commit(batch, now)?;
+        Ok(op)
     }
 
     /// Plans to settle newcomers that members let in, if this node may and knows enough.
@@ -268,7 +342,7 @@ impl Node {
         net.timers.settle_ms = Some(now.uptime_ms() + spread);
     }
 
-    fn settle(&mut self, now: Moment) {
+    pub(super) fn settle(&mut self, now: Moment) {
         let me = self.id;
         let Some(net) = self.net.as_ref().filter(|net| net.is_open() && net.synced) else {
             return;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::heard::Watch;
 use super::{Node, Pending};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{CommandId, Invited, Refusal, Reply};
@@ -64,6 +65,9 @@ impl Ping {
 pub(super) struct Errands {
     tellings: Vec<Telling>,
     pings: BTreeMap<CommandId, Ping>,
+    pub(super) watches: Vec<Watch>,
+    /// Whether somebody may have heard something since the watches were looked at.
+    pub(super) news: bool,
 }
 
 impl Errands {
@@ -75,11 +79,13 @@ impl Errands {
             .filter(|p| p.sent < p.count)
             .map(|p| p.next_ms)
             .min();
-        [tellings, pings].into_iter().flatten().min()
+        let watches = self.watches.iter().map(Watch::until_ms).min();
+        [tellings, pings, watches].into_iter().flatten().min()
     }
 
     pub(super) fn forget(&mut self, id: CommandId) {
         self.pings.remove(&id);
+        self.watches.retain(|watch| watch.command() != id);
     }
 }
 
@@ -131,6 +137,7 @@ impl Node {
         if let (true, Some(entry)) = (heard, self.links.peers.get_mut(peer)) {
             entry.heard_ms = now.uptime_ms();
         }
+        self.note_told(call, heard, now);
         self.end_tellings(now);
     }
 

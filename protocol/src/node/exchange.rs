@@ -140,7 +140,7 @@ impl Node {
                     net.timers.sync_ms = net.timers.sync_ms.min(now.uptime_ms() + QUIET_MS);
                 }
                 self.quieten(peer, QUIET_MS, now);
-                self.on_round_done(peer, now);
+                self.on_round_done(peer, pull.theirs(), now);
             }
             Step::Nonsense => {
                 self.notice(Notice::Refused(
@@ -153,7 +153,7 @@ impl Node {
 
     /// What came by a round was missed by gossip, so others may have missed it too: rounds with some of
     /// them follow soon.
-    fn plan_round(&mut self, now: Moment) {
+    pub(super) fn plan_round(&mut self, now: Moment) {
         let jitter = u64::from(self.rng.next_u32()) % SYNC_SOON_MS;
         if let Some(net) = &mut self.net {
             let soon = now.uptime_ms() + SYNC_SOON_MS + jitter;
@@ -169,18 +169,24 @@ impl Node {
     }
 
     /// A round came to its end: nothing that this peer could give is missing.
-    fn on_round_done(&mut self, peer: &TransportKey, now: Moment) {
-        if let Some(entry) = self.links.peers.get_mut(peer) {
-            entry.in_sync = true;
+    fn on_round_done(&mut self, peer: &TransportKey, theirs: Option<[Digest; 3]>, now: Moment) {
+        let ours = self.net.as_mut().map(|net| net.ledger.summary().roots);
+        if let (Some(entry), Some(ours)) = (self.links.peers.get_mut(peer), ours) {
+            // It may lack what is here: only equal sets say that it has heard everything.
+            entry.in_sync = theirs.is_some_and(|theirs| theirs[..2] == ours[..2]);
         }
+        self.errands.news = true;
         let device = self.links.peers.get(peer).and_then(|entry| entry.device);
         let Some(net) = &mut self.net else { return };
         match net.phase {
             Phase::Open => {
+                net.rounds += 1;
                 if !net.synced {
                     net.synced = true;
                     net.timers.settle_ms = Some(now.uptime_ms());
+                    self.follow_epoch(now);
                 }
+                self.plan_chores(now);
             }
             Phase::CatchingUp { .. } => self.joiner_caught_up(now),
             Phase::Recovering { .. } => self.recovered_with(device, now),
@@ -214,6 +220,9 @@ impl Node {
             return None;
         }
         let request = SyncRequest::parse(bytes).ok()?;
+        if let SyncRequest::Epoch(commitment) = &request {
+            return Some(self.serve_key(peer, commitment)?.to_bytes());
+        }
         let net = self.net.as_mut()?;
         let mut differs = None;
         if let SyncRequest::Summary(theirs) = &request {
@@ -222,6 +231,7 @@ impl Node {
             if let Some(entry) = self.links.peers.get_mut(peer) {
                 entry.in_sync = ours.roots[..2] == theirs.roots[..2];
             }
+            self.errands.news = true;
         }
         let net = self.net.as_mut()?;
         let answer = net.ledger.answer(&request, &net.epochs)?.to_bytes();
@@ -230,7 +240,9 @@ impl Node {
             let held = change.held;
             self.absorb(change, true, now);
             if held {
+                // Not heard yet: what it rests on is fetched first.
                 self.start_pull(*peer);
+                return None;
             }
         }
         if differs.is_some() {
@@ -267,7 +279,7 @@ impl Node {
         if let Some(entry) = self.links.peers.get_mut(&from) {
             entry.heard_ms = now.uptime_ms();
         }
-        let (held, lost) = (change.held, change.refused > 0);
+        let (held, lost) = (change.held, change.refused + change.sealed > 0);
         self.absorb(change, false, now);
         if held || lost {
             self.suggest_pull(&from, None, now);
@@ -282,6 +294,7 @@ impl Node {
         let Some(net) = &mut self.net else { return };
         net.dirty |= change.authority || change.left;
         net.moved |= !change.devices.is_empty();
+        self.errands.news |= !change.devices.is_empty();
         if change.devices.contains(&self.id) {
             // Not at once: a clone with the same keys would answer at the speed of the network.
             net.timers

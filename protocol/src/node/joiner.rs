@@ -459,6 +459,11 @@ impl Node {
             attempt.next_ms = now.uptime_ms() + KNOCK_MS[1];
             attempt.useless = !again;
         }
+        if matches!(refusal, Refusal::Invite(InviteRefusal::Declined { .. })) {
+            // Nothing to wait for any more.
+            joiner.waiting = None;
+            joiner.deadline_ms.get_or_insert(u64::MAX);
+        }
         joiner.refused = Some(refusal);
         if joiner.waiting.is_none() && joiner.attempts.values().all(|attempt| attempt.useless) {
             let soon = now.uptime_ms() + SECOND_OPINION_MS;

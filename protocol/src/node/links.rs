@@ -68,6 +68,8 @@ pub(super) struct Peer {
     /// When a round makes up for gossip that was lost while the link was new.
     again_ms: Option<u64>,
     pub(super) in_sync: bool,
+    /// Whether it was told news over this connection.
+    pub(super) told: bool,
 }
 
 impl Links {
@@ -193,6 +195,7 @@ impl Node {
             barren: None,
             again_ms: None,
             in_sync: false,
+            told: false,
         });
         entry.again_ms = Some(at + AGAIN_MS);
         entry.links.insert(link);
@@ -304,6 +307,7 @@ impl Node {
             Service::Join => self.on_join_request(peer, link, bytes, now),
             Service::Hello => self.on_hello(peer, bytes, now),
             Service::Sync => self.on_sync_request(&peer, bytes, now),
+            Service::Push => self.on_news(peer, bytes, now),
         };
         match reply {
             Some(bytes) => self.link(LinkOutput::Answer { answer, bytes }),
@@ -332,6 +336,10 @@ impl Node {
             Pending::HelloProve { peer } => self.on_hello_proved(peer, result),
             Pending::Pull { peer } => self.on_pulled(&peer, result, now),
             Pending::Push { peer } => self.on_pushed(&peer, call, result.err(), now),
+            Pending::Epoch { peer, commitment } => {
+                self.on_epoch_answer(peer, commitment, result, now);
+            }
+            Pending::News { peer, hang_up } => self.on_news_told(peer, hang_up, &result),
         }
     }
 
@@ -342,6 +350,10 @@ impl Node {
             entry.heard_ms = now.uptime_ms();
         }
         self.judge_links(now);
+        let trusted = self.links.peers.get(&peer).is_some_and(|peer| peer.trusted);
+        if !trusted {
+            self.tell_revoked(peer, &device);
+        }
     }
 
     /// Trusts or distrusts every proven peer by the view of now.
@@ -370,7 +382,9 @@ impl Node {
                 }
             } else {
                 self.link(LinkOutput::Distrust { peer });
-                self.link(LinkOutput::HangUp { peer });
+                if !self.tell_revoked(peer, &device) {
+                    self.link(LinkOutput::HangUp { peer });
+                }
             }
         }
     }

@@ -53,6 +53,14 @@ pub(super) struct Net {
     pub(super) moved: bool,
     /// One full round with a member since the start, or nobody else to have one with.
     pub(super) synced: bool,
+    /// Full rounds with members since the start.
+    pub(super) rounds: usize,
+    /// Whether a revocation put this very node out.
+    pub(super) out: bool,
+    /// Whether an admin told of ops that are not here.
+    pub(super) stale: bool,
+    /// Since when the key of the epoch in force is missing.
+    pub(super) keyless_ms: Option<u64>,
     pub(super) timers: Timers,
     /// The bodies this node last published, to notice when somebody shows a newer one of its own.
     pub(super) published: BTreeMap<RecordKind, RecordBody>,
@@ -70,6 +78,10 @@ pub(super) struct Timers {
     pub(super) tip_ms: Option<u64>,
     pub(super) expiry_ms: Option<u64>,
     pub(super) defend_ms: Option<u64>,
+    pub(super) epoch_ms: Option<u64>,
+    pub(super) rekey_ms: Option<u64>,
+    pub(super) seen_ms: Option<u64>,
+    pub(super) chores_ms: Option<u64>,
 }
 
 /// What moved with a peer since the start.
@@ -108,6 +120,10 @@ impl Net {
             dirty: true,
             moved: false,
             synced: false,
+            rounds: 0,
+            out: false,
+            stale: false,
+            keyless_ms: None,
             timers: Timers::default(),
             published: BTreeMap::new(),
             heads_written: Vec::new(),
@@ -139,6 +155,8 @@ impl Net {
         match &self.phase {
             // Nobody else has proved anything to a newcomer.
             Phase::CatchingUp { witness, .. } => device == witness,
+            // Who is out hears the news, and nothing else.
+            Phase::Recovering { .. } | Phase::Open if self.out => false,
             Phase::Recovering { .. } | Phase::Open => {
                 let member = self.view.members().get(device);
                 member.is_some_and(|member| match member.standing {
@@ -216,6 +234,11 @@ impl Net {
             timers.tip_ms,
             timers.expiry_ms,
             timers.defend_ms,
+            timers.epoch_ms,
+            timers.rekey_ms,
+            timers.seen_ms,
+            timers.chores_ms,
+            self.epochs.poll_timeout(),
             self.paths.poll_timeout(),
         ]
         .into_iter()

@@ -11,6 +11,11 @@ use crate::view::ViewMember;
 
 /// How far the clock may be behind what admins said.
 const CLOCK_SLACK_MS: u64 = 10 * 60 * 1000;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// How long an act travels before it is worth a word that some have not heard it.
+const UNHEARD_MS: u64 = 10_000;
+/// Days without a word of any admin that are worth one.
+const STALE_ADMINS_DAYS: u64 = 7;
 
 impl Node {
     /// This node and its network as of now; `None` until a join has found its network.
@@ -20,7 +25,11 @@ impl Node {
             .net
             .as_ref()
             .filter(|net| !matches!(net.phase, Phase::CatchingUp { .. }))?;
-        let own = net.view.members().get(&self.id)?;
+        let own = net.view.members().get(&self.id);
+        let this = match own {
+            Some(own) => member_report(net, own),
+            None => former_self(net, &self.id)?,
+        };
         let mut peers: Vec<_> = net
             .view
             .members()
@@ -29,29 +38,30 @@ impl Node {
             .map(|member| self.peer_report(net, member, now))
             .collect();
         peers.sort_by(|a, b| a.member.name.cmp(&b.member.name));
-        let (state, since_ms) = self.state(net, own);
+        let (state, since_ms) = self.state(net, this.standing);
         Some(Snapshot {
             network: net.authority().network(),
             network_name: net.authority().genesis().name.clone(),
             ipv4_range: net.authority().genesis().ipv4_range,
-            epoch: net.epochs.newest(),
+            epoch: net.epochs.number(),
             ops: net.authority().op_count(),
             view: net.view.digest(),
             state,
             state_for_ms: now.uptime_ms().saturating_sub(since_ms),
-            this: member_report(net, own),
+            this,
             warnings: self.warnings(net, now),
             peers,
-            revoked: None,
-            unheard: None,
+            revoked: net.out.then(|| net.revoked_by(&self.id)).flatten(),
+            unheard: self.unheard(net).filter(|_| !net.out),
         })
     }
 
-    fn state(&self, net: &Net, own: &ViewMember) -> (State, u64) {
+    fn state(&self, net: &Net, standing: Standing) -> (State, u64) {
         match net.phase {
             Phase::Recovering { .. } => (State::Recovering, net.opened_ms),
             Phase::CatchingUp { .. } => (State::Waiting, net.opened_ms),
-            Phase::Open => match (own.standing, net.isolated_ms) {
+            Phase::Open if net.out => (State::Revoked, net.opened_ms),
+            Phase::Open => match (standing, net.isolated_ms) {
                 (Standing::Pending | Standing::Quarantined, _) => (State::Waiting, net.opened_ms),
                 (Standing::Settled | Standing::Provisional, Some(since)) => {
                     (State::Isolated, since)
@@ -70,18 +80,19 @@ impl Node {
             || path.is_some_and(|peer| peer.active().is_some() && !peer.is_suspect())
     }
 
+    /// Milliseconds since a node was last heard, by a path or a link.
+    pub(super) fn last_seen_ms(&self, node: &NodeId, now: Moment) -> Option<u64> {
+        let way = self.net.as_ref().and_then(|net| net.paths.peer(node));
+        let link = self.links.of(node).map(|(_, peer)| peer.heard_ms);
+        let heard = [way.and_then(|way| way.heard_ms()), link];
+        let at = heard.into_iter().flatten().max()?;
+        Some(now.uptime_ms().saturating_sub(at))
+    }
+
     fn peer_report(&self, net: &Net, member: &ViewMember, now: Moment) -> Peer {
         let way = net.paths.peer(&member.id);
         let link = self.links.of(&member.id).map(|(_, peer)| peer);
-        let heard = [
-            way.and_then(|way| way.heard_ms()),
-            link.map(|link| link.heard_ms),
-        ];
-        let last_seen_ms = heard
-            .into_iter()
-            .flatten()
-            .max()
-            .map(|at| now.uptime_ms().saturating_sub(at));
+        let last_seen_ms = self.last_seen_ms(&member.id, now);
         let path = way
             .and_then(|way| way.active())
             .map(|(path, source, rtt_us, since)| PeerPath {
@@ -102,8 +113,39 @@ impl Node {
             rx_bytes: traffic.rx_bytes,
             tx_bytes: traffic.tx_bytes,
             handshake_ms: traffic.handshake.map(|at| now.wall.since_ms(at)),
-            heard: link.is_some_and(|link| link.in_sync),
+            heard: link.is_some_and(|link| link.in_sync) || net.has_seen_all(&member.id),
         }
+    }
+
+    /// What is no fault yet, but will be one.
+    fn later_warnings(&self, net: &Net, now: Moment) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let unheard = self.unheard(net).filter(|unheard| {
+            let age_ms = now.wall.since_ms(unheard.said);
+            age_ms >= UNHEARD_MS && !net.out
+        });
+        warnings.extend(unheard.map(Warning::UnheardRevoke));
+        for member in net.view.members().values() {
+            let Some(at) = member.expires else { continue };
+            let left_ms = at.since_ms(now.wall);
+            let days = [1, 3, 14]
+                .into_iter()
+                .find(|days| left_ms <= u64::from(*days) * DAY_MS);
+            warnings.extend(days.map(|days| Warning::Expiring {
+                node: member.name.clone(),
+                at,
+                days,
+            }));
+        }
+        let newest = net.newest_tip(&self.id);
+        let days = now.wall.since_ms(newest) / DAY_MS;
+        if newest > crate::time::Timestamp::default()
+            && days >= STALE_ADMINS_DAYS
+            && !net.view.is_admin(&self.id)
+        {
+            warnings.push(Warning::StaleAdmins { days });
+        }
+        warnings
     }
 
     fn warnings(&self, net: &Net, now: Moment) -> Vec<Warning> {
@@ -143,8 +185,30 @@ impl Node {
         if matches!(net.phase, Phase::Recovering { .. }) {
             warnings.push(Warning::Recovering);
         }
+        if net.stale {
+            warnings.push(Warning::Stale);
+        }
+        warnings.extend(self.later_warnings(net, now));
         warnings
     }
+}
+
+fn former_self(net: &Net, me: &NodeId) -> Option<Member> {
+    let grant = net.former_grant(me)?;
+    let record = net.ledger.records.node(me);
+    Some(Member {
+        id: *me,
+        name: grant.name,
+        level: grant.level,
+        standing: Standing::Settled,
+        tags: grant.tags,
+        owner: grant.owner,
+        ipv4: None,
+        ipv6: crate::address::ipv6(&net.authority().realm().genesis, me),
+        os: record.map(|record| record.os.clone()),
+        version: record.map(|record| record.version.clone()),
+        transport: record.map(|record| record.transport.key),
+    })
 }
 
 fn member_report(net: &Net, member: &ViewMember) -> Member {

@@ -12,6 +12,7 @@ use super::errands::Errands;
 use super::joiner::Joiner;
 use super::links::Links;
 use super::net::{Net, Phase};
+use super::news::Mailbox;
 use super::witness::Door;
 use crate::body::{Genesis, Ipv4Range};
 use crate::codec::Ext;
@@ -234,6 +235,7 @@ impl Node {
             net: None,
             joiner: None,
             door: Door::default(),
+            mailbox: Mailbox::default(),
             errands: Errands::default(),
             interfaces: Vec::new(),
             listening: Vec::new(),
@@ -265,6 +267,7 @@ impl Node {
             net.timers.sync_ms = now.uptime_ms() + 1000;
             net.timers.endpoints_ms = Some(now.uptime_ms());
             net.timers.tip_ms = Some(now.uptime_ms() + 2000);
+            net.opened_ms = now.uptime_ms();
         }
         self.refresh(now);
     }

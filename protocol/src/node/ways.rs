@@ -84,21 +84,33 @@ impl Node {
             net.timers.expiry_ms = next_expiry(&view, now);
             std::mem::replace(&mut net.view, view)
         });
-        net.transports = transports(net);
-        if before.is_some() {
-            self.door.learn(net);
+        let told_of_more = net.note_tips(&me);
+        if told_of_more {
+            self.plan_round(now);
+        }
+        self.note_own_revocation();
+        if let Some(net) = &mut self.net {
+            net.transports = transports(net, now);
+            if before.is_some() {
+                self.door.learn(net);
+            }
         }
         self.program(now);
         self.judge_links(now);
         self.links.unsettled = true;
         self.redial(now.uptime_ms());
         self.note_heads();
+        self.follow_epoch(now);
         let digest = self.net.as_ref().map(|net| net.view.digest());
         if let Some(before) = before.filter(|before| Some(before.digest()) != digest) {
             self.tell_changes(&before);
             self.plan_tip(now);
         }
+        if self.net.as_ref().is_some_and(|net| net.heads_differ()) {
+            self.plan_seen(now);
+        }
         self.plan_settling(now);
+        self.plan_chores(now);
         self.watch_isolation(now);
     }
 
@@ -109,11 +121,17 @@ impl Node {
         let (old, new) = (before.members(), net.view.members());
         let came = new.values().filter(|m| !old.contains_key(&m.id));
         let went = old.values().filter(|m| !new.contains_key(&m.id));
+        let went = went.filter(|member| member.id != self.id);
+        let back = before.revoked().iter().filter(|(id, revoke)| {
+            net.view.live(id).is_some() && net.view.voids().contains_key(revoke)
+        });
+        let back = back.filter_map(|(id, _)| Some(Notice::BackAgain(*id, net.name_of(id)?)));
         let mut notices: Vec<_> = came
             .filter(|member| member.id != self.id)
             .map(|member| Notice::MemberJoined(member.id, member.name.clone()))
             .collect();
         notices.extend(went.map(|m| Notice::MemberGone(m.id, m.name.clone())));
+        notices.extend(back);
         notices.extend(net.view.outdated().map(Notice::Outdated));
         for notice in notices {
             self.notice(notice);
@@ -273,12 +291,22 @@ fn next_expiry(view: &View, now: Moment) -> Option<u64> {
     )
 }
 
-fn transports(net: &Net) -> BTreeMap<TransportKey, NodeId> {
+/// The transport keys of members. Who is out itself knows those that were put out, too, for a while: what brings it
+/// back may have been said on one of them.
+fn transports(net: &Net, now: Moment) -> BTreeMap<TransportKey, NodeId> {
     let members = net.view.members().values();
-    members
-        .filter_map(|member| Some((net.transport_key(member)?, member.id)))
-        .collect()
+    let members = members.filter_map(|member| Some((net.transport_key(member)?, member.id)));
+    let revoked = net.view.revoked().iter().filter_map(|(device, revoke)| {
+        let said = net.authority().op(revoke)?.header().time;
+        let node = net.ledger.records.node(device)?;
+        let fresh = net.out && now.wall.since_ms(said) <= REVOKED_KEPT_MS;
+        fresh.then_some((node.transport.key, *device))
+    });
+    revoked.chain(members).collect()
 }
+
+/// How long after its revocation a device is still called by others that are out: 30 days.
+const REVOKED_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 
 type Wanted = BTreeMap<NodeId, (PeerConfig, crate::id::TunnelKey)>;
 

@@ -20,7 +20,7 @@ use crate::ledger::Change;
 use crate::limits::PARENTS_MAX;
 use crate::link::LinkId;
 use crate::time::{Moment, Timestamp};
-use crate::wire::{Admission, Items, JoinAnswer, JoinRequest, Knock, ProofTerms};
+use crate::wire::{Admission, EPOCHS_SENT_MAX, Items, JoinAnswer, JoinRequest, Knock, ProofTerms};
 
 /// Good knocks a minute, from everybody together.
 const GOOD_PER_MINUTE: u32 = 60;
@@ -179,6 +179,12 @@ impl Node {
         if net.view.outdated().is_some() || !net.view.settled_witness(&self.id) {
             return Some(InviteRefusal::NotWitness);
         }
+        if !net.epochs.holds(&net.view.epoch().commitment) {
+            return Some(InviteRefusal::NotWitness);
+        }
+        if let Some(by) = device.and_then(|device| net.declined(device)) {
+            return Some(InviteRefusal::Declined { by });
+        }
         if !invite.open {
             return Some(InviteRefusal::Closed);
         }
@@ -256,7 +262,7 @@ impl Node {
         if !matches!(standing, Standing::Settled | Standing::Provisional) {
             return Some(JoinAnswer::Pending);
         }
-        let epochs = net.epochs.danger_keys();
+        let epochs = net.epochs.danger_newest(EPOCHS_SENT_MAX);
         let mut heads = net.authority().heads();
         heads.truncate(PARENTS_MAX);
         self.proven(peer, device, now);
@@ -297,6 +303,13 @@ impl Node {
 
 /// How far this node's clock may be behind an admin's before it judges no date.
 const CLOCK_SLACK_MS: u64 = 10 * 60 * 1000;
+
+impl Net {
+    /// Who put out a device that never came in, if somebody did.
+    fn declined(&self, device: &NodeId) -> Option<Option<crate::name::NodeName>> {
+        self.revoked_by(device).map(|revoked| revoked.by)
+    }
+}
 
 fn claim_of<'a>(net: &'a Net, member: &crate::view::ViewMember) -> Option<&'a Claim> {
     if let Some(admit) = member.admit {

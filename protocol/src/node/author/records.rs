@@ -155,8 +155,8 @@ impl Node {
             heads,
             ops: u32::try_from(net.authority().op_count()).unwrap_or(u32::MAX),
             root: net.authority().realm().genesis,
-            policy_base: None,
-            epoch: net.epochs.newest(),
+            policy_base: net.view.policy().base,
+            epoch: net.epochs.number(),
             time: now.wall,
             ext: Ext::NONE,
         };

@@ -132,23 +132,15 @@ impl Node {
         let mut goal = admission.heads;
         goal.push(proven.invite.id());
         let mut epochs = Epochs::default();
+        // The ops that commit to these keys come next: until then they open, and nothing is sealed under them.
         for (number, key) in admission.epochs.iter().take(EPOCHS_SENT_MAX) {
-            let key = EpochKey::from_bytes(key);
-            let Body::Genesis(genesis) = proven.genesis.body() else {
-                return;
-            };
-            // Only the genesis commits to a key as yet: any other number is a lie.
-            if *number != 0 || key.commitment() != genesis.epoch_commitment {
-                continue;
-            }
-            epochs.insert(*number, key);
+            epochs.insert(*number, EpochKey::from_bytes(key));
         }
         let phase = Phase::CatchingUp {
             witness: proven.witness,
             goal,
         };
         self.custody.genesis = proven.genesis.bytes().to_vec();
-        self.custody.epochs = epochs.danger_keys();
         self.net = Some(Net::new(
             proven.genesis.clone(),
             proven.realm.clone(),
@@ -166,8 +158,11 @@ impl Node {
         let Phase::CatchingUp { witness, .. } = &net.phase else {
             return;
         };
+        let policy = net.view.policy();
+        let epoch = net.view.epoch().commitment;
         let sound = net.goal_is_met()
-            && net.epochs.topic().is_some()
+            && net.epochs.holds(&epoch)
+            && policy.missing.is_empty()
             && net.view.settled_witness(witness)
             && net.view.live(&self.id).is_some();
         if !sound {
@@ -177,6 +172,9 @@ impl Node {
         }
         net.phase = Phase::Open;
         net.synced = true;
+        net.epochs.drop_foreign(&net.ledger.authority);
+        net.epochs.follow(&epoch, now.uptime_ms());
+        self.custody.epochs = net.epochs.danger_keys();
         self.custody.joined = true;
         let mut writes = net.ledger.all_writes();
         writes.push(Write::Heads(net.authority().heads()));

@@ -22,6 +22,10 @@ const POLITE_MS: u64 = 400;
 const TRIES_IN_A_ROW: usize = 3;
 /// Members that this node calls by itself.
 const LINKS_WANTED_MAX: usize = 32;
+/// Between two calls of a node that was put out: it may have been let in again.
+const OUT_REDIAL_MS: u64 = 600_000;
+/// Members that it calls.
+const OUT_LINKS_MAX: usize = 8;
 
 impl Node {
     /// Calls somebody and remembers that it was this node that called.
@@ -85,10 +89,9 @@ impl Node {
         let due = self.links.redials.iter();
         let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
         let due: Vec<_> = due.map(|(key, _)| *key).collect();
-        let alone = self
-            .net
-            .as_ref()
-            .is_some_and(|net| net.isolated_ms.is_some());
+        let net = self.net.as_ref();
+        let alone = net.is_some_and(|net| net.isolated_ms.is_some());
+        let out = net.is_some_and(|net| net.out);
         for peer in due {
             let device = self.net.as_ref().and_then(|n| n.transports.get(&peer));
             let (Some(device), Some(redial)) = (device.copied(), self.links.redials.get_mut(&peer))
@@ -96,7 +99,9 @@ impl Node {
                 continue;
             };
             redial.plan(at);
-            if alone {
+            if out {
+                redial.at_ms = at + OUT_REDIAL_MS;
+            } else if alone {
                 redial.at_ms = redial.at_ms.min(at + REDIAL_ALONE_MS);
             }
             self.links.unsettled = true;
@@ -128,7 +133,8 @@ impl Node {
             .transports
             .iter()
             .filter(|(key, device)| {
-                **device != me && net.serves(device) && !self.links.peers.contains_key(key)
+                let wanted = net.serves(device) || net.out;
+                **device != me && wanted && !self.links.peers.contains_key(key)
             })
             .map(|(key, device)| {
                 let tries = redials.get(key).map_or(0, |redial| redial.tries);
@@ -137,12 +143,22 @@ impl Node {
             .collect();
         candidates.sort_unstable();
         let trusted = self.links.peers.values().filter(|peer| peer.trusted);
-        candidates.truncate(LINKS_WANTED_MAX.saturating_sub(trusted.count()));
+        let links_max = if net.out {
+            OUT_LINKS_MAX
+        } else {
+            LINKS_WANTED_MAX
+        };
+        candidates.truncate(links_max.saturating_sub(trusted.count()));
+        let out = net.out;
         for redial in redials.values_mut() {
             redial.wanted = false;
         }
         // Of two that could call each other the smaller calls first; the other gives it a moment.
-        let polite = |device: &NodeId| if *device > me { 0 } else { POLITE_MS };
+        let polite = |device: &NodeId| match (out, *device > me) {
+            (true, _) => OUT_REDIAL_MS,
+            (false, true) => 0,
+            (false, false) => POLITE_MS,
+        };
         for (_, _, key, device) in candidates {
             let redial = redials.entry(key).or_insert_with(|| Redial {
                 at_ms: at + polite(&device),

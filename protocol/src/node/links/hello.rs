@@ -101,8 +101,8 @@ impl Node {
         });
         match known {
             Some(true) => self.start_pull(peer),
-            // It has not heard of this node yet. It asks for what it lacks, and then serves.
-            Some(false) => {}
+            // It has not heard of this node yet. It asks for what it lacks, or is told, and then serves.
+            Some(false) => self.tell_news(peer),
             None => self.link(LinkOutput::HangUp { peer }),
         }
     }
