@@ -99,9 +99,12 @@ impl Request {
     /// The right that a caller needs.
     pub(crate) const fn needs(&self) -> Rights {
         match self {
-            Self::Status | Self::Ping(_) | Self::Pending | Self::Invites | Self::Admins | Self::Recovery => {
-                Rights::Look
-            }
+            Self::Status
+            | Self::Ping(_)
+            | Self::Pending
+            | Self::Invites
+            | Self::Admins
+            | Self::Recovery => Rights::Look,
             Self::Up { .. } | Self::Down { .. } | Self::Rotate { .. } => Rights::Use,
             Self::Init(_)
             | Self::Invite(_)

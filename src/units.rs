@@ -109,7 +109,10 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
         Ok(instant) => instant,
         Err(_) => {
             let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-            civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp()
+            civil
+                .to_zoned(jiff::tz::TimeZone::system())
+                .ok()?
+                .timestamp()
         }
     };
     u64::try_from(instant.as_millisecond())

@@ -67,7 +67,7 @@ impl World {
         let now = self.machine(id).moment(self.now_us);
         let seed = seed(&mut self.rng);
         let founded = Node::found(founding, self.setup(), seed, now);
-        self.phrase = Some(founded.phrase);
+        self.phrase = founded.phrases.into_iter().next();
         self.start(id, founded.node);
         id
     }

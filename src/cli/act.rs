@@ -20,15 +20,6 @@ pub(crate) struct Flags {
     wait: Duration,
 }
 
-/// How an act ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// Signed, or in a dry run not.
-    Acted(Box<Acted>),
-    /// More holders of root keys have to sign.
-    Petition(Petition),
-}
-
 impl Flags {
     /// Whether nothing is to be signed.
     pub(crate) const fn is_dry(&self) -> bool {
@@ -44,7 +35,8 @@ impl Flags {
         self
     }
 
-    /// Has the daemon of the chosen network carry out an act, and tells of it. `head` says what happened.
+    /// Has the daemon of the chosen network carry out an act, and tells of it. `head` says what happened. Gives what
+    /// other holders of root keys have to sign first, if they have to.
     ///
     /// # Errors
     /// When it is refused.
@@ -53,7 +45,7 @@ impl Flags {
         act: Act,
         session: &Session,
         head: impl FnOnce(&Acted) -> String,
-    ) -> Result<Ended, Failure> {
+    ) -> Result<Option<Petition>, Failure> {
         let place = session.place()?;
         let request = Request::Act(Box::new(ActRequest {
             act,
@@ -61,10 +53,12 @@ impl Flags {
             wait_ms: u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX),
         }));
         let mut responses = session.client(&place)?.send(&request)?;
-        let acted = match responses.next_response()? {
-            Response::Acted(acted) => acted,
-            Response::Petition(petition) => return Ok(Ended::Petition(petition)),
-            _ => return Err(unexpected()),
+        let first = responses.next_response()?;
+        if let Response::Petition(petition) = first {
+            return Ok(Some(petition));
+        }
+        let Response::Acted(acted) = first else {
+            return Err(unexpected());
         };
         if !session.style.json {
             output::talk(session.style, &head(&acted));
@@ -73,24 +67,25 @@ impl Flags {
             if session.style.json {
                 output::data(&json::acted(&acted, &[], None))?;
             }
-            return Ok(Ended::Acted(acted));
+            return Ok(None);
         }
         let watch = self.wait == Duration::MAX;
         let mut heard: Vec<HeardBy> = Vec::new();
         let done = loop {
-            match responses.next_response()? {
-                Response::Heard(node) => {
-                    if watch {
-                        tell_heard(&node, session)?;
-                    }
-                    heard.push(node);
-                }
-                Response::HeardDone(done) => break done,
-                _ => return Err(unexpected()),
+            let response = responses.next_response()?;
+            if let Response::HeardDone(done) = response {
+                break done;
             }
+            let Response::Heard(node) = response else {
+                return Err(unexpected());
+            };
+            if watch {
+                tell_heard(&node, session)?;
+            }
+            heard.push(node);
         };
         tell_done(&acted, &heard, &done, watch, session)?;
-        Ok(Ended::Acted(acted))
+        Ok(None)
     }
 }
 
@@ -122,9 +117,9 @@ fn tell_done(
 ///
 /// # Errors
 /// When it did.
-pub(crate) fn plain(ended: Ended) -> Result<Exit, Failure> {
-    match ended {
-        Ended::Acted(_) => Ok(Exit::Done),
-        Ended::Petition(_) => Err(unexpected()),
+pub(crate) fn plain(petition: Option<Petition>) -> Result<Exit, Failure> {
+    match petition {
+        None => Ok(Exit::Done),
+        Some(_) => Err(unexpected()),
     }
 }

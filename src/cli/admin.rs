@@ -55,7 +55,11 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             let member = find(&node, session)?;
             let head = |acted: &crate::control::acts::Acted| {
                 let would = if acted.dry_run { "would be" } else { "is" };
-                format!("{} {would} an admin.\n{}", member.name, signed::consequences(&acted.plan))
+                format!(
+                    "{} {would} an admin.\n{}",
+                    member.name,
+                    signed::consequences(&acted.plan)
+                )
             };
             act::plain(flags.carry(Act::AdminAdd(member.id), session, head)?)
         }
@@ -93,5 +97,7 @@ fn list(session: &Session) -> Result<Exit, Failure> {
 fn find(typed: &str, session: &Session) -> Result<MemberReport, Failure> {
     let place = session.place()?;
     let report = session.report(&place)?;
-    Ok(node::find(typed, std::slice::from_ref(&report))?.peer.member)
+    Ok(node::find(typed, std::slice::from_ref(&report))?
+        .peer
+        .member)
 }

@@ -78,7 +78,10 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     }
     if args.uses > 1 && args.no_approve && args.tag.is_empty() {
         let text = "an invite that lets in whoever has the code, and several of them, needs a tag";
-        let hint = format!("meshnode invite --uses {} --no-approve --tag TAG", args.uses);
+        let hint = format!(
+            "meshnode invite --uses {} --no-approve --tag TAG",
+            args.uses
+        );
         return Err(Failure::usage(text).hint(hint));
     }
     if args.ttl.is_zero() {

@@ -98,7 +98,10 @@ pub(crate) fn deny(args: DenyArgs, session: &Session) -> Result<Exit, Failure> {
         joiners: joiners.into_iter().map(|joiner| joiner.id).collect(),
         reason: args.reason,
     };
-    act::plain(args.flags.carry(act, session, |acted| told(acted, "refused"))?)
+    act::plain(
+        args.flags
+            .carry(act, session, |acted| told(acted, "refused"))?,
+    )
 }
 
 fn told(acted: &Acted, what: &str) -> String {
@@ -115,10 +118,10 @@ fn told(acted: &Acted, what: &str) -> String {
 
 fn waiting(session: &Session) -> Result<Vec<Waiting>, Failure> {
     let place = session.place()?;
-    match session.client(&place)?.ask(&Request::Pending)? {
-        Response::Pending(waiting) => Ok(waiting),
-        _ => Err(unexpected()),
-    }
+    let Response::Pending(waiting) = session.client(&place)?.ask(&Request::Pending)? else {
+        return Err(unexpected());
+    };
+    Ok(waiting)
 }
 
 /// Those that are named, each once.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use meshnode_protocol::id::NodeId;
 
-use super::act::{Ended, Flags};
+use super::act::Flags;
 use super::revoke::parse_since;
 use super::session::{Session, unexpected};
 use super::{node, phrase};
@@ -174,8 +174,8 @@ fn use_it(args: Use, session: &Session) -> Result<Exit, Failure> {
         )
     };
     match args.flags.carry(act, session, head)? {
-        Ended::Acted(_) => Ok(Exit::Done),
-        Ended::Petition(petition) => {
+        None => Ok(Exit::Done),
+        Some(petition) => {
             write_petition(&args.out, &petition.bytes)?;
             tell_petition(&petition, &args.out, session)?;
             Ok(Exit::Done)
@@ -227,7 +227,12 @@ fn read_petition(path: &Path) -> Result<Vec<u8>, Failure> {
 
 fn write_petition(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut open = OpenOptions::new();
-    let file = open.write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = open
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
     file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .map_err(|error| Failure::world(&format!("cannot write {}", path.display()), &error))
 }

@@ -99,7 +99,7 @@ fn question(args: &Args, nodes: &[NodeId], report: &StatusReport) -> Option<Stri
         let owned = owned.filter(|peer| peer.member.owner.as_ref() == Some(owner));
         let names: Vec<&str> = owned.map(|peer| peer.member.name.as_str()).collect();
         let names = signed::list(names.into_iter());
-        return Some(format!("Revoke all nodes of {owner} ({names})?"));
+        return Some(format!("Revoke all nodes of {} ({names})?", owner.as_str()));
     }
     let members = report.peers.iter().map(|peer| &peer.member);
     let admins: Vec<&str> = members
@@ -124,6 +124,5 @@ pub(super) fn parse_since(text: &str) -> Result<Since, String> {
 
 /// A time as people write it.
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
-    units::parse_time(text)
-        .ok_or_else(|| format!("{} is no time and no op", text.escape_default()))
+    units::parse_time(text).ok_or_else(|| format!("{} is no time and no op", text.escape_default()))
 }

@@ -261,7 +261,8 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
             report("no_way_in", text, Some(hint), None)
         }
         Warning::OneAdmin(name) => {
-            let text = format!("{name} is the only admin; if it is lost, only the recovery phrase helps");
+            let text =
+                format!("{name} is the only admin; if it is lost, only the recovery phrase helps");
             let other = snapshot.peers.iter().find(|peer| peer.online);
             let other = other.map_or("NODE", |peer| peer.member.name.as_str());
             let hint = format!("meshnode admin add {other}");
@@ -272,7 +273,8 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
             report("one_admin", text, Some(hint), Some(name.to_string()))
         }
         Warning::RecoveryUnchecked => {
-            let text = "nobody typed the recovery phrase back yet; it is still kept on this machine";
+            let text =
+                "nobody typed the recovery phrase back yet; it is still kept on this machine";
             let hint = "meshnode recovery check".to_owned();
             report("recovery_unchecked", text.to_owned(), Some(hint), None)
         }

@@ -131,7 +131,10 @@ mod tests {
     #[test]
     fn phrases_are_private_and_gone_after_the_wipe() {
         let dir = tempfile::tempdir().unwrap();
-        let phrases = [SecretText::new("one two".to_owned()), SecretText::new("three".to_owned())];
+        let phrases = [
+            SecretText::new("one two".to_owned()),
+            SecretText::new("three".to_owned()),
+        ];
         keep(dir.path(), &phrases).unwrap();
         let mode = fs::metadata(path(dir.path())).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);

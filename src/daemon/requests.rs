@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use meshnode_protocol::body::{Ipv4Range, Tags};
 use meshnode_protocol::invite::InviteCode;
-use meshnode_protocol::io::{Command, InviteOptions, Snapshot};
+use meshnode_protocol::io::{Command, InviteOptions, Snapshot, Warning};
 use meshnode_protocol::name::NetworkName;
 use meshnode_protocol::node::{Founding, Joining, Node, StartError};
 use meshnode_protocol::recovery::RecoveryPhrase;
@@ -147,7 +147,12 @@ impl Daemon {
         };
         let now = self.clock.now();
         match machine.and_then(|machine| machine.node.snapshot(now)) {
-            Some(snapshot) => Ok(StatusReport::of_snapshot(&snapshot, local)),
+            Some(mut snapshot) => {
+                if phrase::is_kept(&self.config.state_dir) {
+                    snapshot.warnings.push(Warning::RecoveryUnchecked);
+                }
+                Ok(StatusReport::of_snapshot(&snapshot, local))
+            }
             None if machine.is_some() || local.down => {
                 Ok(StatusReport::without_network(local, machine.is_some()))
             }

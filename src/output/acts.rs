@@ -32,7 +32,11 @@ pub(crate) fn inited(made: &Inited, took_ms: u64, here: &Here, in_file: Option<&
              if every admin machine is lost, and whoever reads it owns the network.\n",
             clean(path)
         ),
-        None => made.phrases.iter().map(|words| phrase(words.reveal())).collect(),
+        None => made
+            .phrases
+            .iter()
+            .map(|words| phrase(words.reveal()))
+            .collect(),
     });
     if made.phrases.len() > 1 {
         text.push_str(&format!(
@@ -97,7 +101,10 @@ pub(crate) fn recovery(facts: &RecoveryFacts) -> String {
     let need = if facts.of == 1 {
         "One recovery phrase is the way back.".to_owned()
     } else {
-        format!("{} of {} recovery phrases are the way back.", facts.threshold, facts.of)
+        format!(
+            "{} of {} recovery phrases are the way back.",
+            facts.threshold, facts.of
+        )
     };
     let kept = if facts.kept {
         "Nobody typed it back yet: it is still kept on this machine (meshnode recovery check).\n"

@@ -124,7 +124,13 @@ mod tests {
             quarantined: true,
         };
         let text = pending(&[joiner], plain());
-        for part in ["name: laptop", "7K2Q-MX4P", "shown at: nas", "too many used", "approve"] {
+        for part in [
+            "name: laptop",
+            "7K2Q-MX4P",
+            "shown at: nas",
+            "too many used",
+            "approve",
+        ] {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(pending(&[], plain()), "Nobody waits.\n");

@@ -46,12 +46,20 @@ pub(crate) fn consequences(plan: &Plan) -> String {
     for fallen in &plan.falls {
         text.push_str(&match fallen {
             Fallen::Member(name) => {
-                format!("  falls   {}: what let it in counts no more\n", clean(name.as_str()))
+                format!(
+                    "  falls   {}: what let it in counts no more\n",
+                    clean(name.as_str())
+                )
             }
-            Fallen::Admin(name) => format!("  falls   {}: no admin any more\n", clean(name.as_str())),
+            Fallen::Admin(name) => {
+                format!("  falls   {}: no admin any more\n", clean(name.as_str()))
+            }
             Fallen::Invite(id) => format!("  falls   invite {}\n", short(&id.to_string())),
             Fallen::Revocation(name) => {
-                format!("  falls   the revocation of {}: it is in again\n", clean(name.as_str()))
+                format!(
+                    "  falls   the revocation of {}: it is in again\n",
+                    clean(name.as_str())
+                )
             }
             Fallen::Policy(id) => format!("  falls   policy change {}\n", short(&id.to_string())),
         });
@@ -65,14 +73,21 @@ pub(crate) fn consequences(plan: &Plan) -> String {
         text.push_str(&format!("  stays   the revocation of {names}\n"));
     }
     if let Some((name, level)) = &plan.admin {
-        text.push_str(&format!("  admin   {} (level {level})\n", clean(name.as_str())));
+        text.push_str(&format!(
+            "  admin   {} (level {level})\n",
+            clean(name.as_str())
+        ));
     }
     text
 }
 
 /// A node that heard, while it is watched.
 pub(crate) fn heard_line(node: &HeardBy) -> String {
-    format!("  {}  {}\n", clean(node.name.as_str()), units::span_ms(node.ms))
+    format!(
+        "  {}  {}\n",
+        clean(node.name.as_str()),
+        units::span_ms(node.ms)
+    )
 }
 
 /// Who heard, and who did not.

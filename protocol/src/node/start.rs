@@ -326,6 +326,6 @@ fn causal(ops: &[Vec<u8>]) -> Vec<&[u8]> {
 /// The founder's address: a random one, so that two homes that meet some day rarely collide.
 fn founder_ipv4(range: Ipv4Range, random: &[u8; 32]) -> std::net::Ipv4Addr {
     let network = crate::id::NetworkId::ZERO;
-    let stand_in = crate::identity::Secret::from_seed(random);
+    let stand_in = Secret::from_seed(random);
     crate::address::ipv4_candidate(range, &network, &NodeId::new(stand_in.public()), 0)
 }

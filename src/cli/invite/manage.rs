@@ -59,10 +59,10 @@ fn told(acted: &Acted) -> String {
 
 fn invites(session: &Session) -> Result<Vec<InviteReport>, Failure> {
     let place = session.place()?;
-    match session.client(&place)?.ask(&Request::Invites)? {
-        Response::Invites(invites) => Ok(invites),
-        _ => Err(unexpected()),
-    }
+    let Response::Invites(invites) = session.client(&place)?.ask(&Request::Invites)? else {
+        return Err(unexpected());
+    };
+    Ok(invites)
 }
 
 /// The invite whose id begins so.
@@ -81,8 +81,12 @@ fn find<'a>(typed: &str, invites: &'a [InviteReport]) -> Result<&'a InviteReport
             let text = format!("{} can be several invites", output::clean(typed));
             let ids = several.iter().map(|invite| invite.id.to_string());
             let ids: Vec<String> = ids.map(|id| id[..8].to_uppercase()).collect();
-            Err(Failure::new(Exit::Usage, "ambiguous_invite", text)
-                .hint(format!("name one of them: {}", signed::list(ids.iter().map(String::as_str)))))
+            Err(
+                Failure::new(Exit::Usage, "ambiguous_invite", text).hint(format!(
+                    "name one of them: {}",
+                    signed::list(ids.iter().map(String::as_str))
+                )),
+            )
         }
     }
 }

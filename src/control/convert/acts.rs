@@ -5,8 +5,8 @@ use meshnode_protocol::io::{self, Command};
 use meshnode_protocol::recovery::RecoveryPhrase;
 
 use crate::control::acts::{
-    Act, ActRequest, Acted, Admin, Approval, Fallen, HeardBy, HeardDone, InviteReport,
-    InviteState, Petition, Plan, Recovery, Revoke, Signed, Since, Unreached, Waiting,
+    Act, ActRequest, Acted, Admin, Approval, Fallen, HeardBy, HeardDone, InviteReport, InviteState,
+    Petition, Plan, Recovery, Revoke, Signed, Since, Unreached, Waiting,
 };
 use crate::control::{Response, SecretText};
 use crate::failure::Failure;
@@ -23,7 +23,10 @@ pub(crate) fn command(request: ActRequest) -> Result<Command, Failure> {
     Ok(match request.act {
         Act::Revoke(revoke) => Command::Revoke(Box::new(revocation(revoke, act)?)),
         Act::Approve(joiners) => Command::Approve {
-            joiners: joiners.into_iter().map(approval).collect::<Result<_, _>>()?,
+            joiners: joiners
+                .into_iter()
+                .map(approval)
+                .collect::<Result<_, _>>()?,
             act,
         },
         Act::Deny { joiners, reason } => Command::Deny {

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::line;
+use crate::control::RecoveryFacts;
 use crate::control::acts::{
     Acted, Admin, Fallen, HeardBy, HeardDone, InviteReport, Petition, Plan, Waiting,
 };
-use crate::control::RecoveryFacts;
 use crate::units;
 
 /// An act, and who heard it when the wait is over.
