@@ -15,6 +15,8 @@ use crate::output::{self, ColourWhen, Style};
 
 use self::session::Session;
 
+mod act;
+mod admin;
 mod code_error;
 mod completions;
 mod daemon;
@@ -31,7 +33,12 @@ mod leave;
 mod log;
 mod man;
 mod node;
+mod pending;
+mod phrase;
 mod ping;
+mod recovery;
+mod revoke;
+mod rotate;
 mod session;
 mod status;
 mod up;
@@ -122,6 +129,13 @@ enum Verb {
     Verify(verify::Args),
     Export(export::Args),
     Import(import::Args),
+    Pending(pending::PendingArgs),
+    Approve(pending::ApproveArgs),
+    Deny(pending::DenyArgs),
+    Revoke(revoke::Args),
+    Admin(admin::Args),
+    Recovery(recovery::Args),
+    Rotate(rotate::Args),
     Daemon(daemon::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -177,6 +191,13 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Verify(args)) => verify::run(&args, &session),
         Some(Verb::Export(args)) => export::run(&args, &session),
         Some(Verb::Import(args)) => import::run(&args, &session),
+        Some(Verb::Pending(_)) => pending::list(&session),
+        Some(Verb::Approve(args)) => pending::approve(args, &session),
+        Some(Verb::Deny(args)) => pending::deny(args, &session),
+        Some(Verb::Revoke(args)) => revoke::run(args, &session),
+        Some(Verb::Admin(args)) => admin::run(args, &session),
+        Some(Verb::Recovery(args)) => recovery::run(args, &session),
+        Some(Verb::Rotate(args)) => rotate::run(args, &session),
         Some(Verb::Daemon(args)) => daemon::run(args, &session),
         Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Completions(args)) => completions::run(&args),

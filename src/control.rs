@@ -18,6 +18,7 @@ use crate::failure::Failure;
 pub(crate) use self::blob::Blob;
 pub(crate) use self::history::LogLine;
 
+pub(crate) mod acts;
 mod blob;
 pub(crate) mod client;
 pub(crate) mod convert;
@@ -76,17 +77,62 @@ pub(crate) enum Request {
     },
     /// Stop the daemon; the membership stays. Answer [`Response::Done`].
     Stop,
+    /// Sign something for the network. Answers [`Response::Acted`], then [`Response::Heard`] for every node that heard
+    /// it and [`Response::HeardDone`]; or [`Response::Petition`] when more root keys have to sign first.
+    Act(Box<acts::ActRequest>),
+    /// Who waits for an admin. Answer [`Response::Pending`].
+    Pending,
+    /// The invites. Answer [`Response::Invites`].
+    Invites,
+    /// The admins. Answer [`Response::Admins`].
+    Admins,
+    /// Sign a petition with root keys. Answer [`Response::Petition`].
+    RecoverySign {
+        /// The bytes of the file.
+        petition: Vec<u8>,
+        /// The phrases.
+        phrases: Vec<SecretText>,
+    },
+    /// How the way back stands. Answer [`Response::Recovery`].
+    Recovery,
+    /// The phrases, until they were typed back. Answer [`Response::Phrases`].
+    RecoveryShow,
+    /// Phrases typed back. Answer [`Response::PhraseChecked`].
+    RecoveryCheck {
+        /// As typed.
+        phrases: Vec<SecretText>,
+    },
+    /// New tunnel keys for this node. Answer [`Response::Rotated`].
+    Rotate {
+        /// The transport key, too.
+        transport: bool,
+    },
 }
 
 impl Request {
     /// The right that a caller needs.
     pub(crate) const fn needs(&self) -> Rights {
         match self {
-            Self::Status | Self::Ping(_) | Self::Export | Self::Log { .. } => Rights::Look,
-            Self::Up { .. } | Self::Down { .. } | Self::Import(_) => Rights::Use,
-            Self::Init(_) | Self::Invite(_) | Self::Join(_) | Self::Leave { .. } | Self::Stop => {
-                Rights::Administer
+            Self::Status
+            | Self::Ping(_)
+            | Self::Export
+            | Self::Log { .. }
+            | Self::Pending
+            | Self::Invites
+            | Self::Admins
+            | Self::Recovery => Rights::Look,
+            Self::Up { .. } | Self::Down { .. } | Self::Rotate { .. } | Self::Import(_) => {
+                Rights::Use
             }
+            Self::Init(_)
+            | Self::Invite(_)
+            | Self::Join(_)
+            | Self::Leave { .. }
+            | Self::Act(_)
+            | Self::RecoverySign { .. }
+            | Self::RecoveryShow
+            | Self::RecoveryCheck { .. }
+            | Self::Stop => Rights::Administer,
         }
     }
 }
@@ -104,6 +150,17 @@ pub(crate) enum Rights {
     Administer,
 }
 
+/// How the way back stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecoveryFacts {
+    /// How many phrases must sign.
+    pub(crate) threshold: usize,
+    /// How many there are.
+    pub(crate) of: usize,
+    /// Whether they are still kept on this machine, because nobody typed them back.
+    pub(crate) kept: bool,
+}
+
 /// A network to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InitRequest {
@@ -113,6 +170,10 @@ pub(crate) struct InitRequest {
     pub(crate) node_name: NodeName,
     /// `a.b.c.d/n`; `None`: the default, or another when that is taken here.
     pub(crate) ipv4_range: Option<String>,
+    /// How many recovery phrases there are to be, and how many of them must sign.
+    pub(crate) recovery: (u8, u8),
+    /// Whether the phrases are kept here until they were typed back.
+    pub(crate) keep_phrases: bool,
 }
 
 /// An invite to make.
@@ -132,6 +193,10 @@ pub(crate) struct InviteRequest {
     pub(crate) approve: Option<bool>,
     /// `host:port` hints; when none, the node adds its own.
     pub(crate) hints: Vec<String>,
+    /// The node that the newcomer replaces.
+    pub(crate) replaces: Option<NodeId>,
+    /// How long the newcomer stays a member; `None`: for ever.
+    pub(crate) member_for_ms: Option<u64>,
     /// Sign nothing.
     pub(crate) dry_run: bool,
 }
@@ -240,6 +305,38 @@ pub(crate) enum Response {
         /// Whether these are the last lines.
         last: bool,
     },
+    /// What was signed, or in a dry run would be.
+    Acted(Box<acts::Acted>),
+    /// One more node heard it; more answers follow.
+    Heard(acts::HeardBy),
+    /// The wait for others to hear is over.
+    HeardDone(acts::HeardDone),
+    /// Who waits for an admin.
+    Pending(Vec<acts::Waiting>),
+    /// The invites, newest first.
+    Invites(Vec<acts::InviteReport>),
+    /// The admins, most senior first.
+    Admins(Vec<acts::Admin>),
+    /// More root keys have to sign.
+    Petition(acts::Petition),
+    /// How the way back stands.
+    Recovery(RecoveryFacts),
+    /// The recovery phrases.
+    Phrases(Vec<SecretText>),
+    /// So many of the network's phrases were right.
+    PhraseChecked {
+        /// How many were typed, all right.
+        known: usize,
+        /// How many the network has.
+        of: usize,
+        /// Whether the copy on this machine was wiped now.
+        forgotten: bool,
+    },
+    /// This node has new keys.
+    Rotated {
+        /// Whether one of them is used from the daemon's next start on.
+        restart: bool,
+    },
     /// What was asked is done.
     Done,
     /// What was asked cannot be done.
@@ -287,8 +384,10 @@ pub(crate) struct Membership {
 pub(crate) struct Inited {
     /// This node in it.
     pub(crate) this: Membership,
-    /// The twelve words, with single spaces.
-    pub(crate) recovery_phrase: SecretText,
+    /// The phrases: each twelve words with single spaces.
+    pub(crate) phrases: Vec<SecretText>,
+    /// How many of them must sign.
+    pub(crate) threshold: usize,
 }
 
 /// A join that is through.

@@ -7,6 +7,7 @@ mod attempt;
 mod history;
 mod machine;
 mod notices;
+mod phrase;
 mod ports;
 mod requests;
 mod switch;
@@ -249,6 +250,9 @@ impl Daemon {
             if let Err(error) = tokio::task::block_in_place(|| self.store.erase()) {
                 tracing::error!(%error, "the membership is over but its files could not be removed");
             }
+            if let Err(error) = phrase::wipe(&self.config.state_dir) {
+                tracing::error!(%error, "the recovery phrase could not be removed");
+            }
             ports::forget(&self.config);
         }
         for (id, reply) in replies {
@@ -275,10 +279,24 @@ impl Daemon {
             waited_ms: now.uptime_ms().saturating_sub(waiting.since_ms),
             now: now.wall,
         };
-        let last = !matches!(
-            reply,
-            Reply::Joining(_) | Reply::Pong { .. } | Reply::Silence { .. }
-        );
+        let last = match &reply {
+            Reply::Joining(_) | Reply::Pong { .. } | Reply::Silence { .. } | Reply::Heard(_) => {
+                false
+            }
+            Reply::Acted(acted) => acted.dry_run,
+            Reply::Invited(_)
+            | Reply::Left { .. }
+            | Reply::PingDone
+            | Reply::Joined(_)
+            | Reply::HeardDone { .. }
+            | Reply::Imported(_)
+            | Reply::Pending(_)
+            | Reply::Invites(_)
+            | Reply::Admins(_)
+            | Reply::Petition(_)
+            | Reply::Rotated { .. }
+            | Reply::Refused(_) => true,
+        };
         let response = response(reply, snapshot.as_ref(), &about);
         if waiting.call.send(response).is_err() || last {
             self.waiting.remove(&id);

@@ -36,6 +36,8 @@ impl World {
             node: NodeName::parse("stranger").expect("a word makes a name"),
             ipv4_range: Ipv4Range::DEFAULT,
             owner: None,
+            phrases: 1,
+            threshold: 1,
         };
         let seed = seed(&mut self.rng);
         let now = Moment::default();

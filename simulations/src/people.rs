@@ -60,12 +60,14 @@ impl World {
             node: Self::name(number),
             ipv4_range: Ipv4Range::DEFAULT,
             owner: None,
+            phrases: 1,
+            threshold: 1,
         };
         let id = self.add_machine(site);
         let now = self.machine(id).moment(self.now_us);
         let seed = seed(&mut self.rng);
         let founded = Node::found(founding, self.setup(), seed, now);
-        self.phrase = Some(founded.phrase);
+        self.phrase = founded.phrases.into_iter().next();
         self.start(id, founded.node);
         id
     }

@@ -5,13 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use meshnode_protocol::limits::ROOT_KEYS_MAX;
 use meshnode_protocol::name::{NetworkName, NodeName};
 
 use super::launch;
 use super::session::{Session, unexpected};
 use crate::clock::Clock;
 use crate::config::place::Place;
-use crate::control::{InitRequest, Inited, Request, Response};
+use crate::control::{InitRequest, Inited, Request, Response, SecretText};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, acts, json};
 
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// Write the recovery phrase into a new file instead of the screen
     #[arg(long, value_name = "PATH")]
     recovery_file: Option<PathBuf>,
+    /// Several phrases, K of which must come together, like 2-of-3
+    #[arg(long, value_name = "K-of-N", default_value = "1-of-1", value_parser = parse_recovery)]
+    recovery: (u8, u8),
 }
 
 /// Makes the network.
@@ -50,6 +54,8 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
             .node_name
             .unwrap_or_else(|| NodeName::from_text(&host, "node")),
         ipv4_range: args.ipv4_range,
+        recovery: args.recovery,
+        keep_phrases: args.recovery_file.is_none(),
     });
     let file = args
         .recovery_file
@@ -113,7 +119,8 @@ impl PhraseFile {
 
     /// Writes the phrase; a phrase that cannot be written is shown after all, since nothing else holds it.
     fn fill(mut self, made: &Inited) -> Result<String, Failure> {
-        let phrase = made.recovery_phrase.reveal();
+        let phrases: Vec<&str> = made.phrases.iter().map(SecretText::reveal).collect();
+        let phrase = phrases.join("\n");
         let written = writeln!(self.file, "{phrase}").and_then(|()| self.file.sync_all());
         let shown = self.path.display().to_string();
         written.map(|()| shown.clone()).map_err(|error| {
@@ -145,6 +152,19 @@ fn network_name(host: &str) -> NetworkName {
         .take(28)
         .collect();
     NetworkName::from_text(&format!("{front}-net"), "home-net")
+}
+
+/// `K-of-N`, as (N, K).
+fn parse_recovery(text: &str) -> Result<(u8, u8), String> {
+    let parsed = text.split_once("-of-");
+    let parsed = parsed.and_then(|(k, n)| Some((n.parse().ok()?, k.parse().ok()?)));
+    match parsed {
+        Some((n, k)) if k >= 1 && k <= n && usize::from(n) <= ROOT_KEYS_MAX => Ok((n, k)),
+        Some(_) | None => Err(format!(
+            "{} is not like 2-of-3, with at most {ROOT_KEYS_MAX}",
+            text.escape_default()
+        )),
+    }
 }
 
 fn parse_range(text: &str) -> Result<String, String> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use meshnode_protocol::limits::{INVITE_USES_MAX, TAGS_MAX};
 use meshnode_protocol::name::{NameError, NodeName, Owner, Tag};
 
+use super::node;
 use super::session::{Session, unexpected};
 use crate::control::{InviteRequest, Invited, Request, Response};
 use crate::failure::{Exit, Failure};
@@ -12,6 +13,7 @@ use crate::output::{self, acts, json};
 use crate::units;
 
 mod drawing;
+pub(super) mod manage;
 
 /// Make a code that lets the next machine in
 #[derive(Debug, clap::Args)]
@@ -20,9 +22,13 @@ Examples:
   meshnode invite
   meshnode invite --name tablet --owner ben --ttl 2h
   meshnode invite | ssh box sudo meshnode join -
+  meshnode invite list
 
 The code goes to stdout, everything else to stderr.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Option<manage::Verb>,
     /// Name of the new node
     #[arg(long, value_name = "NAME", value_parser = NodeName::parse)]
     name: Option<NodeName>,
@@ -39,9 +45,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=INVITE_USES_MAX as i64))]
     uses: u16,
-    /// Let in whoever has the code, though several machines may use it
+    /// An admin approves whoever comes; so it is for several machines
+    #[arg(long, conflicts_with = "no_approve")]
+    approve: bool,
+    /// Let in whoever has the code, though several machines may use it; they need a tag
     #[arg(long)]
     no_approve: bool,
+    /// The node that the new one takes the name and the address of
+    #[arg(long, value_name = "NODE", conflicts_with = "name")]
+    replace: Option<String>,
+    /// How long the new node stays a member; for ever if not given
+    #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
+    expires: Option<Duration>,
     /// Where a member answers; found by itself when not given; may be repeated
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_hint)]
     hint: Vec<String>,
@@ -58,10 +73,15 @@ pub(crate) struct Args {
 
 /// Makes the invite.
 pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
-    if args.uses > 1 && !args.no_approve {
-        let text = "an invite for several machines needs --no-approve: \
-                    whoever has the code is let in";
-        let hint = format!("meshnode invite --uses {} --no-approve", args.uses);
+    if let Some(verb) = args.verb {
+        return manage::run(verb, session);
+    }
+    if args.uses > 1 && args.no_approve && args.tag.is_empty() {
+        let text = "an invite that lets in whoever has the code, and several of them, needs a tag";
+        let hint = format!(
+            "meshnode invite --uses {} --no-approve --tag TAG",
+            args.uses
+        );
         return Err(Failure::usage(text).hint(hint));
     }
     if args.ttl.is_zero() {
@@ -73,11 +93,20 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         )));
     }
     let place = session.place()?;
-    let ttl_ms = u64::try_from(args.ttl.as_millis()).unwrap_or(u64::MAX);
+    let replaces = match &args.replace {
+        Some(typed) => {
+            let report = session.report(&place)?;
+            let found = node::find(typed, std::slice::from_ref(&report))?;
+            Some(found.peer.member.id)
+        }
+        None => None,
+    };
+    let ttl_ms = millis(args.ttl);
     let (qr, spell) = (args.qr, args.spell);
     let request = Request::Invite(InviteRequest {
-        // Nobody could approve: no verb of this version does.
-        approve: Some(false),
+        approve: (args.approve || args.no_approve).then_some(args.approve),
+        replaces,
+        member_for_ms: args.expires.map(millis),
         name: args.name,
         tags: args.tag,
         owner: args.owner,
@@ -120,7 +149,11 @@ fn show(
     Ok(Exit::Done)
 }
 
-fn parse_tag(text: &str) -> Result<Tag, NameError> {
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn parse_tag(text: &str) -> Result<Tag, NameError> {
     Tag::parse(text.strip_prefix("tag:").unwrap_or(text))
 }
 

@@ -113,6 +113,17 @@ fn follow(
             | Response::Left { .. }
             | Response::Pong { .. }
             | Response::Silence { .. }
+            | Response::Acted(_)
+            | Response::Heard(_)
+            | Response::HeardDone(_)
+            | Response::Pending(_)
+            | Response::Invites(_)
+            | Response::Admins(_)
+            | Response::Petition(_)
+            | Response::Recovery(_)
+            | Response::Phrases(_)
+            | Response::PhraseChecked { .. }
+            | Response::Rotated { .. }
             | Response::Done
             | Response::Exported { .. }
             | Response::Imported(_)

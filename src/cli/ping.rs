@@ -112,6 +112,17 @@ fn follow(
             | Response::Exported { .. }
             | Response::Imported(_)
             | Response::Log { .. }
+            | Response::Acted(_)
+            | Response::Heard(_)
+            | Response::HeardDone(_)
+            | Response::Pending(_)
+            | Response::Invites(_)
+            | Response::Admins(_)
+            | Response::Petition(_)
+            | Response::Recovery(_)
+            | Response::Phrases(_)
+            | Response::PhraseChecked { .. }
+            | Response::Rotated { .. }
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

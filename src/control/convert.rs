@@ -1,5 +1,7 @@
 //! What the core says, in the words of the control socket.
 
+pub(crate) mod acts;
+
 use meshnode_protocol::body::Level;
 use meshnode_protocol::io::{self, JoinStep, PathKind, Reply, Snapshot, Standing, State, Warning};
 use meshnode_protocol::peering::Path;
@@ -145,19 +147,22 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
             records: new.records,
             refused: new.refused,
         }),
-        // No verb asks for these yet.
+        (Reply::PingDone, _) => Response::Done,
+        (Reply::Acted(acted), _) => acts::acted(*acted),
+        (Reply::Heard(heard), _) => acts::heard(heard),
         (
-            Reply::PingDone
-            | Reply::Acted(_)
-            | Reply::Heard(_)
-            | Reply::HeardDone { .. }
-            | Reply::Pending(_)
-            | Reply::Invites(_)
-            | Reply::Admins(_)
-            | Reply::Petition(_)
-            | Reply::Rotated { .. },
+            Reply::HeardDone {
+                heard,
+                of,
+                unreached,
+            },
             _,
-        ) => Response::Done,
+        ) => acts::heard_done(heard, of, unreached),
+        (Reply::Pending(pending), _) => acts::pending(pending),
+        (Reply::Invites(invites), _) => acts::invites(invites),
+        (Reply::Admins(admins), _) => acts::admins(admins),
+        (Reply::Petition(petition), _) => acts::to_sign(petition),
+        (Reply::Rotated { restart }, _) => Response::Rotated { restart },
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }
@@ -261,8 +266,24 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
             let hint = format!("forward {port} on the router to this machine");
             report("no_way_in", text, Some(hint), None)
         }
-        // Promoting a second admin and typing the phrase back are no verbs yet: nobody could act on these.
-        Warning::OneAdmin(_) | Warning::RecoveryUnchecked => None,
+        Warning::OneAdmin(name) => {
+            let text =
+                format!("{name} is the only admin; if it is lost, only the recovery phrase helps");
+            let other = snapshot.peers.iter().find(|peer| peer.online);
+            let other = other.map_or("NODE", |peer| peer.member.name.as_str());
+            let hint = format!("meshnode admin add {other}");
+            let alone = snapshot.peers.is_empty();
+            if alone {
+                return None;
+            }
+            report("one_admin", text, Some(hint), Some(name.to_string()))
+        }
+        Warning::RecoveryUnchecked => {
+            let text =
+                "nobody typed the recovery phrase back yet; it is still kept on this machine";
+            let hint = "meshnode recovery check".to_owned();
+            report("recovery_unchecked", text.to_owned(), Some(hint), None)
+        }
         Warning::ClockSuspect => {
             let text = "this machine's clock is far from the clocks of the other nodes".to_owned();
             let hint = "set the clock: sudo timedatectl set-ntp true".to_owned();

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use meshnode_protocol::body::{Ipv4Range, Tags};
 use meshnode_protocol::invite::InviteCode;
-use meshnode_protocol::io::{Command, InviteOptions, Snapshot};
+use meshnode_protocol::io::{Command, InviteOptions, Snapshot, Warning};
 use meshnode_protocol::name::NetworkName;
 use meshnode_protocol::node::{Founding, Joining, Node, StartError};
+use meshnode_protocol::recovery::RecoveryPhrase;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::attempt::CodeMark;
-use super::{Daemon, fresh_seed, ports, store_failure};
-use crate::control::convert::LocalFacts;
+use super::{Daemon, fresh_seed, phrase, ports, store_failure};
+use crate::control::convert::{LocalFacts, acts};
 use crate::control::report::StatusReport;
 use crate::control::server::Call;
 use crate::control::{
@@ -82,6 +83,27 @@ impl Daemon {
                 }
                 Err(failure) => Err(failure),
             },
+            Request::Act(request) => {
+                let command = tokio::task::block_in_place(|| acts::command(*request));
+                return self.obey(call, command).await;
+            }
+            Request::RecoverySign { petition, phrases } => {
+                let roots = tokio::task::block_in_place(|| acts::roots(&phrases));
+                let command = roots.map(|roots| Command::RecoverySign {
+                    petition: acts::petition(petition),
+                    roots,
+                });
+                return self.obey(call, command).await;
+            }
+            Request::Recovery => self.recovery_facts().map(Response::Recovery),
+            Request::RecoveryShow => self.recovery_show(),
+            Request::RecoveryCheck { phrases } => self.recovery_check(&phrases),
+            Request::Pending => return self.obey(call, Ok(Command::Pending)).await,
+            Request::Invites => return self.obey(call, Ok(Command::InviteList)).await,
+            Request::Admins => return self.obey(call, Ok(Command::AdminList)).await,
+            Request::Rotate { transport } => {
+                return self.obey(call, Ok(Command::Rotate { transport })).await;
+            }
             Request::Ping(ping) => match self.require_network() {
                 Ok(()) => return self.command(call, bounded(&ping), false).await,
                 Err(failure) => Err(failure),
@@ -90,6 +112,16 @@ impl Daemon {
         let _gone = call.send(answer.unwrap_or_else(Response::Failed));
         if self.stopping {
             call.finish().await;
+        }
+    }
+
+    /// Gives the core a command if there is a network to give it to.
+    async fn obey(&mut self, call: Call, command: Result<Command, Failure>) {
+        match self.require_network().and(command) {
+            Ok(command) => self.command(call, command, false).await,
+            Err(failure) => {
+                let _gone = call.send(Response::Failed(failure));
+            }
         }
     }
 
@@ -125,7 +157,12 @@ impl Daemon {
         };
         let now = self.clock.now();
         match machine.and_then(|machine| machine.node.snapshot(now)) {
-            Some(snapshot) => Ok(StatusReport::of_snapshot(&snapshot, local)),
+            Some(mut snapshot) => {
+                if phrase::is_kept(&self.config.state_dir) {
+                    snapshot.warnings.push(Warning::RecoveryUnchecked);
+                }
+                Ok(StatusReport::of_snapshot(&snapshot, local))
+            }
             None if machine.is_some() || local.down => {
                 Ok(StatusReport::without_network(local, machine.is_some()))
             }
@@ -150,6 +187,8 @@ impl Daemon {
             node: request.node_name,
             ipv4_range: range,
             owner: None,
+            phrases: request.recovery.0,
+            threshold: request.recovery.1,
         };
         let port = ports::choose(&self.config)?;
         let founded = Node::found(
@@ -171,11 +210,21 @@ impl Daemon {
             .hint("make room, then try again"));
         }
         let this = self.this_member()?;
-        let words: Vec<_> = founded.phrase.words().collect();
-        let recovery_phrase = SecretText::new(words.join(" "));
+        let words = |phrase: &RecoveryPhrase| {
+            let words: Vec<_> = phrase.words().collect();
+            SecretText::new(words.join(" "))
+        };
+        let phrases: Vec<SecretText> = founded.phrases.iter().map(words).collect();
+        if request.keep_phrases
+            && let Err(error) = phrase::keep(&self.config.state_dir, &phrases)
+        {
+            // They are shown now all the same; only a second look is not possible.
+            tracing::warn!(%error, "the recovery phrase is not kept for recovery check");
+        }
         Ok(Response::Inited(Box::new(Inited {
             this,
-            recovery_phrase,
+            phrases,
+            threshold: usize::from(request.recovery.1),
         })))
     }
 
@@ -331,8 +380,8 @@ fn options(request: InviteRequest) -> Result<InviteOptions, Failure> {
         uses: request.uses,
         approve: request.approve,
         hints: request.hints,
-        replaces: None,
-        member_for_ms: None,
+        replaces: request.replaces,
+        member_for_ms: request.member_for_ms,
         dry_run: request.dry_run,
     })
 }

@@ -66,9 +66,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Joined(_)
         | Reply::Imported(_)
         | Reply::Acted(_)
-        | Reply::Rotated { .. } => {
-            Reply::Refused(Refusal::Disk(reason.to_owned()))
-        }
+        | Reply::Rotated { .. } => Reply::Refused(Refusal::Disk(reason.to_owned())),
         // A farewell comes with the erasure, which needs no room: it is true.
         Reply::Left { .. }
         | Reply::Pong { .. }

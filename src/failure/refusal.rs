@@ -1,5 +1,6 @@
 //! The words for what the core refuses.
 
+use meshnode_protocol::body::Level;
 use meshnode_protocol::io::{InviteRefusal, Refusal};
 use meshnode_protocol::name::{NetworkName, NodeName};
 use meshnode_protocol::time::Timestamp;
@@ -65,16 +66,39 @@ impl Failure {
                 let text = format!("a limit of this program is reached: {what}");
                 Self::new(Exit::Refused, "limit", text)
             }
-            Refusal::RevokeSelf
-            | Refusal::TooJunior { .. }
-            | Refusal::UnknownInvite(_)
-            | Refusal::NotPending(_)
-            | Refusal::AlreadyAdmin(_)
-            | Refusal::NotAnAdmin(_)
-            | Refusal::WrongPhrase
-            | Refusal::BadPetition
-            | Refusal::UnknownSince
-            | Refusal::Revoked => Self::new(Exit::Denied, "denied", "this cannot be done here"),
+            Refusal::RevokeSelf => Self::revoke_self(),
+            Refusal::TooJunior {
+                node,
+                level,
+                own,
+                admins,
+            } => too_junior(node, *level, *own, admins, about),
+            Refusal::UnknownInvite(_) => {
+                let text = format!("{network} has no such open invite");
+                Self::new(Exit::Usage, "unknown_invite", text)
+                    .hint("meshnode invite list --all lists them")
+            }
+            Refusal::NotPending(name) => {
+                let text = format!("{name} does not wait for anything");
+                Self::new(Exit::Refused, "not_pending", text)
+                    .hint("meshnode pending lists who waits")
+            }
+            Refusal::AlreadyAdmin(name) => {
+                let text = format!("{name} is an admin already");
+                Self::new(Exit::Refused, "already_admin", text).hint("meshnode admin lists them")
+            }
+            Refusal::NotAnAdmin(name) => {
+                let text = format!("{name} is no admin");
+                Self::new(Exit::Refused, "not_an_admin", text).hint("meshnode admin lists them")
+            }
+            Refusal::WrongPhrase => wrong_phrase(network),
+            Refusal::BadPetition => bad_petition(),
+            Refusal::UnknownSince => unknown_since(),
+            Refusal::Revoked => {
+                let text = format!("this node was put out of {network}");
+                Self::new(Exit::Denied, "revoked", text)
+                    .hint("meshnode leave, then join with a new invite")
+            }
         }
     }
 
@@ -82,6 +106,12 @@ impl Failure {
     pub(crate) fn self_ping(this: &str) -> Self {
         Self::new(Exit::Usage, "self_ping", format!("{this} is this machine"))
             .hint("name another node: meshnode status lists them")
+    }
+
+    /// A revocation of oneself.
+    pub(crate) fn revoke_self() -> Self {
+        let text = "a node does not revoke itself";
+        Self::new(Exit::Usage, "revoke_self", text).hint("to go for ever: meshnode leave")
     }
 
     /// A join whose time ran out while an admin's approval is still to come.
@@ -101,6 +131,54 @@ impl Failure {
         let text = format!("this machine is already in {network} ({local_name}){rest}");
         Self::new(Exit::Refused, "other_network", text).hint(format!("meshnode {verb} -n NAME"))
     }
+}
+
+fn wrong_phrase(network: &str) -> Failure {
+    let text = format!("that is not the recovery phrase of {network}");
+    Failure::new(Exit::Denied, "wrong_phrase", text).hint("look at every word, then try again")
+}
+
+fn bad_petition() -> Failure {
+    let text = "the petition is damaged, of another network, or the network went on since";
+    Failure::new(Exit::Refused, "bad_petition", text).hint("begin again: meshnode recovery use")
+}
+
+fn unknown_since() -> Failure {
+    let text = "this node knows nothing of theirs from that time or op on";
+    Failure::new(Exit::Usage, "unknown_since", text).hint("meshnode log shows what it knows")
+}
+
+fn too_junior(
+    node: &NodeName,
+    level: Level,
+    own: Level,
+    admins: &[(NodeName, bool)],
+    about: &About,
+) -> Failure {
+    let (Level(level), Level(own)) = (level, own);
+    let text = format!(
+        "{node} is more senior (level {level}) than {} (level {own})",
+        about.this()
+    );
+    let text = if level == own {
+        format!("{node} is as senior as {} (level {own})", about.this())
+    } else {
+        text
+    };
+    let failure = Failure::new(Exit::Denied, "too_junior", text);
+    let with_phrase = format!("with the recovery phrase: meshnode revoke {node} --recovery");
+    if admins.is_empty() {
+        return failure.hint(with_phrase);
+    }
+    let state = |online: &bool| if *online { "online" } else { "away" };
+    let names: Vec<String> = admins
+        .iter()
+        .take(NAMES_MAX)
+        .map(|(name, online)| format!("{name} ({})", state(online)))
+        .collect();
+    failure
+        .hint(format!("senior enough: {}", names.join(", ")))
+        .hint(with_phrase)
 }
 
 /// The code of [`Failure::approval_pending`]: the one failure after which a daemon goes on.

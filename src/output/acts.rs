@@ -3,7 +3,7 @@
 use meshnode_protocol::name::NodeName;
 
 use super::clean;
-use crate::control::{Inited, Invited, Joined, Membership, Progress};
+use crate::control::{Inited, Invited, Joined, Membership, Progress, RecoveryFacts};
 use crate::units;
 
 /// What a screen needs that the daemon does not tell.
@@ -32,9 +32,27 @@ pub(crate) fn inited(made: &Inited, took_ms: u64, here: &Here, in_file: Option<&
              if every admin machine is lost, and whoever reads it owns the network.\n",
             clean(path)
         ),
-        None => phrase(made.recovery_phrase.reveal()),
+        None => made
+            .phrases
+            .iter()
+            .map(|words| phrase(words.reveal()))
+            .collect(),
     });
-    text.push_str("\nNext:  meshnode invite           let the next machine in\n");
+    if made.phrases.len() > 1 {
+        text.push_str(&format!(
+            "\nAny {} of these {} phrases together are the way back: give them to different people.\n",
+            made.threshold,
+            made.phrases.len()
+        ));
+    }
+    if in_file.is_none() {
+        text.push_str(
+            "\nNext:  meshnode recovery check   type the phrase back once; then it is forgotten here\n       \
+             meshnode invite           let the next machine in\n",
+        );
+    } else {
+        text.push_str("\nNext:  meshnode invite           let the next machine in\n");
+    }
     text
 }
 
@@ -43,7 +61,7 @@ fn phrase(words: &str) -> String {
     let words: Vec<&str> = words.split_whitespace().collect();
     let mut text = String::from(
         "Recovery phrase. Write it on paper: it is the way back if every admin machine is lost,\n\
-         and whoever reads it owns the network. It is shown once.\n\n",
+         and whoever reads it owns the network.\n\n",
     );
     for (row, four) in words.chunks(4).enumerate() {
         let cells: Vec<String> = four
@@ -76,6 +94,24 @@ fn addresses(this: &Membership, here: &Here) -> String {
         ));
     }
     text
+}
+
+/// `recovery`: how the way back stands.
+pub(crate) fn recovery(facts: &RecoveryFacts) -> String {
+    let need = if facts.of == 1 {
+        "One recovery phrase is the way back.".to_owned()
+    } else {
+        format!(
+            "{} of {} recovery phrases are the way back.",
+            facts.threshold, facts.of
+        )
+    };
+    let kept = if facts.kept {
+        "Nobody typed it back yet: it is still kept on this machine (meshnode recovery check).\n"
+    } else {
+        "It is not kept on this machine.\n"
+    };
+    format!("{need}\n{kept}")
 }
 
 /// Before the code line: for how many, until when, what to type.

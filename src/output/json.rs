@@ -1,5 +1,7 @@
 //! The objects of `--json`, schema 1: fields are only added; what is not known is `null`, never absent.
 
+mod acts;
+
 use serde_json::{Value, json};
 
 use crate::control::report::{
@@ -8,6 +10,10 @@ use crate::control::report::{
 use crate::control::{Inited, Invited, Joined, Membership, PathReport, SecretText};
 use crate::failure::Failure;
 use crate::units;
+
+pub(crate) use self::acts::{
+    acted, admins, heard, invites, pending, petition, phrase_checked, phrases, recovery, rotated,
+};
 
 /// A failure: `{"schema":1,"error":{..}}`.
 pub(crate) fn failure(failure: &Failure) -> String {
@@ -62,12 +68,15 @@ pub(crate) fn status(report: &StatusReport) -> String {
 
 /// A network that was made. The phrase is `null` when it went into a file.
 pub(crate) fn inited(inited: &Inited, phrase_in_file: bool) -> String {
-    let phrase = (!phrase_in_file).then(|| inited.recovery_phrase.reveal());
+    let shown = inited.phrases.iter().map(SecretText::reveal);
+    let phrases: Vec<&str> = shown.filter(|_| !phrase_in_file).collect();
     line(&json!({
         "schema": 1,
         "network": network(&inited.this),
         "self": this(&inited.this),
-        "recovery_phrase": phrase,
+        "recovery_phrase": phrases.first(),
+        "recovery_phrases": phrases,
+        "recovery_threshold": inited.threshold,
     }))
 }
 

@@ -3,8 +3,8 @@
 use super::Node;
 use super::author::is_public;
 use super::net::{Net, Phase};
-use crate::id::NodeId;
-use crate::io::{Member, Peer, PeerPath, Snapshot, Standing, State, Warning};
+use crate::id::{NodeId, RootKey};
+use crate::io::{Member, Peer, PeerPath, Roots, Snapshot, Standing, State, Warning};
 use crate::path::kind_of;
 use crate::time::Moment;
 use crate::view::ViewMember;
@@ -18,6 +18,27 @@ const UNHEARD_MS: u64 = 10_000;
 const STALE_ADMINS_DAYS: u64 = 7;
 
 impl Node {
+    /// How many root keys must sign, and how many there are. `None` without a network.
+    #[must_use]
+    pub fn recovery(&self) -> Option<(usize, usize)> {
+        let roots = &self.net.as_ref()?.authority().realm().roots;
+        Some((usize::from(roots.threshold), roots.keys.len()))
+    }
+
+    /// How many of the network's root keys are among these, and how many there are.
+    #[must_use]
+    pub fn known_roots(&self, roots: &Roots) -> (usize, usize) {
+        let Some(net) = &self.net else {
+            return (0, 0);
+        };
+        let keys = &net.authority().realm().roots.keys;
+        let is_here = |key: &&RootKey| {
+            let mut secrets = roots.secrets().iter();
+            secrets.any(|secret| secret.public() == *key.key())
+        };
+        (keys.iter().filter(is_here).count(), keys.len())
+    }
+
     /// This node and its network as of now; `None` until a join has found its network.
     #[must_use]
     pub fn snapshot(&self, now: Moment) -> Option<Snapshot> {

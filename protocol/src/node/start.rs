@@ -19,10 +19,11 @@ use crate::codec::Ext;
 use crate::custody::Custody;
 use crate::epochs::Epochs;
 use crate::id::{NodeId, RootKey};
-use crate::identity::Keys;
+use crate::identity::{Keys, Secret};
 use crate::invite::{InviteCode, locator};
 use crate::io::{Notice, Output, Stored, Write};
 use crate::ledger::Change;
+use crate::limits::ROOT_KEYS_MAX;
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::op::{Header, Op};
 use crate::recovery::RecoveryPhrase;
@@ -51,6 +52,10 @@ pub struct Founding {
     pub ipv4_range: Ipv4Range,
     /// The founder's owner.
     pub owner: Option<Owner>,
+    /// How many recovery phrases there are, 1 to [`ROOT_KEYS_MAX`].
+    pub phrases: u8,
+    /// How many of them must sign, 1 to their number.
+    pub threshold: u8,
 }
 
 /// A network that was founded.
@@ -58,8 +63,8 @@ pub struct Founding {
 pub struct Founded {
     /// Its first node.
     pub node: Node,
-    /// The way back if every admin device is lost. Kept nowhere.
-    pub phrase: RecoveryPhrase,
+    /// The way back if every admin device is lost; the core keeps them nowhere.
+    pub phrases: Vec<RecoveryPhrase>,
 }
 
 /// A join to be.
@@ -97,15 +102,20 @@ impl Node {
     pub fn found(founding: Founding, setup: Setup, seed: [u8; 32], now: Moment) -> Founded {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let keys = Keys::generate(&mut rng);
-        let phrase = RecoveryPhrase::generate(&mut rng);
-        let root = phrase.root_key();
+        let count = usize::from(founding.phrases).clamp(1, ROOT_KEYS_MAX);
+        let generate = |_| RecoveryPhrase::generate(&mut rng);
+        let phrases: Vec<RecoveryPhrase> = (0..count).map(generate).collect();
+        let secrets: Vec<Secret> = phrases.iter().map(RecoveryPhrase::root_key).collect();
+        let mut roots: Vec<RootKey> = secrets.iter().map(|s| RootKey::new(s.public())).collect();
+        roots.sort_unstable();
+        let threshold = usize::from(founding.threshold).clamp(1, count) as u8;
         let epoch = EpochKey::generate(&mut rng);
         let mut random = [0; 32];
         rng.fill_bytes(&mut random);
         let genesis = Genesis {
             random,
-            roots: vec![RootKey::new(root.public())],
-            threshold: 1,
+            roots,
+            threshold,
             name: founding.network,
             ipv4_range: founding.ipv4_range,
             founder: keys.node(),
@@ -116,7 +126,7 @@ impl Node {
             closed: false,
             ext: Ext::NONE,
         };
-        let op = Op::found(genesis, now.wall, &[root], &keys.device);
+        let op = Op::found(genesis, now.wall, &secrets, &keys.device);
         let (op, realm) =
             Op::parse_genesis(op.bytes()).expect("a genesis of our own making parses");
         let mut epochs = Epochs::default();
@@ -135,7 +145,7 @@ impl Node {
         writes.extend(heard);
         node.persist(writes, true);
         node.open(now);
-        Founded { node, phrase }
+        Founded { node, phrases }
     }
 
     /// Starts to join: the connection to a member is the driver's next work.
@@ -323,6 +333,6 @@ fn causal(ops: &[Vec<u8>]) -> Vec<&[u8]> {
 /// The founder's address: a random one, so that two homes that meet some day rarely collide.
 fn founder_ipv4(range: Ipv4Range, random: &[u8; 32]) -> std::net::Ipv4Addr {
     let network = crate::id::NetworkId::ZERO;
-    let stand_in = crate::identity::Secret::from_seed(random);
+    let stand_in = Secret::from_seed(random);
     crate::address::ipv4_candidate(range, &network, &NodeId::new(stand_in.public()), 0)
 }
