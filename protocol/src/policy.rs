@@ -19,6 +19,7 @@ mod fault;
 mod image;
 mod layout;
 mod notes;
+mod order;
 mod prefix;
 mod propose;
 mod reach;
@@ -31,6 +32,7 @@ mod service;
 mod trial;
 mod unsupported;
 mod words;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 

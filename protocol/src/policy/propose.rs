@@ -1,21 +1,19 @@
 //! Turns the document into a wanted policy by the smallest edit, and makes bases.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use automerge::transaction::Transactable;
-use automerge::{ActorId, Automerge, AutomergeError, ObjId, ObjType, ROOT, ReadDoc};
+use automerge::Automerge;
 use rand_core::CryptoRng;
 
 use super::Policy;
 use super::document::Document;
-use super::edit::new_actor;
-use super::image::{Image, Scalar, Section, VERSION, VERSION_KEY, images};
+use super::image::{Image, Scalar, Section, images};
 use super::layout::Held;
+use super::order::{POSITION_STEP, pair, positions};
+use super::write::{Step, write};
 use crate::id::{NodeId, base32};
 use crate::limits::{POLICY_BASE_BYTES_MAX, POLICY_EDIT_BYTES_MAX};
 
-/// Between two neighbours that were written together, so that others fit between them.
-const POSITION_STEP: u64 = 1 << 20;
 /// Random bytes of an id.
 const ID_BYTES: usize = 8;
 
@@ -47,42 +45,6 @@ pub struct TooLarge {
     pub bytes: usize,
     /// The most there may be.
     pub max: usize,
-}
-
-/// One step of an edit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Create {
-        id: String,
-        image: Image,
-        members: BTreeMap<String, String>,
-    },
-    Delete {
-        section: Section,
-        id: String,
-    },
-    Put {
-        section: Section,
-        id: String,
-        field: &'static str,
-        value: Scalar,
-    },
-    Remove {
-        section: Section,
-        id: String,
-        field: &'static str,
-    },
-    Join {
-        section: Section,
-        id: String,
-        member: String,
-        text: String,
-    },
-    Part {
-        section: Section,
-        id: String,
-        member: String,
-    },
 }
 
 impl Document {
@@ -261,108 +223,6 @@ fn ordered_steps<R: CryptoRng>(
     }
 }
 
-/// Which lines of two texts must agree for one to be an edit of the other, the closest likeness first.
-const LIKENESS: [&[usize]; 6] = [
-    &[0, 1, 2, 3],
-    &[0, 1, 2],
-    &[0, 1, 3],
-    &[0, 2, 3],
-    &[0, 1],
-    &[0, 2],
-];
-
-/// For each wanted entry, the held one that becomes it.
-fn pair(held: &[Held], wanted: &[Image]) -> Vec<Option<usize>> {
-    let mut pairs = vec![None; wanted.len()];
-    let mut free: BTreeSet<usize> = (0..held.len()).collect();
-    for likeness in LIKENESS {
-        let mut alike: BTreeMap<Vec<&str>, VecDeque<usize>> = BTreeMap::new();
-        for index in &free {
-            let lines = lines_of(&held[*index].image, likeness);
-            alike.entry(lines).or_default().push_back(*index);
-        }
-        for (image, pair) in wanted.iter().zip(&mut pairs) {
-            if pair.is_none()
-                && let Some(found) = alike
-                    .get_mut(&lines_of(image, likeness))
-                    .and_then(VecDeque::pop_front)
-            {
-                *pair = Some(found);
-                free.remove(&found);
-            }
-        }
-    }
-    pairs
-}
-
-fn lines_of<'a>(image: &'a Image, which: &[usize]) -> Vec<&'a str> {
-    let text = image.about().text().map_or("", String::as_str);
-    let lines: Vec<_> = text.split('\n').collect();
-    let picked = which.iter().filter_map(|line| lines.get(*line).copied());
-    picked.collect()
-}
-
-/// Positions that ascend, with as many of the old ones as can stay.
-fn positions(pairs: &[Option<usize>], held: &[Held]) -> Vec<u64> {
-    let old: Vec<_> = pairs
-        .iter()
-        .map(|pair| pair.map(|index| held[index].position))
-        .collect();
-    let stay = longest_ascent(&old);
-    let fixed = |index: usize| old[index].filter(|_| stay.contains(&index));
-    let mut positions = Vec::with_capacity(old.len());
-    let mut index = 0;
-    while index < old.len() {
-        if let Some(position) = fixed(index) {
-            positions.push(position);
-            index += 1;
-            continue;
-        }
-        let end = (index..old.len()).find(|next| fixed(*next).is_some());
-        let count = (end.unwrap_or(old.len()) - index) as u64;
-        let low = positions.last().copied().unwrap_or(0);
-        let high = match end.and_then(fixed) {
-            Some(high) => Some(high),
-            None => POSITION_STEP
-                .checked_mul(count + 1)
-                .and_then(|room| low.checked_add(room)),
-        };
-        let step = high.and_then(|high| high.checked_sub(low));
-        match step.map(|room| room / (count + 1)) {
-            Some(step) if step > 0 => positions.extend((1..=count).map(|n| low + n * step)),
-            Some(_) | None => return (1..=old.len() as u64).map(|n| n * POSITION_STEP).collect(),
-        }
-        index += usize::try_from(count).expect("a count of entries in memory");
-    }
-    positions
-}
-
-/// The places of a longest strictly ascending run of values.
-fn longest_ascent(values: &[Option<u64>]) -> BTreeSet<usize> {
-    let mut ends: Vec<usize> = Vec::new();
-    let mut before: Vec<Option<usize>> = vec![None; values.len()];
-    for (index, value) in values.iter().enumerate() {
-        // Nothing ascends from nothing to zero: new entries go in front of the first.
-        let Some(value) = value.filter(|value| *value > 0) else {
-            continue;
-        };
-        let place = ends.partition_point(|end| values[*end] < Some(value));
-        before[index] = place.checked_sub(1).map(|last| ends[last]);
-        if place == ends.len() {
-            ends.push(index);
-        } else {
-            ends[place] = index;
-        }
-    }
-    let mut ascent = BTreeSet::new();
-    let mut next = ends.last().copied();
-    while let Some(index) = next {
-        ascent.insert(index);
-        next = before[index];
-    }
-    ascent
-}
-
 /// Entries with positions, as if nothing was there before.
 fn positioned(images: Vec<Image>) -> Vec<Image> {
     let mut next = POSITION_STEP;
@@ -447,125 +307,5 @@ fn base_of<R: CryptoRng>(
         Ok(base)
     } else {
         Err(TooLarge { bytes, max })
-    }
-}
-
-/// Takes steps on a document as one change under a new actor; an empty document gets its sections first.
-fn write<R: CryptoRng>(
-    document: Automerge,
-    steps: &[Step],
-    author: &NodeId,
-    rng: &mut R,
-) -> Vec<u8> {
-    let actor = ActorId::from(new_actor(author, rng));
-    let mut document = document.with_actor(actor);
-    let mut transaction = document.transaction();
-    let taken = take(&mut transaction, steps);
-    taken.expect("steps name maps and fields that were just read from the document");
-    let (hash, _) = transaction.commit();
-    let hash = hash.expect("there was a step");
-    let change = document.get_change_by_hash(&hash);
-    let change = change.expect("a change that was just committed is there");
-    change.raw_bytes().to_vec()
-}
-
-fn take<T: Transactable + ReadDoc>(to: &mut T, steps: &[Step]) -> Result<(), AutomergeError> {
-    if to.get(ROOT, VERSION_KEY)?.is_none() {
-        to.put(ROOT, VERSION_KEY, VERSION)?;
-        for section in Section::ALL {
-            to.put_object(ROOT, section.word(), ObjType::Map)?;
-        }
-    }
-    for step in steps {
-        match step {
-            Step::Create { id, image, members } => {
-                let section = child(to, &ROOT, image.section.word())?;
-                let entry = to.put_object(&section, id.as_str(), ObjType::Map)?;
-                for (field, value) in &image.fields {
-                    put(to, &entry, field, value)?;
-                }
-                if let Some(set) = image.section.set() {
-                    let set = to.put_object(&entry, set, ObjType::Map)?;
-                    for (member, text) in members {
-                        to.put(&set, member.as_str(), text.as_str())?;
-                    }
-                }
-            }
-            Step::Delete { section, id } => {
-                let section = child(to, &ROOT, section.word())?;
-                to.delete(&section, id.as_str())?;
-            }
-            Step::Put {
-                section,
-                id,
-                field,
-                value,
-            } => {
-                let entry = entry(to, *section, id)?;
-                put(to, &entry, field, value)?;
-            }
-            Step::Remove { section, id, field } => {
-                let entry = entry(to, *section, id)?;
-                to.delete(&entry, *field)?;
-            }
-            Step::Join {
-                section,
-                id,
-                member,
-                text,
-            } => {
-                let set = set(to, *section, id)?;
-                to.put(&set, member.as_str(), text.as_str())?;
-            }
-            Step::Part {
-                section,
-                id,
-                member,
-            } => {
-                let set = set(to, *section, id)?;
-                to.delete(&set, member.as_str())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn put<T: Transactable>(
-    to: &mut T,
-    entry: &ObjId,
-    field: &str,
-    value: &Scalar,
-) -> Result<(), AutomergeError> {
-    match value {
-        Scalar::Text(text) => to.put(entry, field, text.as_str()),
-        Scalar::Number(number) => to.put(entry, field, *number),
-        Scalar::Bytes(bytes) => to.put(entry, field, bytes.clone()),
-        Scalar::Flag => to.put(entry, field, true),
-    }
-}
-
-fn child<T: ReadDoc>(of: &T, object: &ObjId, key: &str) -> Result<ObjId, AutomergeError> {
-    let child = of.get(object, key)?;
-    child
-        .map(|(_, child)| child)
-        .ok_or(AutomergeError::InvalidObjId(key.to_owned()))
-}
-
-fn entry<T: ReadDoc>(of: &T, section: Section, id: &str) -> Result<ObjId, AutomergeError> {
-    let section = child(of, &ROOT, section.word())?;
-    child(of, &section, id)
-}
-
-/// The set of an entry; made if an edit of somebody else left it out.
-fn set<T: Transactable + ReadDoc>(
-    to: &mut T,
-    section: Section,
-    id: &str,
-) -> Result<ObjId, AutomergeError> {
-    let entry = entry(to, section, id)?;
-    let key = section.set().expect("only entries with a set are joined");
-    match to.get(&entry, key)? {
-        Some((_, set)) => Ok(set),
-        None => to.put_object(&entry, key, ObjType::Map),
     }
 }
