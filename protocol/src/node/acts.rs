@@ -33,7 +33,7 @@ const MERGES_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) enum Hand {
     /// This node's device key, by the authority of a grant or the genesis.
-    Device(Secret, OpId),
+    Device(Box<Secret>, OpId),
     /// The root set.
     Root(Vec<Secret>),
 }
@@ -131,7 +131,7 @@ impl Node {
         let net = self.member_net()?;
         let own = net.view.live(&me).ok_or(Refusal::NotReady)?;
         let authority = own.authority.ok_or(Refusal::NotReady)?;
-        Ok((Hand::Device(device, authority), own.level))
+        Ok((Hand::Device(Box::new(device), authority), own.level))
     }
 
     /// Fails while this version does not understand what a senior said: then it lets nobody in.

@@ -21,9 +21,11 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
         others.iter().all(|id| is_out(world, *id))
     })?;
     let replies = world.machine(thief).replies.iter();
-    let acted = replies.rev().find_map(|(command, reply)| match reply {
-        Reply::Acted(acted) if *command == number => Some(acted.clone()),
-        _ => None,
+    let acted = replies.rev().find_map(|(command, reply)| {
+        let Reply::Acted(acted) = reply else {
+            return None;
+        };
+        (*command == number).then(|| acted.clone())
     });
     let first = acted.and_then(|acted| {
         let mut ops = acted.ops.into_iter();

@@ -87,7 +87,7 @@ const fn half(id: MachineId) -> u32 {
 }
 
 /// A revocation as a person types it.
-pub(super) fn revoke(world: &mut World, targets: &[MachineId]) -> Result<RevokeOptions, Broken> {
+pub(super) fn revoke(world: &World, targets: &[MachineId]) -> Result<RevokeOptions, Broken> {
     let mut nodes = Vec::new();
     for target in targets {
         nodes.push(id_of(world, *target)?);
@@ -186,10 +186,7 @@ pub(super) fn act(world: &mut World, id: MachineId, command: Command) -> Result<
     }
 }
 
-pub(super) fn id_of(
-    world: &mut World,
-    id: MachineId,
-) -> Result<meshnode_protocol::id::NodeId, Broken> {
+pub(super) fn id_of(world: &World, id: MachineId) -> Result<meshnode_protocol::id::NodeId, Broken> {
     let node = world.machine(id).node.as_ref().map(|node| node.id());
     node.ok_or_else(|| Broken("a machine is off".to_owned()))
 }

@@ -5,6 +5,7 @@ use crate::id::{NodeId, OpId};
 use crate::io::{Fallen, Plan, Refusal};
 use crate::node::Node;
 use crate::node::acts::Batch;
+use crate::node::net::Net;
 use crate::op::Op;
 use crate::time::Moment;
 
@@ -53,31 +54,7 @@ impl Node {
         };
         let policies = after.voids().keys().filter(policy);
         plan.falls.extend(policies.map(|id| Fallen::Policy(*id)));
-        for op in &batch.ops {
-            match op.body() {
-                Body::Grant(grant) if grant.level.is_admin() => {
-                    plan.admin = Some((grant.name.clone(), grant.level));
-                }
-                Body::Grant(grant) if before.members().contains_key(&grant.device) => {
-                    plan.granted_again.push((grant.device, grant.name.clone()));
-                }
-                Body::Revoke(revoke) => {
-                    let spared = revoke.spare.as_slice().iter();
-                    let spared = spared.filter_map(|id| net.authority().op(id)?.body().revoke());
-                    plan.spared
-                        .extend(spared.filter_map(|spared| net.name_of(&spared.device)));
-                }
-                Body::Genesis(_)
-                | Body::Grant(_)
-                | Body::Invite(_)
-                | Body::InviteClose(_)
-                | Body::Policy(_)
-                | Body::PolicyBase(_)
-                | Body::Rekey(_)
-                | Body::Noop
-                | Body::Opaque => {}
-            }
-        }
+        note_ops(&mut plan, batch, net);
         let by = |op: &&Op| match op.header().author {
             crate::op::Author::Root => false,
             crate::op::Author::Device(device) => out.contains(&device),
@@ -89,5 +66,34 @@ impl Node {
         let epochs = (before.epoch().number, after.epoch().number);
         plan.epoch = (epochs.0 != epochs.1).then_some(epochs);
         Ok(plan)
+    }
+}
+
+/// Enters what the ops of a batch say by themselves.
+fn note_ops(plan: &mut Plan, batch: &Batch, net: &Net) {
+    for op in &batch.ops {
+        match op.body() {
+            Body::Grant(grant) if grant.level.is_admin() => {
+                plan.admin = Some((grant.name.clone(), grant.level));
+            }
+            Body::Grant(grant) if net.view.members().contains_key(&grant.device) => {
+                plan.granted_again.push((grant.device, grant.name.clone()));
+            }
+            Body::Revoke(revoke) => {
+                let spared = revoke.spare.as_slice().iter();
+                let spared = spared.filter_map(|id| net.authority().op(id)?.body().revoke());
+                plan.spared
+                    .extend(spared.filter_map(|spared| net.name_of(&spared.device)));
+            }
+            Body::Genesis(_)
+            | Body::Grant(_)
+            | Body::Invite(_)
+            | Body::InviteClose(_)
+            | Body::Policy(_)
+            | Body::PolicyBase(_)
+            | Body::Rekey(_)
+            | Body::Noop
+            | Body::Opaque => {}
+        }
     }
 }

@@ -68,7 +68,7 @@ impl Node {
         }
         let grant = grant.ok_or(Refusal::BadPetition)?;
         // The key of an epoch is this node's secret: it is no part of what others sign.
-        let hand = Hand::Device(self.keys.device.clone(), grant);
+        let hand = Hand::Device(Box::new(self.keys.device.clone()), grant);
         batch.rekey(&hand, EpochKey::generate(&mut self.rng))?;
         let plan = self.plan_of(&batch, &lost, now)?;
         self.carry_out(command, batch, plan, options.act, now)

@@ -89,7 +89,7 @@ impl Node {
 
     /// Signs the revocations.
     pub(super) fn put_out(
-        &mut self,
+        &self,
         batch: &mut Batch,
         hand: &Hand,
         (targets, reason): (&[NodeId], &str),
