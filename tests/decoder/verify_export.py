@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from blake3 import DK, DK_stream
 from formats import (
     CLOSE, GENESIS, GRANT, INVITE, KINDS, LABEL, MEMBERS, POLICY, POLICY_BASE, POLICY_CAP, REKEY,
-    REVOKE, ZERO32, Bad, Reader, ascending, check_joiner, demands, need, parse_admit,
+    REVOKE, Bad, Reader, ascending, check_joiner, demands, need, parse_admit,
     parse_genesis, parse_op, parse_record, verify,
 )
 
@@ -171,9 +171,10 @@ class Network:
             need(invite is not None and invite.kind == INVITE, "an admit on no invite")
             claim = admit.claim
             verify(invite.body.key, "claim-i", (claim.digest,), claim.invite_signature)
-            devices = kept.setdefault(invite.id, set())
-            need(claim.device not in devices and len(devices) < 64, "an admit too many")
-            devices.add(claim.device)
+            pairs = kept.setdefault(invite.id, set())
+            pair = (claim.device, claim.witness)
+            need(pair not in pairs and len(pairs) < 64, "an admit too many")
+            pairs.add(pair)
             self.admits.append(admit)
         need(ascending([admit.id for admit in self.admits]), "admits out of order")
 
@@ -218,17 +219,14 @@ class View:
 
     def judge(self):
         """3.8.3: what rests on something and is struck by nobody, from the most senior on."""
-        self.IN, self.cause, self.revocations = {self.net.genesis.id}, {}, {}
-        for op in sorted(self.in_order[1:], key=lambda op: (op.level, op.place)):
+        self.IN, self.revocations = {self.net.genesis.id}, {}
+        for op in sorted(self.in_order[1:], key=lambda op: (op.level, op.id)):
             cited = self.ops[op.authority]
             base = cited is self.net.genesis or (cited.id in self.IN and self.understood(cited))
-            strikes = [r for r in self.revocations.get(op.author, []) if self.strikes(r, op)]
-            if strikes or not base:
-                self.cause[op.id] = strikes[0] if strikes else self.cause.get(cited.id)
-                continue
-            self.IN.add(op.id)
-            if op.kind == REVOKE and self.understood(op):
-                self.revocations.setdefault(op.body.device, []).append(op)
+            if base and not any(self.strikes(r, op) for r in self.revocations.get(op.author, [])):
+                self.IN.add(op.id)
+                if op.kind == REVOKE and self.understood(op):
+                    self.revocations.setdefault(op.body.device, []).append(op)
 
     def strikes(self, revoke, op):
         if revoke.level >= op.level or self.clears(self.ops[op.authority], revoke):
@@ -297,7 +295,8 @@ class View:
             out = c.device in titled | self.net.left or c.device in self.revocations
             clear = not demands(admit.ext) and not demands(c.ext)
             if not out and clear and c.witness in self.settled:
-                waiting.setdefault(c.invite, []).append(admit)
+                # A device counts once, however many witnesses it had; admits come by id.
+                waiting.setdefault(c.invite, {}).setdefault(c.device, admit)
         self.joining = {}
         for invite, admits in waiting.items():
             terms, used = self.ops[invite].body, len(self.used.get(invite, ()))
@@ -307,8 +306,8 @@ class View:
                 standing = QUARANTINED
             else:
                 standing = PROVISIONAL
-            for admit in admits:
-                new, device = (standing, admit.id, admit), admit.claim.device
+            for device, admit in admits.items():
+                new = (standing, admit.id, admit)
                 if device not in self.joining or new[:2] < self.joining[device][:2]:
                     self.joining[device] = new
 
@@ -410,9 +409,10 @@ class View:
     def out(self):
         """Devices that a revocation keeps out, each with the one that is told."""
         out = {t.device: t.revoked for t in self.titles if t.revoked}
-        for admit in self.net.admits:
-            if admit.claim.device in self.revocations:
-                out[admit.claim.device] = self.revocations[admit.claim.device][0]
+        titled = {t.device for t in self.titles}
+        for device in {admit.claim.device for admit in self.net.admits} - titled:
+            if device in self.revocations:
+                out[device] = self.revocations[device][0]
         return {device: r for device, r in sorted(out.items()) if device not in self.members}
 
     def epoch(self):
@@ -423,28 +423,44 @@ class View:
 
     def policy(self):
         """Whether one exists, its base, its changes, and how many texts are missing."""
-        exists, chains, winner, changes, missing = self.net.genesis.body.closed, {}, None, [], 0
+        lines, winner, changes, unread, fallen = {}, None, [], [], []
         for op in self.in_order:
+            own = op.kind == POLICY_BASE
+            lines[op.id] = max((lines[parent] for parent in op.parents), default=0) + own
             if op.kind not in (POLICY, POLICY_BASE):
                 continue
-            previous = op.body.previous if op.kind == POLICY_BASE and op.body else None
-            chain = 1 + chains.get(previous, 0)
-            if op.kind == POLICY_BASE:
-                chains[op.id] = chain
-            if not self.counts(op):
-                cause = self.cause.get(op.id)
-                exists |= cause is not None and bool(cause.past >> op.place & 1)
+            if op.id not in self.IN:
+                fallen.append(op)
                 continue
-            exists, missing = True, missing + op.stub
-            if op.kind == POLICY and op.body:
+            read = self.understood(op) and not op.stub
+            if not read:
+                unread.append(op)
+            if own and (not read or op.body):
+                rank = (-lines[op.id], op.level, op.id)
+                winner = min(winner or (rank, op), (rank, op), key=lambda item: item[0])
+            elif read and op.body:
                 changes.append(op)
-            elif op.kind == POLICY_BASE and op.body:
-                winner = min(winner or (0, 0, ZERO32), (-chain, op.level, op.id))
-        base = winner and winner[2]
-        changes = [base32(op.id) for op in changes if op.body.base == base]
+        exists = self.net.genesis.body.closed or len(self.IN & self.policy_ids()) > 0
+        exists |= any(r.past >> op.place & 1 for op in fallen for r in self.reaching(op))
+        base = winner and winner[1]
+        replaced = base.past if base else 0
+        missing = [
+            op for op in unread
+            if not replaced >> op.place & 1 and (op.kind == POLICY or op is base)
+        ]
         return {
-            "exists": exists, "base": base and base32(base), "changes": changes, "missing": missing,
+            "exists": exists, "base": base and base32(base.id), "missing": len(missing),
+            "changes": [base32(op.id) for op in changes if base and op.body.base == base.id],
         }
+
+    def policy_ids(self):
+        return {op.id for op in self.in_order if op.kind in (POLICY, POLICY_BASE)}
+
+    def reaching(self, op):
+        """The revocations that reach an op, or one that it rests on."""
+        while op is not self.net.genesis:
+            yield from (r for r in self.revocations.get(op.author, []) if r.level < op.level)
+            op = self.ops[op.authority]
 
     def report(self):
         net, (epoch, epoch_op) = self.net, self.epoch()
