@@ -31,6 +31,8 @@ use meshnode_protocol::wire::{
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
+#[path = "corpus/acts.rs"]
+mod acts;
 #[path = "../fuzz/src/targets.rs"]
 #[expect(
     unreachable_pub,
@@ -83,11 +85,14 @@ fn valid() -> Seeds {
     add("op", "genesis", genesis.bytes().to_vec());
     add("header", "genesis", genesis.header().to_bytes());
     add("body", "genesis", with_kind(genesis.body()));
-    for (name, body) in [
+    let device = NodeId::new(targets::founder().public());
+    let mut bodies = acts::valid(device);
+    bodies.extend([
         ("grant", grant()),
         ("invite", invite()),
         ("noop", Body::Noop),
-    ] {
+    ]);
+    for (name, body) in bodies {
         add("body", name, with_kind(&body));
         let op = Op::sign(body, draft(), &targets::founder());
         add("op", name, op.bytes().to_vec());
@@ -221,6 +226,9 @@ fn bad() -> Seeds {
     );
     add("op", "unsigned", [&head[..], &[0; 64]].concat());
     add("op", "genesis-twice", targets::NETWORK.0.bytes().repeat(2));
+    for (name, body) in acts::bad(NodeId::new(targets::founder().public())) {
+        add("body", name, with_kind(&body));
+    }
     add(
         "body",
         "genesis-huge",

@@ -16,5 +16,7 @@ mod floods;
 mod invites;
 #[path = "revocation/policies.rs"]
 mod policies;
+#[path = "revocation/records.rs"]
+mod records;
 #[path = "revocation/seniority.rs"]
 mod seniority;

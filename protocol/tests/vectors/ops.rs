@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use meshnode_protocol::authority::{Authority, Inserted};
 use meshnode_protocol::body::{
-    Body, Caps, Grant, Invite, InviteTerms, Kind, Level, Tags, net_fields,
+    Body, Caps, Cut, Grant, Invite, InviteClose, InviteTerms, Kind, Level, OpIds, Policy,
+    PolicyBase, Rekey, Revoke, Tags, net_fields,
 };
 use meshnode_protocol::claim::{Admit, AdmitTerms, Claim, ClaimTerms};
 use meshnode_protocol::codec::{Ext, decode, encode};
@@ -172,6 +173,58 @@ fn foreign(kind: Kind, body: &[u8], keeps_body: bool) -> Vec<u8> {
     [&header[..], signature.as_bytes(), body].concat()
 }
 
+fn revoke(cut: Cut, spare: Vec<OpId>, reason: &str) -> Body {
+    Body::Revoke(Box::new(Revoke {
+        device: member().node(),
+        cut,
+        spare: OpIds::new(spare).unwrap(),
+        reason: reason.to_owned(),
+        ext: Ext::NONE,
+    }))
+}
+
+/// Acts over the Grant and the Invite, by their names.
+fn acts() -> Vec<(&'static str, Body)> {
+    let (known, ext) = (grant().id(), || Ext::NONE);
+    let heads = Cut::Heads(OpIds::new(vec![NETWORK.1.genesis]).unwrap());
+    vec![
+        ("op-revoke-parents", revoke(Cut::Parents, Vec::new(), "")),
+        ("op-revoke-heads", revoke(heads, vec![known], "stolen")),
+        ("op-revoke-nothing", revoke(Cut::Nothing, Vec::new(), "")),
+        (
+            "op-invite-close",
+            Body::InviteClose(InviteClose {
+                invite: invite().id(),
+                ext: ext(),
+            }),
+        ),
+        (
+            "op-policy",
+            Body::Policy(Policy {
+                base: known,
+                change: vec![1, 2, 3],
+                ext: ext(),
+            }),
+        ),
+        (
+            "op-policy-base",
+            Body::PolicyBase(PolicyBase {
+                previous: Some(known),
+                change: vec![4, 5, 6],
+                ext: ext(),
+            }),
+        ),
+        (
+            "op-rekey",
+            Body::Rekey(Rekey {
+                epoch: 1,
+                commitment: Digest::new([0x51; 32]),
+                ext: ext(),
+            }),
+        ),
+    ]
+}
+
 fn op(name: &str, op: Op) -> [Vector; 2] {
     let id = Vector::derived(&format!("{name}-id"), op.id().as_bytes());
     let bytes = op.bytes().to_vec();
@@ -231,6 +284,10 @@ pub(crate) fn all() -> Vec<Vector> {
     .into_iter()
     .flatten()
     .collect();
+    for (name, body) in acts() {
+        let parents = vec![grant().id(), invite().id()];
+        all.extend(op(name, by_founder(body, 6, parents)));
+    }
     all.push(Vector::new("claim", encode(&claim()), |known| {
         decode::<Claim>(known, 1024) == Ok(claim())
     }));
@@ -258,7 +315,7 @@ fn the_known_ops_and_the_known_admit_are_stored() {
             assert!(inserted == Ok(Inserted::Held) || authority.contains(&id));
         }
     }
-    assert_eq!(authority.op_count(), 9);
+    assert_eq!(authority.op_count(), 9 + acts().len());
     authority.insert_admit(admit().bytes()).unwrap();
     assert!(authority.admit(&admit().id()).is_some());
 }

@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use meshnode_protocol::codec::Ext;
 use meshnode_protocol::custody::Custody;
-use meshnode_protocol::id::TunnelKey;
+use meshnode_protocol::id::{OpId, TunnelKey};
 use meshnode_protocol::identity::{Binding, Context, Keys};
 use meshnode_protocol::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody, Tip,
+    Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody, Seen, Tip,
     Transport,
 };
 
@@ -70,6 +70,17 @@ fn tip() -> Record {
     sign(RecordBody::Tip(Box::new(body)), 300)
 }
 
+fn seen() -> Record {
+    let body = Seen {
+        heads: vec![ops::grant().id()],
+        ops: 2,
+        epoch: 300,
+        policy: Some(OpId::new([0x52; 32])),
+        ext: Ext::NONE,
+    };
+    sign(RecordBody::Seen(body), 7)
+}
+
 fn sign(body: RecordBody, seq: u64) -> Record {
     Record::sign(NETWORK.1.genesis.network(), seq, body, &member().device)
 }
@@ -96,6 +107,7 @@ pub(crate) fn all() -> Vec<Vector> {
         record("record-node", node()),
         record("record-endpoints", endpoints()),
         record("record-tip", tip()),
+        record("record-seen", seen()),
         record("record-left", sign(RecordBody::Left, 0)),
     ]
     .into_iter()
