@@ -115,7 +115,7 @@ impl Node {
         let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs);
         if !change.is_empty() {
             self.catch_up_goes_on(now);
-            self.plan_round(now);
+            self.owe_rounds(peer, now);
         }
         self.absorb(change, false, now);
         match step {
@@ -135,10 +135,6 @@ impl Node {
                 if let Some(entry) = self.links.peers.get_mut(peer) {
                     entry.barren = pull.barren().map(|roots| (roots, until));
                 }
-                if let (true, Some(net)) = (pull.brought(), &mut self.net) {
-                    // What came by a round was not gossiped to the neighbours: rounds with some spread it further.
-                    net.timers.sync_ms = net.timers.sync_ms.min(now.uptime_ms() + QUIET_MS);
-                }
                 self.quieten(peer, QUIET_MS, now);
                 self.on_round_done(peer, now);
             }
@@ -151,8 +147,16 @@ impl Node {
         }
     }
 
-    /// What came by a round was missed by gossip, so others may have missed it too: rounds with some of
-    /// them follow soon.
+    /// What came by a round was missed by gossip, so everybody linked may have missed it too: each is owed a round.
+    /// With a few at random somebody would be left out, and wait for the minute's round.
+    fn owe_rounds(&mut self, giver: &TransportKey, now: Moment) {
+        for (key, peer) in &mut self.links.peers {
+            peer.owed |= peer.trusted && key != giver;
+        }
+        self.plan_round(now);
+    }
+
+    /// Rounds with some of those that are owed one follow soon.
     fn plan_round(&mut self, now: Moment) {
         let jitter = u64::from(self.rng.next_u32()) % SYNC_SOON_MS;
         if let Some(net) = &mut self.net {
@@ -172,6 +176,7 @@ impl Node {
     fn on_round_done(&mut self, peer: &TransportKey, now: Moment) {
         if let Some(entry) = self.links.peers.get_mut(peer) {
             entry.in_sync = true;
+            entry.owed = false;
         }
         let device = self.links.peers.get(peer).and_then(|entry| entry.device);
         let Some(net) = &mut self.net else { return };
@@ -221,6 +226,7 @@ impl Node {
             differs = (ours.roots != theirs.roots).then_some(theirs.roots);
             if let Some(entry) = self.links.peers.get_mut(peer) {
                 entry.in_sync = ours.roots[..2] == theirs.roots[..2];
+                entry.owed &= ours.roots != theirs.roots;
             }
         }
         let net = self.net.as_mut()?;
@@ -363,12 +369,7 @@ impl Node {
         };
         let jitter = u64::from(self.rng.next_u32()) % (SYNC_EVERY_MS / 4);
         net.timers.sync_ms = at + SYNC_EVERY_MS - SYNC_EVERY_MS / 8 + jitter;
-        let mut peers: Vec<_> = self.links.trusted().map(|(key, _)| *key).collect();
-        for _ in 0..SYNC_PARTNERS.min(peers.len()) {
-            let chosen = self.rng.next_u32() as usize % peers.len();
-            let peer = peers.swap_remove(chosen);
-            self.start_pull(peer);
-        }
+        self.hold_rounds(now);
         let silent = self
             .links
             .trusted()
@@ -383,6 +384,25 @@ impl Node {
             .is_some_and(|net| net.view.members().len() <= 1);
         if let (true, Some(net)) = (alone, &mut self.net) {
             net.synced = true;
+        }
+    }
+
+    /// Rounds with some that are owed one, for as long as there are any; else with anybody.
+    fn hold_rounds(&mut self, now: Moment) {
+        let trusted = || self.links.trusted();
+        let owed = trusted().filter(|(_, peer)| peer.owed && peer.pull.is_none());
+        let mut peers: Vec<_> = owed.map(|(key, _)| *key).collect();
+        let more = peers.len() > SYNC_PARTNERS;
+        if peers.is_empty() {
+            peers = trusted().map(|(key, _)| *key).collect();
+        }
+        for _ in 0..SYNC_PARTNERS.min(peers.len()) {
+            let chosen = self.rng.next_u32() as usize % peers.len();
+            let peer = peers.swap_remove(chosen);
+            self.start_pull(peer);
+        }
+        if more {
+            self.plan_round(now);
         }
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Peer {
     /// When a round makes up for gossip that was lost while the link was new.
     again_ms: Option<u64>,
     pub(super) in_sync: bool,
+    /// News came by a round, and this peer may have missed it, too: a round with it tells.
+    pub(super) owed: bool,
 }
 
 impl Links {
@@ -193,6 +195,7 @@ impl Node {
             barren: None,
             again_ms: None,
             in_sync: false,
+            owed: false,
         });
         entry.again_ms = Some(at + AGAIN_MS);
         entry.links.insert(link);

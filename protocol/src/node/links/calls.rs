@@ -155,11 +155,11 @@ impl Node {
     /// Says once when nobody is reachable any more, or somebody again.
     pub(in crate::node) fn watch_isolation(&mut self, now: Moment) {
         let Some(net) = &mut self.net else { return };
-        let others = net.view.members().values().filter(|member| {
+        let mut others = net.view.members().values().filter(|member| {
             member.id != self.id
                 && matches!(member.standing, Standing::Settled | Standing::Provisional)
         });
-        let alone = others.count() > 0
+        let alone = others.next().is_some()
             && self.links.trusted().next().is_none()
             && !net.engine.keys().any(|node| {
                 net.paths
