@@ -57,18 +57,17 @@ impl World {
             return (!self.network.is_public(from)).then_some(from);
         }
         self.network.home_of(*v4.ip()).or_else(|| {
-            let machine = self.machines.iter().find(|m| m.place.address == *v4.ip())?;
-            Some(machine.place.site)
+            let (site, _) = self.network.public_resident(*v4.ip())?;
+            Some(site)
         })
     }
 
     /// The machine at a site that has an interface address.
     pub(crate) fn machine_at(&self, site: SiteId, address: SocketAddr) -> Option<MachineId> {
-        let at = |id: &MachineId| {
-            let place = self.machine(*id).place;
-            place.site == site && std::net::IpAddr::V4(place.address) == address.ip()
-        };
-        self.all().into_iter().find(at)
+        match address {
+            SocketAddr::V4(v4) => self.network.resident(site, *v4.ip()),
+            SocketAddr::V6(_) => None,
+        }
     }
 
     pub(crate) fn datagram_arrives(

@@ -1,10 +1,12 @@
 //! Where machines stand and who can hear whom: sites, routers, delay, loss, partition.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use rand_chacha::ChaCha20Rng;
 
 use crate::chance::{below, permille};
+use crate::machine::MachineId;
 use crate::nat::PortRestricted;
 
 /// The UDP port of every tunnel, and the TCP port of every control plane.
@@ -73,6 +75,8 @@ impl Default for Faults {
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     pub(crate) sites: Vec<Site>,
+    /// Who has which address where.
+    residents: BTreeMap<(Ipv4Addr, SiteId), MachineId>,
     pub(crate) faults: Faults,
 }
 
@@ -98,7 +102,7 @@ impl Network {
     }
 
     /// Puts a machine there. All homes use the same private range, as in the world.
-    pub(crate) fn place(&mut self, site: SiteId) -> Place {
+    pub(crate) fn place(&mut self, site: SiteId, machine: MachineId) -> Place {
         let number = self.sites[site.0].machines;
         self.sites[site.0].machines += 1;
         let address = match self.sites[site.0].access {
@@ -108,11 +112,24 @@ impl Network {
             }
             Access::Nat(_) => Ipv4Addr::new(192, 168, 1, number + 2),
         };
+        self.residents.insert((address, site), machine);
         Place {
             site,
             address,
             group: 0,
         }
+    }
+
+    /// The machine at a site that has an interface address.
+    pub(crate) fn resident(&self, site: SiteId, address: Ipv4Addr) -> Option<MachineId> {
+        self.residents.get(&(address, site)).copied()
+    }
+
+    /// The machine that has a public address, and its site.
+    pub(crate) fn public_resident(&self, address: Ipv4Addr) -> Option<(SiteId, MachineId)> {
+        let all = (address, SiteId(0))..=(address, SiteId(usize::MAX));
+        let ((_, site), machine) = self.residents.range(all).next()?;
+        Some((*site, *machine))
     }
 
     /// The public address of a home's router.

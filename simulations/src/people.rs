@@ -72,7 +72,7 @@ impl World {
     /// Puts a machine somewhere, off.
     fn add_machine(&mut self, site: SiteId) -> MachineId {
         let number = self.machines.len();
-        let place = self.network.place(site);
+        let place = self.network.place(site, MachineId(number));
         let stand_in = TransportKey::new(Secret::from_seed(&[0; 32]).public());
         let name = Self::name(number).as_str().to_owned();
         self.machines.push(Machine::new(name, place, stand_in));
@@ -237,8 +237,13 @@ impl World {
         self.drop_connections(id, true);
         let machine = self.machine(id);
         let (stored, now) = (machine.disk.stored(), machine.moment(self.now_us));
+        let read = machine.disk.read();
         let seed = seed(&mut self.rng);
-        match Node::resume(&stored, self.setup(), seed, now) {
+        let resumed = match read {
+            Some(ledger) => Node::resume_over(ledger, &stored, self.setup(), seed, now),
+            None => Node::resume(&stored, self.setup(), seed, now),
+        };
+        match resumed {
             Ok(node) => self.start(id, node),
             Err(StartError::NoMembership | StartError::Unfinished) => self.redeem(id),
             Err(StartError::Secrets) => {

@@ -1,12 +1,12 @@
 //! The world: machines, virtual time, and one heap of events in the order of time and birth.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use meshnode_protocol::id::{Digest, TransportKey};
 use meshnode_protocol::identity::hash_as;
-use meshnode_protocol::io::{Input, Output};
+use meshnode_protocol::io::{Input, Notice, Output};
 use meshnode_protocol::link::{CallId, LinkInput};
 use meshnode_protocol::node::Node;
 use rand_chacha::ChaCha20Rng;
@@ -61,6 +61,10 @@ pub struct World {
     pub(crate) machines: Vec<Machine>,
     pub(crate) network: Network,
     pub(crate) control: Control,
+    /// Who has which overlay address.
+    pub(crate) overlay: BTreeMap<IpAddr, MachineId>,
+    /// Views that no two members share a name or an address in.
+    pub(crate) sound: BTreeSet<Digest>,
     pub(crate) trace: Trace,
     pub(crate) memory: Memory,
     /// The program version that machines start with.
@@ -83,6 +87,8 @@ impl World {
             machines: Vec::new(),
             network: Network::default(),
             control: Control::default(),
+            overlay: BTreeMap::new(),
+            sound: BTreeSet::new(),
             trace,
             memory: Memory::default(),
             version: "1".to_owned(),
@@ -292,6 +298,9 @@ impl World {
             }
             Output::Datagram { path, bytes } => self.send_datagram(id, path, bytes),
             Output::Interface(interface) => {
+                if let Some(interface) = &interface {
+                    self.overlay.insert(IpAddr::V6(interface.ipv6), id);
+                }
                 let machine = self.machine_mut(id);
                 machine.interface = interface;
                 machine.touched = true;
@@ -303,8 +312,11 @@ impl World {
                 self.trace
                     .notice(self.now_us, &self.machines[id.0], &notice);
                 let machine = self.machine_mut(id);
-                machine.notices.push(notice);
-                machine.touched = true;
+                // A way that changes is no matter of who is in.
+                if !matches!(notice, Notice::PathChanged(..)) {
+                    machine.touched = true;
+                    machine.notices.push(notice);
+                }
             }
             Output::Erase => {
                 let machine = self.machine_mut(id);

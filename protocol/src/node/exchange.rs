@@ -287,7 +287,14 @@ impl Node {
         }
         let Some(net) = &mut self.net else { return };
         net.dirty |= change.authority || change.left;
-        net.moved |= !change.devices.is_empty();
+        let me = self.id;
+        for device in &change.devices {
+            if net.keys_stand(device, &me) {
+                net.learn_where(device, now);
+            } else {
+                net.moved = true;
+            }
+        }
         if change.devices.contains(&self.id) {
             // Not at once: a clone with the same keys would answer at the speed of the network.
             net.timers
@@ -317,7 +324,9 @@ impl Node {
         let mut change = Change::default();
         net.ledger.insert_record(bytes, &mut change);
         if !change.is_empty() {
-            net.moved = true;
+            let me = self.id;
+            net.moved |= change.devices.iter().any(|device| *device != me);
+            net.moved |= !net.keys_stand(&me, &me);
             net.dirty |= change.left;
             if !matches!(net.phase, Phase::CatchingUp { .. }) {
                 self.persist(change.writes, false);

@@ -1,5 +1,7 @@
 //! What the stories share: a network of homes and public machines, and the wait for agreement.
 
+use meshnode_protocol::node::Node;
+
 use crate::chance::index;
 use crate::invariants::{agree, check_machine};
 use crate::machine::MachineId;
@@ -178,8 +180,9 @@ pub(super) fn public(world: &World, of: &[MachineId]) -> Vec<MachineId> {
 /// The running settled members that the whole internet can call.
 pub(super) fn settled_public(world: &World) -> Vec<MachineId> {
     let settled = |id: &MachineId| {
-        let snapshot = world.snapshot(*id);
-        snapshot.is_some_and(|s| s.this.standing == meshnode_protocol::io::Standing::Settled)
+        let node = world.machine(*id).node.as_ref();
+        let settled = |node: &Node| node.view().is_some_and(|v| v.settled_witness(&node.id()));
+        node.is_some_and(settled)
     };
     let mut doors = public(world, &world.running());
     doors.retain(settled);
