@@ -391,11 +391,16 @@ impl World {
         let Some(question) = self.control.questions.get(&answer.0) else {
             return;
         };
-        let (asker, service) = (question.asker, question.service);
+        let (asker, service, connection) = (question.asker, question.service, question.connection);
         if !self.hear_each_other(id, asker) {
             return;
         }
         self.count(id, result.as_ref().map_or(0, Vec::len));
+        let torn = self.network.faults.torn_answers;
+        if torn > 0 && permille(&mut self.rng, torn) {
+            self.close(connection, None);
+            return;
+        }
         let result = result.map(|bytes| self.distort(id, service, bytes, false));
         let sites = (self.machine(id).place.site, self.machine(asker).place.site);
         let delay = self

@@ -39,7 +39,8 @@ impl World {
         let twice = permille(&mut self.rng, self.network.faults.datagram_twice);
         let bytes: Arc<[u8]> = bytes.into();
         for _ in 0..1 + usize::from(twice) {
-            let delay = self.network.delay_us(place.site, site, &mut self.rng);
+            let late = Network::lateness_us(self.network.faults.datagram_late, &mut self.rng);
+            let delay = late + self.network.delay_us(place.site, site, &mut self.rng);
             let event = Event::Datagram {
                 from: seen,
                 sender: from,

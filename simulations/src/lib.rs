@@ -5,9 +5,11 @@
 //! that happens by chance follows from one number, so a run that breaks an invariant can be had again.
 
 mod chance;
+mod charter;
 mod control;
 mod datagrams;
 mod disk;
+pub mod film;
 mod invariants;
 mod liar;
 mod machine;

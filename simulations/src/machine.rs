@@ -51,6 +51,7 @@ pub(crate) struct EnginePeer {
 #[derive(Debug)]
 pub(crate) struct Rumour {
     pub(crate) from: TransportKey,
+    pub(crate) hash: Digest,
     pub(crate) bytes: Arc<[u8]>,
 }
 

@@ -1,13 +1,17 @@
 //! The stories that are simulated, and how one is run.
 
+mod bootstrap;
 mod join_storm;
-mod liar;
+mod liars;
+mod loss;
 mod partition;
 mod restart;
 mod single_use;
 mod skew;
 mod town;
+mod year;
 
+pub(crate) use self::town::site;
 use crate::report::Report;
 use crate::trace::Trace;
 use crate::world::{Broken, World};
@@ -23,11 +27,16 @@ pub struct Scenario {
 }
 
 /// All stories.
-pub const ALL: [Scenario; 6] = [
+pub const ALL: [Scenario; 9] = [
     Scenario {
         name: "join-storm",
         about: "machines join one after another at random members while the founder goes off and on",
         run: join_storm::run,
+    },
+    Scenario {
+        name: "bootstrap",
+        about: "newcomers to a large network of which twelve members run",
+        run: bootstrap::run,
     },
     Scenario {
         name: "partition",
@@ -40,19 +49,29 @@ pub const ALL: [Scenario; 6] = [
         run: restart::run,
     },
     Scenario {
+        name: "loss",
+        about: "messages are lost, doubled and late, answers are torn",
+        run: loss::run,
+    },
+    Scenario {
         name: "single-use",
         about: "an invite for one machine is redeemed in two partitions",
         run: single_use::run,
     },
     Scenario {
-        name: "liar",
-        about: "a member sends malformed and foreign items, bogus summaries and replays",
-        run: liar::run,
+        name: "liars",
+        about: "one member in ten sends malformed and foreign items, bogus summaries and replays",
+        run: liars::run,
     },
     Scenario {
         name: "skew",
         about: "clocks between 1970 and 2099: all records are taken, no right is widened",
         run: skew::run,
+    },
+    Scenario {
+        name: "year",
+        about: "a device comes back after a year in which the others moved, came and went",
+        run: year::run,
     },
 ];
 

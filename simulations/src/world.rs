@@ -13,6 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use crate::control::{Control, Established};
+use crate::film::Film;
 use crate::invariants;
 use crate::liar::Memory;
 use crate::machine::{Machine, MachineId, Stop};
@@ -66,7 +67,12 @@ pub struct World {
     /// Views that no two members share a name or an address in.
     pub(crate) sound: BTreeSet<Digest>,
     pub(crate) trace: Trace,
+    pub(crate) film: Option<Film>,
+    /// What was sent before the machines' counters began anew: control plane with gossip, and probes.
+    pub(crate) sent_before: [u64; 2],
     pub(crate) memory: Memory,
+    /// How long everybody slept, milliseconds: what dates have gained on virtual time.
+    pub(crate) slept_ms: i64,
     /// The program version that machines start with.
     pub(crate) version: String,
     pub(crate) milestones: Vec<(&'static str, u64)>,
@@ -90,7 +96,10 @@ impl World {
             overlay: BTreeMap::new(),
             sound: BTreeSet::new(),
             trace,
+            film: None,
+            sent_before: [0; 2],
             memory: Memory::default(),
+            slept_ms: 0,
             version: "1".to_owned(),
             milestones: Vec::new(),
             figures: Vec::new(),
@@ -139,18 +148,24 @@ impl World {
 
     /// Lets so many milliseconds pass.
     pub(crate) fn run_for(&mut self, ms: u64) -> Result<(), Broken> {
-        let end = self.now_us + ms * 1000;
+        self.run_for_us(ms * 1000)
+    }
+
+    pub(crate) fn run_for_us(&mut self, us: u64) -> Result<(), Broken> {
+        let end = self.now_us + us;
         while let Some(entry) = self.events.first_entry() {
             if entry.key().0 > end {
                 break;
             }
             let ((at, _), event) = entry.remove_entry();
+            self.film_until(at);
             self.now_us = at;
             self.happen(event);
             if let Some(broken) = self.broken.clone() {
                 return Err(broken);
             }
         }
+        self.film_until(end);
         self.now_us = end;
         Ok(())
     }
@@ -160,7 +175,7 @@ impl World {
         &mut self,
         what: &'static str,
         ms_max: u64,
-        holds: impl Fn(&Self) -> bool,
+        holds: impl Fn(&mut Self) -> bool,
     ) -> Result<u64, Broken> {
         const STEP_MS: u64 = 50;
         let start = self.now_ms();
