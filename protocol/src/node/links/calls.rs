@@ -8,7 +8,7 @@ use crate::io::{Notice, Standing};
 use crate::link::{DialId, LinkOutput};
 use crate::node::Node;
 use crate::node::net::{Net, Phase};
-use crate::path::is_probeable;
+use crate::path::{PeerPath, is_probeable};
 use crate::record::{ControlAddress, Transport};
 use crate::time::Moment;
 
@@ -114,8 +114,9 @@ impl Node {
         }
     }
 
-    /// Chooses members to call: in an order that differs from node to node, so that calls spread over the network;
-    /// those that failed some times in a row make room for others.
+    /// Chooses members to call: those first that answer probes, because of a large network most may be off; then in an
+    /// order that differs from node to node, so that calls spread over the network. Those that failed some times in a
+    /// row make room for others.
     pub(in crate::node) fn choose_whom_to_call(&mut self, at: u64) {
         let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
             return;
@@ -132,7 +133,8 @@ impl Node {
             })
             .map(|(key, device)| {
                 let tries = redials.get(key).map_or(0, |redial| redial.tries);
-                (tries / TRIES_IN_A_ROW, rank(&own, key), *key, *device)
+                let silent = !net.paths.peer(device).is_some_and(answers);
+                ((silent, tries / TRIES_IN_A_ROW), rank(&own, key), *key, *device)
             })
             .collect();
         candidates.sort_unstable();
@@ -181,6 +183,10 @@ impl Net {
             Phase::Recovering { .. } | Phase::Open => true,
         }
     }
+}
+
+fn answers(way: &PeerPath) -> bool {
+    way.active().is_some() && !way.is_suspect()
 }
 
 impl Redial {
