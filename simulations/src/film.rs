@@ -7,10 +7,12 @@ use meshnode_protocol::identity::hash;
 
 use crate::world::World;
 
+/// Between two pictures.
+const EVERY_US: u64 = 500_000;
+
 /// Pictures of the world at equal distances.
 #[derive(Clone, Debug)]
 pub(crate) struct Film {
-    every_us: u64,
     next_us: u64,
     frames: Vec<Frame>,
 }
@@ -42,12 +44,10 @@ pub struct Moment {
 }
 
 impl Film {
-    /// A film with so many pictures a virtual second, at most a thousand.
-    pub(crate) fn new(per_second: u64) -> Self {
-        let every_us = 1_000_000 / per_second.clamp(1, 1000);
+    /// A film of two pictures a virtual second.
+    pub(crate) const fn new() -> Self {
         Self {
-            every_us,
-            next_us: every_us,
+            next_us: EVERY_US,
             frames: Vec::new(),
         }
     }
@@ -99,7 +99,7 @@ impl World {
         while let Some(mut film) = self.film.take_if(|film| film.is_due(at_us)) {
             let frame = self.picture(film.next_us);
             film.frames.push(frame);
-            film.next_us += film.every_us;
+            film.next_us += EVERY_US;
             self.film = Some(film);
         }
     }
@@ -113,7 +113,13 @@ impl World {
             if machine.liar {
                 continue;
             }
-            let heads: Vec<u8> = machine.disk.heads().iter().flat_map(OpId::as_bytes).copied().collect();
+            let heads: Vec<u8> = machine
+                .disk
+                .heads()
+                .iter()
+                .flat_map(OpId::as_bytes)
+                .copied()
+                .collect();
             let digests = machine.node.as_mut().and_then(|node| node.digests());
             known.extend(digests.map(|[_, _, records]| (hash(&heads), records)));
         }

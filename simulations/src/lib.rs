@@ -16,6 +16,7 @@ mod machine;
 mod nat;
 mod network;
 mod people;
+pub mod picture;
 pub mod report;
 mod rumours;
 pub mod scenarios;

@@ -90,7 +90,9 @@ impl World {
             message,
             bytes: bytes.to_vec(),
         };
-        machine.rumours.insert(message, Rumour { from, hash, bytes });
+        machine
+            .rumours
+            .insert(message, Rumour { from, hash, bytes });
         self.trace.link(self.now_us, &self.machines[to.0], &input);
         self.feed(to, meshnode_protocol::io::Input::Link(input));
     }

@@ -12,6 +12,7 @@ mod town;
 mod year;
 
 pub(crate) use self::town::site;
+use crate::film::Film;
 use crate::report::Report;
 use crate::trace::Trace;
 use crate::world::{Broken, World};
@@ -81,10 +82,20 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
+/// Whether what every machine knows is noted all the time, for a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Camera {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
 /// Runs a story.
 #[must_use]
-pub fn run(scenario: &Scenario, seed: u64, nodes: usize, trace: Trace) -> Report {
+pub fn run(scenario: &Scenario, seed: u64, nodes: usize, trace: Trace, camera: Camera) -> Report {
     let mut world = World::new(seed, trace);
+    world.film = (camera == Camera::On).then(Film::new);
     let result = (scenario.run)(&mut world, nodes);
     Report::of(&world, scenario.name, nodes, result.err())
 }

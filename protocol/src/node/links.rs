@@ -30,6 +30,8 @@ pub(super) struct Links {
     pub(super) peers: BTreeMap<TransportKey, Peer>,
     dials: BTreeMap<DialId, Option<TransportKey>>,
     redials: BTreeMap<TransportKey, Redial>,
+    /// The last place among those to be linked with, if there are members beyond it.
+    worst: Option<calls::Place>,
     /// Whom to call must be chosen anew.
     pub(super) unsettled: bool,
     /// What this LAN announced: not proven, used to call members there.

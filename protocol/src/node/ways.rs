@@ -243,7 +243,7 @@ impl Node {
                 .and_then(|member| net.transport_key(member))
         });
         match transport {
-            Some(transport) if stands => self.links.hurry(&transport),
+            Some(transport) if stands => self.call_who_answers(&transport, node),
             // A question that nobody answers ends a connection whose other end is gone.
             Some(transport) => self.start_pull(transport),
             None => {}

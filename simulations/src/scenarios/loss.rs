@@ -22,9 +22,11 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
         let doors = town::settled_public(world);
         let door = doors[index(&mut world.rng, doors.len())];
         let id = world.join(site, &code, &[founder, door]);
-        world.run_until("a newcomer is in over a bad network", JOIN_MS_MAX, |world| {
-            world.is_in(id)
-        })?;
+        world.run_until(
+            "a newcomer is in over a bad network",
+            JOIN_MS_MAX,
+            |world| world.is_in(id),
+        )?;
     }
     let took = converge(world, "all agree on the newcomers over a bad network")?;
     world.milestone("agreement over a bad network", took);

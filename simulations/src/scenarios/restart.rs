@@ -60,16 +60,26 @@ fn together(world: &mut World, joiner: MachineId) -> Result<(), Broken> {
         agree(world, &members)
     })?;
     world.milestone("agreement with clocks in 1970", took);
-    let took = took + world.run_until("all have heard the same", AGREE_MS_MAX, |world| {
-        equal(world, &members)
-    })?;
+    let took = took
+        + world.run_until("all have heard the same", AGREE_MS_MAX, |world| {
+            equal(world, &members)
+        })?;
     world.milestone("everybody's new life heard by all", took);
     let sent: Vec<_> = members.iter().map(|id| world.machine(*id).sent).collect();
     let mean = |of: fn(&Sent) -> u64| sent.iter().map(of).sum::<u64>() / sent.len() as u64;
     world.figures.extend([
-        ("restart: control bytes per node", mean(|sent| sent.control_bytes)),
-        ("restart: gossip bytes per node", mean(|sent| sent.gossip_bytes)),
-        ("restart: probe bytes per node", mean(|sent| sent.probe_bytes)),
+        (
+            "restart: control bytes per node",
+            mean(|sent| sent.control_bytes),
+        ),
+        (
+            "restart: gossip bytes per node",
+            mean(|sent| sent.gossip_bytes),
+        ),
+        (
+            "restart: probe bytes per node",
+            mean(|sent| sent.probe_bytes),
+        ),
     ]);
     Ok(())
 }

@@ -59,11 +59,7 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
 }
 
 /// Somebody says goodbye for ever.
-fn leave(
-    world: &mut World,
-    movers: &[MachineId],
-    gone: &[MachineId],
-) -> Result<MachineId, Broken> {
+fn leave(world: &mut World, movers: &[MachineId], gone: &[MachineId]) -> Result<MachineId, Broken> {
     let mut here = movers.to_vec();
     here.retain(|id| !gone.contains(id));
     let id = here[index(&mut world.rng, here.len())];

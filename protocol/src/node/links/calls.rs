@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Redial;
+use super::{Links, Redial};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{Notice, Standing};
 use crate::link::{DialId, LinkOutput};
@@ -20,8 +20,11 @@ const REDIAL_ALONE_MS: u64 = 10_000;
 const POLITE_MS: u64 = 400;
 /// Failed calls after which a member makes room for another.
 const TRIES_IN_A_ROW: usize = 3;
-/// Members that this node calls by itself.
+/// Members that this node sees to be linked with; others call it.
 const LINKS_WANTED_MAX: usize = 32;
+
+/// Whether a member is silent, how often it failed, and its rank.
+pub(super) type Place = (bool, usize, u64);
 
 impl Node {
     /// Calls somebody and remembers that it was this node that called.
@@ -114,44 +117,56 @@ impl Node {
         }
     }
 
-    /// Chooses members to call: those first that answer probes, because of a large network most may be off; then in an
-    /// order that differs from node to node, so that calls spread over the network. Those that failed some times in a
-    /// row make room for others.
+    /// Chooses whom to be linked with: those first that are linked or answer probes, because of a large network most may
+    /// be off; then in an order that differs from node to node. Those that failed some times in a row make room.
+    ///
+    /// How many links stand already does not matter: two halves that filled up while they could not hear each other
+    /// would else stay two halves for ever.
     pub(in crate::node) fn choose_whom_to_call(&mut self, at: u64) {
         let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
             return;
         };
         let me = self.id;
-        let redials = &mut self.links.redials;
-        redials.retain(|key, _| net.transports.contains_key(key));
+        self.links
+            .redials
+            .retain(|key, _| net.transports.contains_key(key));
         let own = TransportKey::new(self.keys.transport.public());
         let mut candidates: Vec<_> = net
             .transports
             .iter()
-            .filter(|(key, device)| {
-                **device != me && net.serves(device) && !self.links.peers.contains_key(key)
-            })
-            .map(|(key, device)| {
-                let tries = redials.get(key).map_or(0, |redial| redial.tries);
-                let silent = !net.paths.peer(device).is_some_and(answers);
-                ((silent, tries / TRIES_IN_A_ROW), rank(&own, key), *key, *device)
-            })
+            .filter(|(_, device)| **device != me && net.serves(device))
+            .map(|(key, device)| (self.links.place(net, &own, key, device), *key, *device))
             .collect();
         candidates.sort_unstable();
-        let trusted = self.links.peers.values().filter(|peer| peer.trusted);
-        candidates.truncate(LINKS_WANTED_MAX.saturating_sub(trusted.count()));
+        candidates.truncate(LINKS_WANTED_MAX);
+        let full = candidates.len() == LINKS_WANTED_MAX;
+        self.links.worst = candidates.last().filter(|_| full).map(|(place, ..)| *place);
+        let redials = &mut self.links.redials;
         for redial in redials.values_mut() {
             redial.wanted = false;
         }
         // Of two that could call each other the smaller calls first; the other gives it a moment.
         let polite = |device: &NodeId| if *device > me { 0 } else { POLITE_MS };
-        for (_, _, key, device) in candidates {
+        for (_, key, device) in candidates {
+            if self.links.peers.contains_key(&key) {
+                continue;
+            }
             let redial = redials.entry(key).or_insert_with(|| Redial {
                 at_ms: at + polite(&device),
                 ..Redial::default()
             });
             redial.wanted = true;
         }
+    }
+
+    /// A member answers probes: it is called now if it is among those to be linked with.
+    pub(in crate::node) fn call_who_answers(&mut self, peer: &TransportKey, device: &NodeId) {
+        self.links.hurry(peer);
+        let Some(net) = &self.net else { return };
+        let own = TransportKey::new(self.keys.transport.public());
+        let place = self.links.place(net, &own, peer, device);
+        let linked = self.links.peers.contains_key(peer);
+        self.links.unsettled |= !linked && self.links.worst.is_none_or(|worst| place < worst);
     }
 
     /// Says once when nobody is reachable any more, or somebody again.
@@ -172,6 +187,18 @@ impl Node {
             net.isolated_ms = alone.then_some(now.uptime_ms());
             self.notice(Notice::Isolated(alone));
         }
+    }
+}
+
+impl Links {
+    /// A member's place among those to be linked with; the smallest are chosen.
+    fn place(&self, net: &Net, own: &TransportKey, key: &TransportKey, device: &NodeId) -> Place {
+        if self.peers.contains_key(key) {
+            return (false, 0, rank(own, key));
+        }
+        let tries = self.redials.get(key).map_or(0, |redial| redial.tries);
+        let silent = !net.paths.peer(device).is_some_and(answers);
+        (silent, tries / TRIES_IN_A_ROW, rank(own, key))
     }
 }
 
