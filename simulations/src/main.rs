@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, value_name = "NAME", value_parser = parse_scenario)]
     scenario: Option<&'static Scenario>,
 
-    /// How many machines
+    /// How many machines; of bootstrap, members, of which twelve run
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(4..=20_000))]
     nodes: u16,
 
@@ -53,7 +53,7 @@ const AFTER: &str = "\
 Examples:
   cargo sim                                                  every story, small, from a fresh seed
   cargo sim --scenario partition --nodes 100 --seed 1        one story, as its figures are quoted
-  cargo sim --scenario restart --nodes 100 --svg restart.svg and a picture of it
+  cargo sim --scenario loss --svg loss.svg                   one story and a picture of it
 
 Exit codes: 0 all invariants held, 1 one broke, 2 a file could not be written or the command line is wrong";
 

@@ -64,6 +64,13 @@ fn a_newcomer_to_a_large_network_finds_the_few_that_run() {
     holds("bootstrap", 60);
 }
 
+/// Each half has more members than a node wants links: both fill up, and must hear each other all the same.
+#[test]
+fn two_halves_that_filled_up_with_links_find_each_other_again() {
+    let report = tell("partition", 1, 76);
+    assert!(report.broken.is_none(), "{:?}", report.broken);
+}
+
 #[test]
 fn a_film_changes_nothing_and_ends_in_agreement() {
     let scenario = find("partition").expect("the story exists");

@@ -21,10 +21,8 @@ pub(super) const JOIN_MS_MAX: u64 = 40_000;
 pub(super) const AGREE_MS_MAX: u64 = 90_000;
 /// How long a network at rest is measured.
 const REST_MS: u64 = 120_000;
-/// What one node may send on the control plane in a minute at rest, per member of the network.
-const REST_BYTES_MAX: u64 = 1500;
-/// What any node may send on the control plane in a minute at rest, whatever the size of the network.
-const REST_FLOOR_BYTES: u64 = 12_000;
+/// What one node may send on the control plane in a minute at rest, whatever the size of the network: below 1 kbit/s.
+const REST_BYTES_MAX: u64 = 7_000;
 
 /// A machine in three stands in public, the others in homes.
 pub(crate) fn site(world: &mut World) -> SiteId {
@@ -166,10 +164,9 @@ pub(super) fn rest(world: &mut World) -> Result<(), Broken> {
         ("rest: probe bytes per node-minute", probes),
         ("rest: wakes per node-minute", wakes),
     ]);
-    let limit = REST_FLOOR_BYTES.max(REST_BYTES_MAX * running.len() as u64 / 4);
-    if control + gossip > limit {
+    if control + gossip > REST_BYTES_MAX {
         world.fail(format!(
-            "{control} + {gossip} control bytes per node-minute at rest, over {limit}"
+            "{control} + {gossip} control bytes per node-minute at rest, over {REST_BYTES_MAX}"
         ));
     }
     world.broken.clone().map_or(Ok(()), Err)
