@@ -21,7 +21,7 @@ use crate::wire::{
 };
 
 /// The stored sets of one network.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     /// Ops and admits.
     pub authority: Authority,

@@ -12,7 +12,7 @@ use crate::record::{
 };
 
 /// The registers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Records {
     slots: BTreeMap<Slot, Record>,
     keys: BTreeMap<Digest, Slot>,

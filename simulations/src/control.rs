@@ -30,7 +30,7 @@ const FRAME_BYTES: u64 = 80;
 pub(crate) struct Control {
     next: u64,
     connections: BTreeMap<u64, Connection>,
-    by_end: BTreeMap<(MachineId, TransportKey), BTreeSet<u64>>,
+    by_end: BTreeMap<MachineId, BTreeMap<TransportKey, BTreeSet<u64>>>,
     questions: BTreeMap<u64, Question>,
     calls: BTreeMap<(MachineId, CallId), u64>,
 }
@@ -65,7 +65,7 @@ impl Control {
     }
 
     fn between(&self, machine: MachineId, peer: &TransportKey) -> Option<u64> {
-        self.by_end.get(&(machine, *peer))?.first().copied()
+        self.by_end.get(&machine)?.get(peer)?.first().copied()
     }
 
     /// The machine at the other end of a connection with a peer.
@@ -76,10 +76,8 @@ impl Control {
 
     /// The keys of all peers that a machine is connected with.
     pub(crate) fn peers(&self, machine: MachineId) -> Vec<TransportKey> {
-        let ends = self.by_end.iter();
-        ends.filter(|((end, _), connections)| *end == machine && !connections.is_empty())
-            .map(|((_, peer), _)| *peer)
-            .collect()
+        let peers = self.by_end.get(&machine).into_iter().flatten();
+        peers.map(|(peer, _)| *peer).collect()
     }
 }
 
@@ -172,31 +170,23 @@ impl World {
         let IpAddr::V4(v4) = address.address.ip() else {
             return self.through_the_tunnel(from, address.address.ip());
         };
-        let reaches = |id: &MachineId| {
-            let other = self.machine(*id);
-            let near = !v4.is_private() || other.place.site == place.site;
-            other.place.address == v4 && near && other.place.group == place.group
+        let found = if v4.is_private() {
+            self.network.resident(place.site, v4)
+        } else {
+            self.network.public_resident(v4).map(|(_, machine)| machine)
         };
-        let listens = |id: &MachineId| self.machine(*id).node.is_some();
-        let found = self.all().into_iter().find(|id| reaches(id) && listens(id));
-        found.filter(|_| address.address.port() == port)
+        let other = self.machine(found?);
+        let reaches = other.node.is_some() && other.place.group == place.group;
+        found.filter(|_| reaches && address.address.port() == port)
     }
 
     /// Whom an overlay address reaches: both engines must know the way.
     fn through_the_tunnel(&self, from: MachineId, address: IpAddr) -> Option<MachineId> {
-        let has = |id: MachineId, address: IpAddr| {
-            let mut peers = self.machine(id).engine.values();
-            peers.any(|peer| peer.path.is_some() && peer.config.allowed_ips.contains(&address))
-        };
+        let has = |id: MachineId, address: IpAddr| self.machine(id).routes(address);
         let own = IpAddr::V6(self.machine(from).interface.as_ref()?.ipv6);
-        let group = self.machine(from).place.group;
-        let is_it = |id: &MachineId| {
-            let other = self.machine(*id);
-            let ip = other.interface.as_ref().map(|i| IpAddr::V6(i.ipv6));
-            ip == Some(address) && other.place.group == group
-        };
-        let other = self.all().into_iter().find(is_it)?;
-        (has(from, address) && has(other, own)).then_some(other)
+        let other = *self.overlay.get(&address)?;
+        let near = self.hear_each_other(from, other) && self.machine(other).interface.is_some();
+        (near && has(from, address) && has(other, own)).then_some(other)
     }
 
     pub(crate) fn establish(&mut self, established: Established) {
@@ -223,8 +213,8 @@ impl World {
         let keys = ends.map(|end| self.machine(end).key);
         self.control.connections.insert(number, Connection { ends });
         for (end, peer) in [(dialer, keys[1]), (listener, keys[0])] {
-            let connections = self.control.by_end.entry((end, peer)).or_default();
-            connections.insert(number);
+            let peers = self.control.by_end.entry(end).or_default();
+            peers.entry(peer).or_default().insert(number);
         }
         if permille(&mut self.rng, self.network.faults.broken_connections) {
             let delay = below(&mut self.rng, BREAK_US);
@@ -270,8 +260,12 @@ impl World {
         let [a, b] = connection.ends;
         for (end, other) in [(a, b), (b, a)] {
             let peer = self.machine(other).key;
-            if let Some(numbers) = self.control.by_end.get_mut(&(end, peer)) {
+            let peers = self.control.by_end.entry(end).or_default();
+            if let Some(numbers) = peers.get_mut(&peer) {
                 numbers.remove(&number);
+                if numbers.is_empty() {
+                    peers.remove(&peer);
+                }
             }
             let sites = (self.machine(end).place.site, self.machine(other).place.site);
             let delay = if by == Some(end) {
@@ -397,11 +391,16 @@ impl World {
         let Some(question) = self.control.questions.get(&answer.0) else {
             return;
         };
-        let (asker, service) = (question.asker, question.service);
+        let (asker, service, connection) = (question.asker, question.service, question.connection);
         if !self.hear_each_other(id, asker) {
             return;
         }
         self.count(id, result.as_ref().map_or(0, Vec::len));
+        let torn = self.network.faults.torn_answers;
+        if torn > 0 && permille(&mut self.rng, torn) {
+            self.close(connection, None);
+            return;
+        }
         let result = result.map(|bytes| self.distort(id, service, bytes, false));
         let sites = (self.machine(id).place.site, self.machine(asker).place.site);
         let delay = self

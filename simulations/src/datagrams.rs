@@ -39,7 +39,8 @@ impl World {
         let twice = permille(&mut self.rng, self.network.faults.datagram_twice);
         let bytes: Arc<[u8]> = bytes.into();
         for _ in 0..1 + usize::from(twice) {
-            let delay = self.network.delay_us(place.site, site, &mut self.rng);
+            let late = Network::lateness_us(self.network.faults.datagram_late, &mut self.rng);
+            let delay = late + self.network.delay_us(place.site, site, &mut self.rng);
             let event = Event::Datagram {
                 from: seen,
                 sender: from,
@@ -57,18 +58,17 @@ impl World {
             return (!self.network.is_public(from)).then_some(from);
         }
         self.network.home_of(*v4.ip()).or_else(|| {
-            let machine = self.machines.iter().find(|m| m.place.address == *v4.ip())?;
-            Some(machine.place.site)
+            let (site, _) = self.network.public_resident(*v4.ip())?;
+            Some(site)
         })
     }
 
     /// The machine at a site that has an interface address.
     pub(crate) fn machine_at(&self, site: SiteId, address: SocketAddr) -> Option<MachineId> {
-        let at = |id: &MachineId| {
-            let place = self.machine(*id).place;
-            place.site == site && std::net::IpAddr::V4(place.address) == address.ip()
-        };
-        self.all().into_iter().find(at)
+        match address {
+            SocketAddr::V4(v4) => self.network.resident(site, *v4.ip()),
+            SocketAddr::V6(_) => None,
+        }
     }
 
     pub(crate) fn datagram_arrives(

@@ -1,9 +1,11 @@
 //! A simulated disk: what was written, what of it survives a kill, and what survives a power cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meshnode_protocol::id::{AdmitId, Digest, OpId};
 use meshnode_protocol::io::{Stored, Write};
+use meshnode_protocol::ledger::Ledger;
 use meshnode_protocol::time::Timestamp;
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
@@ -13,9 +15,21 @@ use crate::chance::below;
 /// One machine's disk.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
+    /// What many machines of a network that has been for long have in common.
+    base: Option<Arc<Base>>,
+    /// What of the base this disk lost.
+    lost: BTreeSet<OpId>,
     durable: Contents,
     /// Written, but not flushed: there after a kill, partly gone after a power cut.
     pending: Vec<Write>,
+}
+
+/// Ops and records that many disks share, and the ledger that reading them gives.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) ops: BTreeMap<OpId, Vec<u8>>,
+    pub(crate) records: BTreeMap<Digest, Vec<u8>>,
+    pub(crate) ledger: Ledger,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +43,30 @@ struct Contents {
 }
 
 impl Disk {
+    /// The disk of a machine that has been a member for long.
+    pub(crate) fn of_a_member(
+        base: &Arc<Base>,
+        secrets: Zeroizing<Vec<u8>>,
+        heads: Vec<OpId>,
+    ) -> Self {
+        let durable = Contents {
+            secrets: Some(secrets),
+            heads,
+            ..Contents::default()
+        };
+        Self {
+            base: Some(base.clone()),
+            durable,
+            ..Self::default()
+        }
+    }
+
+    /// What of its contents was read already; not after a loss.
+    pub(crate) fn read(&self) -> Option<Ledger> {
+        let base = self.base.as_ref().filter(|_| self.lost.is_empty())?;
+        Some(base.ledger.clone())
+    }
+
     pub(crate) fn write(&mut self, writes: Vec<Write>, flush: bool) {
         self.pending.extend(writes);
         if flush {
@@ -60,7 +98,12 @@ impl Disk {
     /// Loses an op that was acknowledged: a broken disk. Gives whether there was one to lose.
     pub(crate) fn lose_newest_op(&mut self) -> bool {
         let newest = self.durable.heads.first().copied();
-        newest.is_some_and(|id| self.durable.ops.remove(&id).is_some())
+        newest.is_some_and(|id| {
+            let shared = self.base.as_ref();
+            let shared = shared.is_some_and(|base| base.ops.contains_key(&id));
+            let lost = shared && self.lost.insert(id);
+            self.durable.ops.remove(&id).is_some() || lost
+        })
     }
 
     /// The heads that were written last.
@@ -79,11 +122,19 @@ impl Disk {
 
     /// What a start finds.
     pub(crate) fn stored(&self) -> Stored {
+        let mut ops: Vec<_> = self.durable.ops.values().cloned().collect();
+        let mut records: Vec<_> = self.durable.records.values().cloned().collect();
+        // With nothing lost, the base is read as a whole.
+        if let Some(base) = self.base.as_ref().filter(|_| !self.lost.is_empty()) {
+            let kept = base.ops.iter().filter(|(id, _)| !self.lost.contains(id));
+            ops.extend(kept.map(|(_, bytes)| bytes.clone()));
+            records.extend(base.records.values().cloned());
+        }
         Stored {
             secrets: self.durable.secrets.clone(),
-            ops: self.durable.ops.values().cloned().collect(),
+            ops,
             admits: self.durable.admits.values().cloned().collect(),
-            records: self.durable.records.values().cloned().collect(),
+            records,
             heads: self.durable.heads.clone(),
             heard: self
                 .durable

@@ -3,54 +3,58 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use meshnode_protocol::io::{Snapshot, Standing, State};
+use meshnode_protocol::io::Standing;
+use meshnode_protocol::node::Node;
+use meshnode_protocol::view::View;
 
-use crate::machine::MachineId;
+use crate::machine::{EnginePeer, Machine, MachineId};
 use crate::world::World;
 
 /// One machine against its own view: its engine, the names and addresses that it believes in, its state.
 pub(crate) fn check_machine(world: &mut World, id: MachineId) {
     let machine = world.machine(id);
-    let fault = match world.snapshot(id) {
-        Some(snapshot) => fault_of(&snapshot, world, id),
+    let view = machine.node.as_ref().and_then(Node::view);
+    let fault = match view {
+        Some(view) => strange_peer(machine, view)
+            .or_else(|| (!world.sound.contains(&view.digest())).then(|| shared(view))?)
+            .or_else(|| recovers_without_cause(machine)),
         // Not a member (yet, or any more): the engine must be empty.
         None if machine.engine.is_empty() => None,
         None => Some("has peers, but is not in".to_owned()),
     };
-    if let Some(fault) = fault {
-        let name = world.machine(id).name.clone();
-        world.fail(format!("{name} {fault}"));
+    let sound = view.map(View::digest);
+    match fault {
+        Some(fault) => {
+            let name = machine.name.clone();
+            world.fail(format!("{name} {fault}"));
+        }
+        None => world.sound.extend(sound),
     }
 }
 
-fn fault_of(snapshot: &Snapshot, world: &World, id: MachineId) -> Option<String> {
-    let machine = world.machine(id);
+/// A peer in the engine that the view does not admit.
+fn strange_peer(machine: &Machine, view: &View) -> Option<String> {
     let live = |standing: Standing| matches!(standing, Standing::Settled | Standing::Provisional);
-    let admitted: BTreeSet<IpAddr> = snapshot
-        .peers
-        .iter()
-        .filter(|peer| live(peer.member.standing))
-        .map(|peer| IpAddr::V6(peer.member.ipv6))
+    let members = view.members().values();
+    let admitted: BTreeSet<IpAddr> = members
+        .filter(|member| live(member.standing))
+        .map(|member| IpAddr::V6(member.ipv6))
         .collect();
-    for peer in machine.engine.values() {
-        let own = peer
-            .config
-            .allowed_ips
-            .iter()
-            .any(|ip| admitted.contains(ip));
-        if !own {
-            return Some(format!(
-                "has a peer in its engine that its view does not admit: {:?}",
-                peer.config.allowed_ips
-            ));
-        }
-    }
-    let mut addresses = BTreeSet::new();
-    let mut names = BTreeSet::new();
-    let members = snapshot.peers.iter().map(|peer| &peer.member);
-    // Who is out is told under its old name, which may be somebody else's by now.
-    let own = (snapshot.state != State::Revoked).then_some(&snapshot.this);
-    for member in members.chain(own) {
+    let own = |peer: &&EnginePeer| {
+        let mut allowed = peer.config.allowed_ips.iter();
+        !allowed.any(|ip| admitted.contains(ip))
+    };
+    let strange = machine.engine.values().find(own)?;
+    let ips = &strange.config.allowed_ips;
+    Some(format!(
+        "has a peer in its engine that its view does not admit: {ips:?}"
+    ))
+}
+
+/// Two members with one name or one address.
+fn shared(view: &View) -> Option<String> {
+    let (mut addresses, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for member in view.members().values() {
         if !names.insert(&member.name) {
             return Some(format!("sees two members named {}", member.name.as_str()));
         }
@@ -58,14 +62,11 @@ fn fault_of(snapshot: &Snapshot, world: &World, id: MachineId) -> Option<String>
             return Some(format!("sees two members at {:?}", member.ipv4));
         }
     }
-    let mut allowed = BTreeSet::new();
-    let ips = machine.engine.values().flat_map(|p| &p.config.allowed_ips);
-    for ip in ips {
-        if !allowed.insert(ip) {
-            return Some(format!("has two peers in its engine at {ip}"));
-        }
-    }
-    let recovering = snapshot.state == State::Recovering;
+    None
+}
+
+fn recovers_without_cause(machine: &Machine) -> Option<String> {
+    let recovering = machine.node.as_ref().is_some_and(Node::is_recovering);
     (recovering && !machine.damaged).then(|| "is recovering without a cause".to_owned())
 }
 
@@ -75,23 +76,29 @@ pub(crate) fn agree(world: &World, machines: &[MachineId]) -> bool {
         return true;
     };
     let heads = world.machine(*first).disk.heads();
-    if machines
-        .iter()
-        .any(|id| world.machine(*id).disk.heads() != heads)
-    {
-        return false;
-    }
-    let Some(reference) = world.snapshot(*first) else {
+    let view = |id: &MachineId| world.machine(*id).node.as_ref()?.view();
+    let Some(reference) = view(first).map(View::digest) else {
         return false;
     };
-    machines.iter().all(|id| {
-        let Some(snapshot) = world.snapshot(*id) else {
-            return false;
-        };
-        let knows = snapshot.peers.iter().all(|peer| {
-            let standing = peer.member.standing;
-            peer.member.version.is_some() || standing == Standing::Pending
-        });
-        snapshot.view == reference.view && snapshot.ops == reference.ops && knows
-    })
+    let same = |id: &MachineId| {
+        world.machine(*id).disk.heads() == heads
+            && view(id).is_some_and(|view| view.digest() == reference)
+    };
+    let knows = |id: &MachineId| {
+        let node = world.machine(*id).node.as_ref();
+        node.is_some_and(Node::knows_all)
+    };
+    machines.iter().all(same) && machines.iter().all(knows)
+}
+
+/// Whether machines have heard the same of everything: ops, admits and records.
+pub(crate) fn equal(world: &mut World, machines: &[MachineId]) -> bool {
+    let mut digests = machines.iter().map(|id| {
+        let node = world.machines[id.0].node.as_mut();
+        node.and_then(Node::digests)
+    });
+    let Some(first) = digests.next() else {
+        return true;
+    };
+    first.is_some() && digests.all(|other| other == first)
 }

@@ -5,15 +5,18 @@
 //! that happens by chance follows from one number, so a run that breaks an invariant can be had again.
 
 mod chance;
+mod charter;
 mod control;
 mod datagrams;
 mod disk;
+pub mod film;
 mod invariants;
 mod liar;
 mod machine;
 mod nat;
 mod network;
 mod people;
+pub mod picture;
 pub mod report;
 mod rumours;
 pub mod scenarios;

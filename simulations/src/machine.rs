@@ -51,6 +51,7 @@ pub(crate) struct EnginePeer {
 #[derive(Debug)]
 pub(crate) struct Rumour {
     pub(crate) from: TransportKey,
+    pub(crate) hash: Digest,
     pub(crate) bytes: Arc<[u8]>,
 }
 
@@ -79,6 +80,8 @@ pub(crate) struct Machine {
     pub(crate) disk: Disk,
     pub(crate) code: Option<Code>,
     pub(crate) engine: BTreeMap<WireGuardKey, EnginePeer>,
+    /// Whose an overlay address is, by the engine.
+    pub(crate) allowed: BTreeMap<IpAddr, WireGuardKey>,
     pub(crate) interface: Option<Interface>,
     pub(crate) replies: Vec<(CommandId, Reply)>,
     pub(crate) notices: Vec<Notice>,
@@ -115,6 +118,7 @@ impl Machine {
             disk: Disk::default(),
             code: None,
             engine: BTreeMap::new(),
+            allowed: BTreeMap::new(),
             interface: None,
             replies: Vec::new(),
             notices: Vec::new(),
@@ -157,9 +161,15 @@ impl Machine {
 
     /// Carries out a change of the engine's peers. Gives what is wrong with it, if anything.
     pub(crate) fn change_peer(&mut self, change: PeerChange) -> Result<(), &'static str> {
-        self.touched = true;
         match change {
             PeerChange::Set(config) => {
+                self.touched = true;
+                self.forbid(&config.key);
+                for address in &config.allowed_ips {
+                    if self.allowed.insert(*address, config.key).is_some() {
+                        return Err("two peers in the engine have one address");
+                    }
+                }
                 let path = self.engine.get(&config.key).and_then(|peer| peer.path);
                 self.engine.insert(config.key, EnginePeer { config, path });
             }
@@ -169,6 +179,8 @@ impl Machine {
                     .path = path;
             }
             PeerChange::Remove(key) => {
+                self.touched = true;
+                self.forbid(&key);
                 let peer = self.engine.remove(&key);
                 peer.ok_or("a peer was removed that the engine has not")?;
             }
@@ -176,10 +188,26 @@ impl Machine {
         Ok(())
     }
 
+    fn forbid(&mut self, key: &WireGuardKey) {
+        if let Some(peer) = self.engine.get(key) {
+            for address in &peer.config.allowed_ips {
+                self.allowed.remove(address);
+            }
+        }
+    }
+
+    /// Whether the engine knows the way to an overlay address.
+    pub(crate) fn routes(&self, address: IpAddr) -> bool {
+        let key = self.allowed.get(&address);
+        let peer = key.and_then(|key| self.engine.get(key));
+        peer.is_some_and(|peer| peer.path.is_some())
+    }
+
     /// Forgets everything that lives in memory only.
     pub(crate) fn forget(&mut self) {
         self.node = None;
         self.engine.clear();
+        self.allowed.clear();
         self.interface = None;
         self.trusted.clear();
         self.topic = None;

@@ -2,36 +2,43 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use simulations::picture;
 use simulations::report::Report;
-use simulations::scenarios::{self, Scenario};
+use simulations::scenarios::{self, Camera, Scenario};
 use simulations::trace::Trace;
 
 /// Run the core of meshnode on many machines, in virtual time, from one seed
 ///
 /// Everything that happens by chance follows from the seed: the same seed gives the same run, and the trace hash at
-/// the end shows it. Without --scenario all stories run, one after another.
+/// the end shows it. All the while, and once more at the end, invariants are checked: no engine has a peer that its
+/// view does not admit, no two members share a name or an address, all that hear each other agree in time, and rest
+/// is cheap. A broken one ends the story with exit code 1 and the command that replays it.
 #[derive(Debug, Parser)]
-#[command(name = "simulations", version)]
+#[command(name = "simulations", bin_name = "cargo sim --", version, after_help = AFTER)]
 struct Args {
+    /// Which story; all of them, one after another, when left out
+    #[arg(long, value_name = "NAME", value_parser = parse_scenario)]
+    scenario: Option<&'static Scenario>,
+
+    /// How many machines; of bootstrap, members, of which twelve run
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(4..=20_000))]
+    nodes: u16,
+
     /// From which everything follows; a fresh one is chosen and printed when left out
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// How many machines
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(4..=5000))]
-    nodes: u16,
-
-    /// Which story; see --list
-    #[arg(long, value_name = "NAME", value_parser = parse_scenario)]
-    scenario: Option<&'static Scenario>,
-
-    /// Tell the stories' names and stop
+    /// List the stories and stop
     #[arg(long)]
     list: bool,
+
+    /// Draw who agrees and what is sent, over virtual time; with several stories FILE.svg becomes FILE-NAME.svg
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 
     /// Write one line an event: virtual microseconds, machine, what
     #[arg(long, value_name = "FILE")]
@@ -41,6 +48,14 @@ struct Args {
     #[arg(long)]
     json: bool,
 }
+
+const AFTER: &str = "\
+Examples:
+  cargo sim                                                  every story, small, from a fresh seed
+  cargo sim --scenario partition --nodes 100 --seed 1        one story, as its figures are quoted
+  cargo sim --scenario loss --svg loss.svg                   one story and a picture of it
+
+Exit codes: 0 all invariants held, 1 one broke, 2 a file could not be written or the command line is wrong";
 
 fn parse_scenario(name: &str) -> Result<&'static Scenario, String> {
     scenarios::find(name).ok_or_else(|| {
@@ -85,11 +100,29 @@ fn run(args: &Args) -> io::Result<bool> {
             Some(path) => Trace::to_file(File::create(path)?),
             None => Trace::default(),
         };
-        let report = scenarios::run(scenario, seed, usize::from(args.nodes), trace);
+        let camera = if args.svg.is_some() {
+            Camera::On
+        } else {
+            Camera::Off
+        };
+        let report = scenarios::run(scenario, seed, usize::from(args.nodes), trace, camera);
+        if let Some(path) = &args.svg {
+            let path = match args.scenario {
+                Some(_) => path.clone(),
+                None => beside(path, scenario.name),
+            };
+            std::fs::write(path, picture::svg(&report))?;
+        }
         all_held &= report.broken.is_none();
         tell(&mut out, &report, args.json)?;
     }
     Ok(all_held)
+}
+
+/// The file of one of several stories.
+fn beside(path: &Path, story: &str) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{story}.svg"))
 }
 
 fn tell(out: &mut impl Write, report: &Report, json: bool) -> io::Result<()> {

@@ -1,10 +1,12 @@
 //! Where machines stand and who can hear whom: sites, routers, delay, loss, partition.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use rand_chacha::ChaCha20Rng;
 
 use crate::chance::{below, permille};
+use crate::machine::MachineId;
 use crate::nat::PortRestricted;
 
 /// The UDP port of every tunnel, and the TCP port of every control plane.
@@ -49,10 +51,18 @@ pub(crate) struct Faults {
     pub(crate) datagram_loss: u32,
     /// Datagrams that arrive twice, of a thousand.
     pub(crate) datagram_twice: u32,
+    /// Datagrams that arrive late, behind those sent after them, of a thousand.
+    pub(crate) datagram_late: u32,
     /// Gossip copies lost, of a thousand.
     pub(crate) gossip_loss: u32,
+    /// Gossip copies that arrive twice, of a thousand.
+    pub(crate) gossip_twice: u32,
+    /// Gossip copies that arrive late, of a thousand.
+    pub(crate) gossip_late: u32,
     /// Questions or answers delayed by a retransmission, of a thousand.
     pub(crate) stall: u32,
+    /// Answers that never arrive because the connection breaks instead, of a thousand.
+    pub(crate) torn_answers: u32,
     /// Connections that break within five minutes, of a thousand.
     pub(crate) broken_connections: u32,
 }
@@ -62,17 +72,41 @@ impl Default for Faults {
         Self {
             datagram_loss: 10,
             datagram_twice: 5,
+            datagram_late: 0,
             gossip_loss: 20,
+            gossip_twice: 0,
+            gossip_late: 0,
             stall: 10,
+            torn_answers: 0,
             broken_connections: 30,
         }
     }
 }
 
+impl Faults {
+    /// A network that hardly is one.
+    pub(crate) const BAD: Self = Self {
+        datagram_loss: 200,
+        datagram_twice: 100,
+        datagram_late: 200,
+        gossip_loss: 300,
+        gossip_twice: 100,
+        gossip_late: 200,
+        stall: 200,
+        torn_answers: 30,
+        broken_connections: 500,
+    };
+}
+
+/// How late what is late may be.
+const LATE_US: u64 = 3_000_000;
+
 /// All places.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     pub(crate) sites: Vec<Site>,
+    /// Who has which address where.
+    residents: BTreeMap<(Ipv4Addr, SiteId), MachineId>,
     pub(crate) faults: Faults,
 }
 
@@ -98,7 +132,7 @@ impl Network {
     }
 
     /// Puts a machine there. All homes use the same private range, as in the world.
-    pub(crate) fn place(&mut self, site: SiteId) -> Place {
+    pub(crate) fn place(&mut self, site: SiteId, machine: MachineId) -> Place {
         let number = self.sites[site.0].machines;
         self.sites[site.0].machines += 1;
         let address = match self.sites[site.0].access {
@@ -108,11 +142,29 @@ impl Network {
             }
             Access::Nat(_) => Ipv4Addr::new(192, 168, 1, number + 2),
         };
+        self.residents.insert((address, site), machine);
         Place {
             site,
             address,
             group: 0,
         }
+    }
+
+    /// Nobody is there any more.
+    pub(crate) fn vacate(&mut self, place: Place) {
+        self.residents.remove(&(place.address, place.site));
+    }
+
+    /// The machine at a site that has an interface address.
+    pub(crate) fn resident(&self, site: SiteId, address: Ipv4Addr) -> Option<MachineId> {
+        self.residents.get(&(address, site)).copied()
+    }
+
+    /// The machine that has a public address, and its site.
+    pub(crate) fn public_resident(&self, address: Ipv4Addr) -> Option<(SiteId, MachineId)> {
+        let all = (address, SiteId(0))..=(address, SiteId(usize::MAX));
+        let ((_, site), machine) = self.residents.range(all).next()?;
+        Some((*site, *machine))
     }
 
     /// The public address of a home's router.
@@ -148,6 +200,16 @@ impl Network {
         }
         let far = (a.0.min(b.0) * 7919 + a.0.max(b.0) * 104_729) % 60;
         5000 + 1000 * far as u64 + below(rng, 5000)
+    }
+
+    /// How much later than the rest something arrives, if chance has it so.
+    pub(crate) fn lateness_us(chance: u32, rng: &mut ChaCha20Rng) -> u64 {
+        // No die is cast for what cannot happen.
+        if chance > 0 && permille(rng, chance) {
+            below(rng, LATE_US)
+        } else {
+            0
+        }
     }
 
     /// The same for a stream, which retransmits instead of losing.

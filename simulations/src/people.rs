@@ -13,7 +13,7 @@ use meshnode_protocol::node::{Founding, Joining, Node, Setup, StartError};
 
 use crate::chance::{below, seed};
 use crate::machine::{Code, Machine, MachineId, Stop};
-use crate::network::{PORT, SiteId};
+use crate::network::{PORT, Place, SiteId};
 use crate::world::{Broken, Event, World};
 
 /// How long a newcomer tries.
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    fn name(number: usize) -> NodeName {
+    pub(crate) fn name(number: usize) -> NodeName {
         NodeName::parse(&format!("n{number:03}")).expect("a letter and digits make a name")
     }
 
@@ -73,12 +73,14 @@ impl World {
     }
 
     /// Puts a machine somewhere, off.
-    fn add_machine(&mut self, site: SiteId) -> MachineId {
+    pub(crate) fn add_machine(&mut self, site: SiteId) -> MachineId {
         let number = self.machines.len();
-        let place = self.network.place(site);
+        let place = self.network.place(site, MachineId(number));
         let stand_in = TransportKey::new(Secret::from_seed(&[0; 32]).public());
         let name = Self::name(number).as_str().to_owned();
-        self.machines.push(Machine::new(name, place, stand_in));
+        let mut machine = Machine::new(name, place, stand_in);
+        machine.skew_ms = self.slept_ms;
+        self.machines.push(machine);
         MachineId(number)
     }
 
@@ -242,8 +244,13 @@ impl World {
         self.drop_connections(id, true);
         let machine = self.machine(id);
         let (stored, now) = (machine.disk.stored(), machine.moment(self.now_us));
+        let read = machine.disk.read();
         let seed = seed(&mut self.rng);
-        match Node::resume(&stored, self.setup(), seed, now) {
+        let resumed = match read {
+            Some(ledger) => Node::resume_over(ledger, &stored, self.setup(), seed, now),
+            None => Node::resume(&stored, self.setup(), seed, now),
+        };
+        match resumed {
             Ok(node) => self.start(id, node),
             Err(StartError::NoMembership | StartError::Unfinished) => self.redeem(id),
             Err(StartError::Secrets) => {
@@ -251,6 +258,36 @@ impl World {
                 self.fail(format!("{name} cannot read its own secrets"));
             }
         }
+    }
+
+    /// Everybody sleeps: dates go on, and nothing else.
+    pub(crate) fn let_clocks_pass(&mut self, ms: i64) {
+        for machine in &mut self.machines {
+            machine.skew_ms += ms;
+        }
+        self.slept_ms += ms;
+    }
+
+    /// A machine that runs gets another address: its connections break, and it is told.
+    pub(crate) fn relocate(&mut self, id: MachineId) {
+        self.move_off(id);
+        self.drop_connections(id, true);
+        let machine = self.machine(id);
+        let (interfaces, listening) = (machine.interfaces(), machine.listening());
+        self.feed(id, Input::Interfaces(interfaces));
+        self.feed(id, Input::Link(LinkInput::Listening(listening)));
+    }
+
+    /// A machine stands elsewhere, in public.
+    pub(crate) fn move_off(&mut self, id: MachineId) {
+        let site = self.network.add_public();
+        let old = self.machine(id).place;
+        self.network.vacate(old);
+        let place = self.network.place(site, id);
+        self.machine_mut(id).place = Place {
+            group: old.group,
+            ..place
+        };
     }
 
     /// Cuts the world: machines hear only those of their own group.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::film::{Film, Moment};
 use crate::world::{Broken, World};
 
 /// The outcome of a run.
@@ -21,6 +22,8 @@ pub struct Report {
     pub milestones: Vec<(&'static str, u64)>,
     /// Other figures.
     pub figures: Vec<(&'static str, u64)>,
+    /// How it went, moment by moment; empty unless the run was filmed.
+    pub moments: Vec<Moment>,
     /// The hash of everything that happened, hexadecimal.
     pub trace: String,
     /// The invariant that broke, if one did.
@@ -48,6 +51,7 @@ impl Report {
             events: world.trace.events(),
             milestones: world.milestones.clone(),
             figures: world.figures.clone(),
+            moments: world.film.as_ref().map(Film::moments).unwrap_or_default(),
             trace,
             broken: broken.map(|broken| broken.0),
         }
@@ -57,7 +61,7 @@ impl Report {
     #[must_use]
     pub fn replay(&self) -> String {
         format!(
-            "cargo run --release -p simulations -- --scenario {} --nodes {} --seed {}",
+            "cargo sim --scenario {} --nodes {} --seed {}",
             self.scenario, self.nodes, self.seed
         )
     }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use meshnode_protocol::id::TransportKey;
+use meshnode_protocol::id::{Digest, TransportKey};
 use meshnode_protocol::identity::hash;
 use meshnode_protocol::link::{GossipId, LinkInput, Service};
 
 use crate::chance::{below, index, permille};
 use crate::machine::{MachineId, Rumour};
+use crate::network::Network;
 use crate::world::{Event, World};
 
 /// To how many neighbours a message of others is passed on.
@@ -37,13 +38,14 @@ impl World {
     pub(crate) fn publish(&mut self, id: MachineId, bytes: Vec<u8>) {
         let bytes = self.distort(id, Service::Sync, bytes, true);
         let bytes: Arc<[u8]> = bytes.into();
-        self.machine_mut(id).heard.insert(hash(&bytes));
+        let digest = hash(&bytes);
+        self.machine_mut(id).heard.insert(digest);
         for neighbour in self.neighbours(id) {
-            self.tell(id, neighbour, &bytes);
+            self.tell(id, neighbour, (&digest, &bytes));
         }
     }
 
-    fn tell(&mut self, from: MachineId, to: MachineId, bytes: &Arc<[u8]>) {
+    fn tell(&mut self, from: MachineId, to: MachineId, (digest, bytes): (&Digest, &Arc<[u8]>)) {
         let sent = &mut self.machine_mut(from).sent;
         sent.gossip_bytes += bytes.len() as u64 + FRAME_BYTES;
         sent.messages += 1;
@@ -52,17 +54,22 @@ impl World {
             return;
         }
         let sites = (self.machine(from).place.site, self.machine(to).place.site);
-        let delay = self
-            .network
-            .stream_delay_us(sites.0, sites.1, &mut self.rng);
-        let event = Event::Rumour {
-            to,
-            life: self.machine(to).life,
-            from: self.machine(from).key,
-            bytes: bytes.clone(),
-            hash: hash(bytes),
-        };
-        self.after(delay, event);
+        let faults = self.network.faults;
+        let twice = faults.gossip_twice > 0 && permille(&mut self.rng, faults.gossip_twice);
+        for _ in 0..1 + usize::from(twice) {
+            let late = Network::lateness_us(faults.gossip_late, &mut self.rng);
+            let delay = self
+                .network
+                .stream_delay_us(sites.0, sites.1, &mut self.rng);
+            let event = Event::Rumour {
+                to,
+                life: self.machine(to).life,
+                from: self.machine(from).key,
+                bytes: bytes.clone(),
+                hash: *digest,
+            };
+            self.after(late + delay, event);
+        }
     }
 
     pub(crate) fn rumour_arrives(
@@ -70,7 +77,7 @@ impl World {
         to: MachineId,
         from: TransportKey,
         bytes: Arc<[u8]>,
-        hash: meshnode_protocol::id::Digest,
+        hash: Digest,
     ) {
         let machine = self.machine_mut(to);
         let trusted = machine.trusted.contains_key(&from);
@@ -83,7 +90,9 @@ impl World {
             message,
             bytes: bytes.to_vec(),
         };
-        machine.rumours.insert(message, Rumour { from, bytes });
+        machine
+            .rumours
+            .insert(message, Rumour { from, hash, bytes });
         self.trace.link(self.now_us, &self.machines[to.0], &input);
         self.feed(to, meshnode_protocol::io::Input::Link(input));
     }
@@ -103,7 +112,7 @@ impl World {
         for _ in 0..FORWARD_MAX.min(others.len()) {
             let chosen = index(&mut self.rng, others.len());
             let other = others.swap_remove(chosen);
-            self.tell(id, other, &rumour.bytes);
+            self.tell(id, other, (&rumour.hash, &rumour.bytes));
         }
     }
 

@@ -1,7 +1,9 @@
 //! The stories that are simulated, and how one is run.
 
+mod bootstrap;
 mod join_storm;
-mod liar;
+mod liars;
+mod loss;
 mod partition;
 mod people;
 mod recovery;
@@ -10,7 +12,10 @@ mod revoke;
 mod single_use;
 mod skew;
 mod town;
+mod year;
 
+pub(crate) use self::town::site;
+use crate::film::Film;
 use crate::report::Report;
 use crate::trace::Trace;
 use crate::world::{Broken, World};
@@ -26,11 +31,16 @@ pub struct Scenario {
 }
 
 /// All stories.
-pub const ALL: [Scenario; 9] = [
+pub const ALL: [Scenario; 12] = [
     Scenario {
         name: "join-storm",
         about: "machines join one after another at random members while the founder goes off and on",
         run: join_storm::run,
+    },
+    Scenario {
+        name: "bootstrap",
+        about: "newcomers to a large network of which twelve members run",
+        run: bootstrap::run,
     },
     Scenario {
         name: "partition",
@@ -43,14 +53,19 @@ pub const ALL: [Scenario; 9] = [
         run: restart::run,
     },
     Scenario {
+        name: "loss",
+        about: "messages are lost, doubled and late, answers are torn",
+        run: loss::run,
+    },
+    Scenario {
         name: "single-use",
         about: "an invite for one machine is redeemed in two partitions",
         run: single_use::run,
     },
     Scenario {
-        name: "liar",
-        about: "a member sends malformed and foreign items, bogus summaries and replays",
-        run: liar::run,
+        name: "liars",
+        about: "one member in ten sends malformed and foreign items, bogus summaries and replays",
+        run: liars::run,
     },
     Scenario {
         name: "skew",
@@ -72,6 +87,11 @@ pub const ALL: [Scenario; 9] = [
         about: "joiners are approved and denied, admins come and go, invites are cancelled, a machine is replaced",
         run: people::run,
     },
+    Scenario {
+        name: "year",
+        about: "a device comes back after a year in which the others moved, came and went",
+        run: year::run,
+    },
 ];
 
 /// The story with this name.
@@ -80,10 +100,20 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
 }
 
+/// Whether what every machine knows is noted all the time, for a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Camera {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
 /// Runs a story.
 #[must_use]
-pub fn run(scenario: &Scenario, seed: u64, nodes: usize, trace: Trace) -> Report {
+pub fn run(scenario: &Scenario, seed: u64, nodes: usize, trace: Trace, camera: Camera) -> Report {
     let mut world = World::new(seed, trace);
+    world.film = (camera == Camera::On).then(Film::new);
     let result = (scenario.run)(&mut world, nodes);
     Report::of(&world, scenario.name, nodes, result.err())
 }

@@ -1,12 +1,12 @@
 //! The world: machines, virtual time, and one heap of events in the order of time and birth.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use meshnode_protocol::id::{Digest, TransportKey};
 use meshnode_protocol::identity::hash_as;
-use meshnode_protocol::io::{Input, Output};
+use meshnode_protocol::io::{Input, Notice, Output};
 use meshnode_protocol::link::{CallId, LinkInput};
 use meshnode_protocol::node::Node;
 use meshnode_protocol::recovery::RecoveryPhrase;
@@ -14,6 +14,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
 use crate::control::{Control, Established};
+use crate::film::Film;
 use crate::invariants;
 use crate::liar::Memory;
 use crate::machine::{Machine, MachineId, Stop};
@@ -62,8 +63,17 @@ pub struct World {
     pub(crate) machines: Vec<Machine>,
     pub(crate) network: Network,
     pub(crate) control: Control,
+    /// Who has which overlay address.
+    pub(crate) overlay: BTreeMap<IpAddr, MachineId>,
+    /// Views that no two members share a name or an address in.
+    pub(crate) sound: BTreeSet<Digest>,
     pub(crate) trace: Trace,
+    pub(crate) film: Option<Film>,
+    /// What was sent before the machines' counters began anew: control plane with gossip, and probes.
+    pub(crate) sent_before: [u64; 2],
     pub(crate) memory: Memory,
+    /// How long everybody slept, milliseconds: what dates have gained on virtual time.
+    pub(crate) slept_ms: i64,
     /// The program version that machines start with.
     pub(crate) version: String,
     /// What a person wrote on paper when the network was founded.
@@ -86,8 +96,13 @@ impl World {
             machines: Vec::new(),
             network: Network::default(),
             control: Control::default(),
+            overlay: BTreeMap::new(),
+            sound: BTreeSet::new(),
             trace,
+            film: None,
+            sent_before: [0; 2],
             memory: Memory::default(),
+            slept_ms: 0,
             version: "1".to_owned(),
             phrase: None,
             milestones: Vec::new(),
@@ -137,18 +152,24 @@ impl World {
 
     /// Lets so many milliseconds pass.
     pub(crate) fn run_for(&mut self, ms: u64) -> Result<(), Broken> {
-        let end = self.now_us + ms * 1000;
+        self.run_for_us(ms * 1000)
+    }
+
+    pub(crate) fn run_for_us(&mut self, us: u64) -> Result<(), Broken> {
+        let end = self.now_us + us;
         while let Some(entry) = self.events.first_entry() {
             if entry.key().0 > end {
                 break;
             }
             let ((at, _), event) = entry.remove_entry();
+            self.film_until(at);
             self.now_us = at;
             self.happen(event);
             if let Some(broken) = self.broken.clone() {
                 return Err(broken);
             }
         }
+        self.film_until(end);
         self.now_us = end;
         Ok(())
     }
@@ -158,7 +179,7 @@ impl World {
         &mut self,
         what: &'static str,
         ms_max: u64,
-        holds: impl Fn(&Self) -> bool,
+        holds: impl Fn(&mut Self) -> bool,
     ) -> Result<u64, Broken> {
         const STEP_MS: u64 = 50;
         let start = self.now_ms();
@@ -296,6 +317,9 @@ impl World {
             }
             Output::Datagram { path, bytes } => self.send_datagram(id, path, bytes),
             Output::Interface(interface) => {
+                if let Some(interface) = &interface {
+                    self.overlay.insert(IpAddr::V6(interface.ipv6), id);
+                }
                 let machine = self.machine_mut(id);
                 machine.interface = interface;
                 machine.touched = true;
@@ -307,8 +331,11 @@ impl World {
                 self.trace
                     .notice(self.now_us, &self.machines[id.0], &notice);
                 let machine = self.machine_mut(id);
-                machine.notices.push(notice);
-                machine.touched = true;
+                // A way that changes is no matter of who is in.
+                if !matches!(notice, Notice::PathChanged(..)) {
+                    machine.touched = true;
+                    machine.notices.push(notice);
+                }
             }
             Output::Erase => {
                 let machine = self.machine_mut(id);

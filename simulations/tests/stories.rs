@@ -1,12 +1,13 @@
 //! Every story, small, from fixed seeds; and that a seed is all there is to a run.
 
+use simulations::picture;
 use simulations::report::Report;
-use simulations::scenarios::{self, find};
+use simulations::scenarios::{self, Camera, find};
 use simulations::trace::Trace;
 
 fn tell(name: &str, seed: u64, nodes: usize) -> Report {
     let scenario = find(name).expect("the story exists");
-    scenarios::run(scenario, seed, nodes, Trace::default())
+    scenarios::run(scenario, seed, nodes, Trace::default(), Camera::Off)
 }
 
 /// Runs a story from three seeds; a broken invariant names the command that replays it.
@@ -40,7 +41,7 @@ fn an_invite_for_one_never_lets_in_two() {
 
 #[test]
 fn a_lying_member_neither_stops_nor_changes_the_others() {
-    holds("liar", 8);
+    holds("liars", 10);
 }
 
 #[test]
@@ -61,6 +62,33 @@ fn the_phrase_brings_back_whom_a_thief_put_out() {
 #[test]
 fn admins_approve_deny_promote_cancel_and_replace() {
     holds("people", 5);
+}
+
+#[test]
+fn a_bad_network_delays_and_no_more() {
+    holds("loss", 9);
+}
+
+#[test]
+fn who_comes_back_after_a_year_finds_everybody() {
+    holds("year", 6);
+}
+
+#[test]
+fn a_newcomer_to_a_large_network_finds_the_few_that_run() {
+    holds("bootstrap", 60);
+}
+
+#[test]
+fn a_film_changes_nothing_and_ends_in_agreement() {
+    let scenario = find("partition").expect("the story exists");
+    let filmed = scenarios::run(scenario, 7, 10, Trace::default(), Camera::On);
+    assert_eq!(filmed.trace, tell("partition", 7, 10).trace);
+    let last = filmed.moments.last().expect("there are pictures");
+    assert!(last.heads == 1.0 && last.running == 10, "{last:?}");
+    assert!(filmed.moments.iter().any(|moment| moment.heads < 1.0));
+    let svg = picture::svg(&filmed);
+    assert!(svg.starts_with("<svg") && svg.matches("<polyline").count() == 4);
 }
 
 #[test]

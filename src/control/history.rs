@@ -252,6 +252,8 @@ mod tests {
             node: NodeName::parse("nas").unwrap(),
             ipv4_range: Ipv4Range::DEFAULT,
             owner: None,
+            phrases: 1,
+            threshold: 1,
         };
         let setup = Setup {
             tunnel_port: 1,
@@ -271,6 +273,8 @@ mod tests {
             uses: 1,
             approve: Some(false),
             hints: Vec::new(),
+            replaces: None,
+            member_for_ms: None,
             dry_run: false,
         };
         let later = Moment {

@@ -115,7 +115,7 @@ impl Node {
         let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs);
         if !change.is_empty() {
             self.catch_up_goes_on(now);
-            self.plan_round(now);
+            self.owe_rounds(peer, now);
         }
         self.absorb(change, false, now);
         match step {
@@ -135,10 +135,6 @@ impl Node {
                 if let Some(entry) = self.links.peers.get_mut(peer) {
                     entry.barren = pull.barren().map(|roots| (roots, until));
                 }
-                if let (true, Some(net)) = (pull.brought(), &mut self.net) {
-                    // What came by a round was not gossiped to the neighbours: rounds with some spread it further.
-                    net.timers.sync_ms = net.timers.sync_ms.min(now.uptime_ms() + QUIET_MS);
-                }
                 self.quieten(peer, QUIET_MS, now);
                 self.on_round_done(peer, pull.theirs(), now);
             }
@@ -151,8 +147,16 @@ impl Node {
         }
     }
 
-    /// What came by a round was missed by gossip, so others may have missed it too: rounds with some of
-    /// them follow soon.
+    /// What came by a round was missed by gossip, so everybody linked may have missed it too: each is owed a round.
+    /// With a few at random somebody would be left out, and wait for the minute's round.
+    fn owe_rounds(&mut self, giver: &TransportKey, now: Moment) {
+        for (key, peer) in &mut self.links.peers {
+            peer.owed |= peer.trusted && key != giver;
+        }
+        self.plan_round(now);
+    }
+
+    /// Rounds with some of those that are owed one follow soon.
     pub(super) fn plan_round(&mut self, now: Moment) {
         let jitter = u64::from(self.rng.next_u32()) % SYNC_SOON_MS;
         if let Some(net) = &mut self.net {
@@ -174,6 +178,7 @@ impl Node {
         if let (Some(entry), Some(ours)) = (self.links.peers.get_mut(peer), ours) {
             // It may lack what is here: only equal sets say that it has heard everything.
             entry.in_sync = theirs.is_some_and(|theirs| theirs[..2] == ours[..2]);
+            entry.owed = false;
         }
         self.errands.news = true;
         let device = self.links.peers.get(peer).and_then(|entry| entry.device);
@@ -230,6 +235,7 @@ impl Node {
             differs = (ours.roots != theirs.roots).then_some(theirs.roots);
             if let Some(entry) = self.links.peers.get_mut(peer) {
                 entry.in_sync = ours.roots[..2] == theirs.roots[..2];
+                entry.owed &= ours.roots != theirs.roots;
             }
             self.errands.news = true;
         }
@@ -293,8 +299,15 @@ impl Node {
         }
         let Some(net) = &mut self.net else { return };
         net.dirty |= change.authority || change.left;
-        net.moved |= !change.devices.is_empty();
         self.errands.news |= !change.devices.is_empty();
+        let me = self.id;
+        for device in &change.devices {
+            if net.keys_stand(device, &me) {
+                net.learn_where(device, now);
+            } else {
+                net.moved = true;
+            }
+        }
         if change.devices.contains(&self.id) {
             // Not at once: a clone with the same keys would answer at the speed of the network.
             net.timers
@@ -326,7 +339,9 @@ impl Node {
         let mut change = Change::default();
         net.ledger.insert_record(bytes, &mut change);
         if !change.is_empty() {
-            net.moved = true;
+            let me = self.id;
+            net.moved |= change.devices.iter().any(|device| *device != me);
+            net.moved |= !net.keys_stand(&me, &me);
             net.dirty |= change.left;
             if !matches!(net.phase, Phase::CatchingUp { .. }) {
                 self.persist(change.writes, false);
@@ -378,12 +393,7 @@ impl Node {
         };
         let jitter = u64::from(self.rng.next_u32()) % (SYNC_EVERY_MS / 4);
         net.timers.sync_ms = at + SYNC_EVERY_MS - SYNC_EVERY_MS / 8 + jitter;
-        let mut peers: Vec<_> = self.links.trusted().map(|(key, _)| *key).collect();
-        for _ in 0..SYNC_PARTNERS.min(peers.len()) {
-            let chosen = self.rng.next_u32() as usize % peers.len();
-            let peer = peers.swap_remove(chosen);
-            self.start_pull(peer);
-        }
+        self.hold_rounds(now);
         let silent = self
             .links
             .trusted()
@@ -398,6 +408,25 @@ impl Node {
             .is_some_and(|net| net.view.members().len() <= 1);
         if let (true, Some(net)) = (alone, &mut self.net) {
             net.synced = true;
+        }
+    }
+
+    /// Rounds with some that are owed one, for as long as there are any; else with anybody.
+    fn hold_rounds(&mut self, now: Moment) {
+        let trusted = || self.links.trusted();
+        let owed = trusted().filter(|(_, peer)| peer.owed && peer.pull.is_none());
+        let mut peers: Vec<_> = owed.map(|(key, _)| *key).collect();
+        let more = peers.len() > SYNC_PARTNERS;
+        if peers.is_empty() {
+            peers = trusted().map(|(key, _)| *key).collect();
+        }
+        for _ in 0..SYNC_PARTNERS.min(peers.len()) {
+            let chosen = self.rng.next_u32() as usize % peers.len();
+            let peer = peers.swap_remove(chosen);
+            self.start_pull(peer);
+        }
+        if more {
+            self.plan_round(now);
         }
     }
 

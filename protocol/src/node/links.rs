@@ -30,6 +30,8 @@ pub(super) struct Links {
     pub(super) peers: BTreeMap<TransportKey, Peer>,
     dials: BTreeMap<DialId, Option<TransportKey>>,
     redials: BTreeMap<TransportKey, Redial>,
+    /// The last place among those to be linked with, if there are members beyond it.
+    worst: Option<calls::Place>,
     /// Whom to call must be chosen anew.
     pub(super) unsettled: bool,
     /// What this LAN announced: not proven, used to call members there.
@@ -70,6 +72,8 @@ pub(super) struct Peer {
     pub(super) in_sync: bool,
     /// Whether it was told news over this connection.
     pub(super) told: bool,
+    /// News came by a round, and this peer may have missed it, too: a round with it tells.
+    pub(super) owed: bool,
 }
 
 impl Links {
@@ -196,6 +200,7 @@ impl Node {
             again_ms: None,
             in_sync: false,
             told: false,
+            owed: false,
         });
         entry.again_ms = Some(at + AGAIN_MS);
         entry.links.insert(link);

@@ -9,7 +9,6 @@ use crate::epochs::Epochs;
 use crate::id::{NodeId, OpId, TransportKey, TunnelKey, WireGuardKey};
 use crate::io::{Interface, Standing};
 use crate::ledger::Ledger;
-use crate::op::{Op, Realm};
 use crate::paths::Paths;
 use crate::peering::PeerConfig;
 use crate::record::{RecordBody, RecordKind};
@@ -97,15 +96,8 @@ pub(super) struct Traffic {
 }
 
 impl Net {
-    pub(super) fn new(
-        genesis: Op,
-        realm: Realm,
-        epochs: Epochs,
-        phase: Phase,
-        now: Moment,
-    ) -> Self {
-        let hello = Sealer::for_hello(&realm.genesis);
-        let ledger = Ledger::new(genesis, realm);
+    pub(super) fn new(ledger: Ledger, epochs: Epochs, phase: Phase, now: Moment) -> Self {
+        let hello = Sealer::for_hello(&ledger.authority.realm().genesis);
         let view = View::compute(&ledger.authority, &BTreeSet::new(), now.wall);
         Self {
             ledger,
@@ -204,6 +196,19 @@ impl Net {
             (None, None) => return None,
         };
         (claim.device == member.id).then_some((claim.transport.key, claim.tunnel.key))
+    }
+
+    /// Whether a device's keys are those that the engine and the links know, so that only where it is may be new.
+    pub(super) fn keys_stand(&self, device: &NodeId, me: &NodeId) -> bool {
+        let Some(member) = self.view.members().get(device) else {
+            return false;
+        };
+        let transport = self.transport_key(member);
+        let linked = transport.is_some_and(|key| self.transports.get(&key) == Some(device));
+        let tunnel = self.tunnel_key(member);
+        let tunnel = tunnel.and_then(|key| self.converted.get(&key));
+        let programmed = self.engine.get(device).map(|config| &config.key) == tunnel;
+        linked && tunnel.is_some() && (programmed || device == me)
     }
 
     /// Whether an address belongs to the overlay itself: no way may lead through it.

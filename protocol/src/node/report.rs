@@ -3,11 +3,11 @@
 use super::Node;
 use super::author::is_public;
 use super::net::{Net, Phase};
-use crate::id::{NodeId, RootKey};
+use crate::id::{Digest, NodeId, RootKey};
 use crate::io::{Member, Peer, PeerPath, Roots, Snapshot, Standing, State, Warning};
 use crate::path::kind_of;
 use crate::time::Moment;
-use crate::view::ViewMember;
+use crate::view::{View, ViewMember};
 
 /// How far the clock may be behind what admins said.
 const CLOCK_SLACK_MS: u64 = 10 * 60 * 1000;
@@ -74,6 +74,38 @@ impl Node {
             peers,
             revoked: net.out.then(|| net.revoked_by(&self.id)).flatten(),
             unheard: self.unheard(net).filter(|_| !net.out),
+        })
+    }
+
+    /// Who is in by this node's own copy; `None` until a join has found its network.
+    #[must_use]
+    pub fn view(&self) -> Option<&View> {
+        let net = self.net.as_ref()?;
+        (!matches!(net.phase, Phase::CatchingUp { .. })).then_some(&net.view)
+    }
+
+    /// Whether this node waits for others to give back what its store lost.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        let net = self.net.as_ref();
+        net.is_some_and(|net| matches!(net.phase, Phase::Recovering { .. }))
+    }
+
+    /// The digests of the three stored sets: equal on copies that have heard the same.
+    #[must_use]
+    pub fn digests(&mut self) -> Option<[Digest; 3]> {
+        let net = self.net.as_mut()?;
+        Some(net.ledger.summary().roots)
+    }
+
+    /// Whether everybody who is in has said which keys it has now; those who wait for a first approval need not.
+    #[must_use]
+    pub fn knows_all(&self) -> bool {
+        let Some(net) = &self.net else { return false };
+        let members = net.view.members().values();
+        let mut others = members.filter(|member| member.id != self.id);
+        others.all(|member| {
+            net.ledger.records.node(&member.id).is_some() || member.standing == Standing::Pending
         })
     }
 

@@ -22,7 +22,7 @@ use crate::id::{NodeId, RootKey};
 use crate::identity::{Keys, Secret};
 use crate::invite::{InviteCode, locator};
 use crate::io::{Notice, Output, Stored, Write};
-use crate::ledger::Change;
+use crate::ledger::{Change, Ledger};
 use crate::limits::ROOT_KEYS_MAX;
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::op::{Header, Op};
@@ -136,7 +136,7 @@ impl Node {
         custody.epochs = epochs.danger_keys();
         custody.joined = true;
         let mut node = Self::bare(keys, setup, custody, rng);
-        let mut net = Net::new(op, realm, epochs, Phase::Open, now);
+        let mut net = Net::new(Ledger::new(op, realm), epochs, Phase::Open, now);
         net.synced = true;
         let mut writes = net.ledger.all_writes();
         writes.push(Write::Secrets(node.custody.to_bytes()));
@@ -186,21 +186,36 @@ impl Node {
         seed: [u8; 32],
         now: Moment,
     ) -> Result<Self, StartError> {
-        let rng = ChaCha20Rng::from_seed(seed);
-        let secrets = stored.secrets.as_ref().ok_or(StartError::NoMembership)?;
-        let custody = Custody::parse(secrets).map_err(|_| StartError::Secrets)?;
-        if !custody.joined {
-            return Err(StartError::Unfinished);
-        }
+        let custody = open_custody(stored)?;
         let (genesis, realm) =
             Op::parse_genesis(&custody.genesis).map_err(|_| StartError::Secrets)?;
+        Self::resume_over(Ledger::new(genesis, realm), stored, setup, seed, now)
+    }
+
+    /// The same over a ledger that has a part of the store already: whoever runs many nodes of one network reads what
+    /// their stores share once.
+    ///
+    /// # Errors
+    /// When there is no membership to resume, or the ledger is of another network.
+    pub fn resume_over(
+        ledger: Ledger,
+        stored: &Stored,
+        setup: Setup,
+        seed: [u8; 32],
+        now: Moment,
+    ) -> Result<Self, StartError> {
+        let rng = ChaCha20Rng::from_seed(seed);
+        let custody = open_custody(stored)?;
+        if Op::peek_id(&custody.genesis) != Ok(ledger.authority.realm().genesis) {
+            return Err(StartError::Secrets);
+        }
         let mut epochs = Epochs::default();
         for (number, key) in &custody.epochs {
             epochs.insert(*number, EpochKey::from_bytes(key));
         }
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
-        let mut net = Net::new(genesis, realm, epochs, Phase::Open, now);
+        let mut net = Net::new(ledger, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
             .heads
@@ -283,6 +298,16 @@ impl Node {
         if !writes.is_empty() {
             self.out.push_back(Output::Persist { writes, flush });
         }
+    }
+}
+
+fn open_custody(stored: &Stored) -> Result<Custody, StartError> {
+    let secrets = stored.secrets.as_ref().ok_or(StartError::NoMembership)?;
+    let custody = Custody::parse(secrets).map_err(|_| StartError::Secrets)?;
+    if custody.joined {
+        Ok(custody)
+    } else {
+        Err(StartError::Unfinished)
     }
 }
 

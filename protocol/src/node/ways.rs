@@ -189,16 +189,7 @@ impl Node {
                 net.engine.insert(node, config.clone());
                 self.out.push_back(Output::Peer(PeerChange::Set(config)));
             }
-            if let Some(endpoints) = net.ledger.records.endpoints(&node) {
-                let overlay = |address: &std::net::SocketAddr| net.is_overlay(address.ip());
-                let candidates: Vec<_> = endpoints
-                    .tunnel
-                    .iter()
-                    .filter(|c| !overlay(&c.address))
-                    .copied()
-                    .collect();
-                net.paths.learn(&node, &candidates, now);
-            }
+            net.learn_where(&node, now);
         }
         let news: Vec<_> = shared.difference(&net.shared_keys).copied().collect();
         net.shared_keys = shared;
@@ -270,11 +261,24 @@ impl Node {
                 .and_then(|member| net.transport_key(member))
         });
         match transport {
-            Some(transport) if stands => self.links.hurry(&transport),
+            Some(transport) if stands => self.call_who_answers(&transport, node),
             // A question that nobody answers ends a connection whose other end is gone.
             Some(transport) => self.start_pull(transport),
             None => {}
         }
+    }
+}
+
+impl Net {
+    /// Where a peer of the engine can be, by its own record.
+    pub(super) fn learn_where(&mut self, node: &NodeId, now: Moment) {
+        let Some(endpoints) = self.ledger.records.endpoints(node) else {
+            return;
+        };
+        let outside = |address: &std::net::SocketAddr| !self.is_overlay(address.ip());
+        let candidates = endpoints.tunnel.iter().filter(|c| outside(&c.address));
+        let candidates: Vec<_> = candidates.copied().collect();
+        self.paths.learn(node, &candidates, now);
     }
 }
 

@@ -8,6 +8,8 @@ use crate::machine::MachineId;
 use crate::people::Terms;
 use crate::world::{Broken, World};
 
+/// How long two halves may take to agree. Somebody who missed the news and waited for a random round took a minute.
+const HEALED_MS_MAX: u64 = 15_000;
 /// Newcomers on each side.
 const NEWCOMERS: usize = 3;
 
@@ -48,6 +50,9 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
     world.heal();
     let took = converge(world, "both halves agree after healing")?;
     world.milestone("agreement after healing", took);
+    if took > HEALED_MS_MAX {
+        world.fail(format!("healing took {took} ms, over {HEALED_MS_MAX}"));
+    }
     town::all_are(world, founder, Standing::Settled)?;
     rest(world)
 }

@@ -67,7 +67,7 @@ fn approve_and_deny(world: &mut World, founder: MachineId) -> Result<(), Broken>
     world.run_until("the approved one is in", JOIN_MS_MAX, |world| {
         world.is_in(joiners[0])
     })?;
-    let declined = |world: &World| {
+    let declined = |world: &mut World| {
         let mut replies = world.machine(joiners[1]).replies.iter();
         replies.any(|(_, reply)| {
             matches!(
@@ -131,7 +131,7 @@ fn cancel(world: &mut World, founder: MachineId) -> Result<(), Broken> {
     act(world, founder, command)?;
     let site = world.network.add_public();
     let late = world.join_as(("late", 0), site, &code, founder);
-    let closed = |world: &World| {
+    let closed = |world: &mut World| {
         let mut replies = world.machine(late).replies.iter();
         replies.any(|(_, reply)| *reply == Reply::Refused(Refusal::Invite(InviteRefusal::Closed)))
     };

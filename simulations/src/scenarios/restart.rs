@@ -2,13 +2,15 @@
 
 use meshnode_protocol::io::{Notice, State};
 
-use super::town::{self, converge};
+use super::town::{self, AGREE_MS_MAX, converge};
 use crate::chance::{below, index};
-use crate::invariants::agree;
-use crate::machine::{MachineId, Stop, WALL_START_MS};
+use crate::invariants::{agree, equal};
+use crate::machine::{MachineId, Sent, Stop, WALL_START_MS};
 use crate::people::Terms;
 use crate::world::{Broken, World};
 
+/// Within which time all boot.
+const STORM_MS: u64 = 4000;
 /// Within how many outputs of a node its power fails.
 const CRASH_OUTPUTS: u64 = 60;
 
@@ -29,19 +31,7 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
     for id in world.all() {
         world.machine_mut(id).skew_ms = skew;
     }
-    let mut off = world.all();
-    while !off.is_empty() {
-        let chosen = index(&mut world.rng, off.len());
-        let id = off.swap_remove(chosen);
-        world.boot(id);
-        let pause = below(&mut world.rng, 50);
-        world.run_for(pause)?;
-    }
-    let members: Vec<_> = world.all().into_iter().filter(|id| *id != joiner).collect();
-    let took = world.run_until("all agree with clocks in 1970", 60_000, |world| {
-        agree(world, &members)
-    })?;
-    world.milestone("agreement with clocks in 1970", took);
+    together(world, joiner)?;
     // The clocks are set: only then can a member judge whether the invite still holds.
     for id in world.all() {
         world.machine_mut(id).skew_ms = 0;
@@ -51,6 +41,47 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
     })?;
     converge(world, "all agree with the newcomer")?;
     damage(world, founder)
+}
+
+/// All boot within two seconds: everybody has heard of everybody's new life within the limit.
+fn together(world: &mut World, joiner: MachineId) -> Result<(), Broken> {
+    world.count_anew();
+    let mut members = world.all();
+    let most = STORM_MS * 1000 / members.len() as u64;
+    while !members.is_empty() {
+        let chosen = index(&mut world.rng, members.len());
+        let id = members.swap_remove(chosen);
+        world.boot(id);
+        let pause = below(&mut world.rng, most);
+        world.run_for_us(pause)?;
+    }
+    let members: Vec<_> = world.all().into_iter().filter(|id| *id != joiner).collect();
+    let took = world.run_until("all agree with clocks in 1970", AGREE_MS_MAX, |world| {
+        agree(world, &members)
+    })?;
+    world.milestone("agreement with clocks in 1970", took);
+    let took = took
+        + world.run_until("all have heard the same", AGREE_MS_MAX, |world| {
+            equal(world, &members)
+        })?;
+    world.milestone("everybody's new life heard by all", took);
+    let sent: Vec<_> = members.iter().map(|id| world.machine(*id).sent).collect();
+    let mean = |of: fn(&Sent) -> u64| sent.iter().map(of).sum::<u64>() / sent.len() as u64;
+    world.figures.extend([
+        (
+            "restart: control bytes per node",
+            mean(|sent| sent.control_bytes),
+        ),
+        (
+            "restart: gossip bytes per node",
+            mean(|sent| sent.gossip_bytes),
+        ),
+        (
+            "restart: probe bytes per node",
+            mean(|sent| sent.probe_bytes),
+        ),
+    ]);
+    Ok(())
 }
 
 fn blackout(world: &mut World) -> Result<(), Broken> {

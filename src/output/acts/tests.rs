@@ -31,7 +31,8 @@ fn made() -> Inited {
     let phrase = "harbor velvet copper ridge tunnel basket lemon orbit quiet saddle piano winter";
     Inited {
         this: this(),
-        recovery_phrase: SecretText::new(phrase.to_owned()),
+        phrases: vec![SecretText::new(phrase.to_owned())],
+        threshold: 1,
     }
 }
 
@@ -64,13 +65,14 @@ Network homelab is made. This machine is nas, its first node and admin (0.3 s).
   operator   alice: no sudo from now on
 
 Recovery phrase. Write it on paper: it is the way back if every admin machine is lost,
-and whoever reads it owns the network. It is shown once.
+and whoever reads it owns the network.
 
    1 harbor      2 velvet      3 copper      4 ridge
    5 tunnel      6 basket      7 lemon       8 orbit
    9 quiet      10 saddle     11 piano      12 winter
 
-Next:  meshnode invite           let the next machine in
+Next:  meshnode recovery check   type the phrase back once; then it is forgotten here
+       meshnode invite           let the next machine in
 "
     );
 }

@@ -7,6 +7,7 @@ use crate::id::TransportKey;
 use crate::invite::{channel_hash, locator};
 use crate::io::{JoinStep, Output, Reply, Write};
 use crate::join::{Proven, claim, fingerprint, refusal_is_good};
+use crate::ledger::Ledger;
 use crate::link::{CallError, LinkOutput, Service};
 use crate::name::NodeName;
 use crate::node::net::{Net, Phase};
@@ -141,13 +142,8 @@ impl Node {
             goal,
         };
         self.custody.genesis = proven.genesis.bytes().to_vec();
-        self.net = Some(Net::new(
-            proven.genesis.clone(),
-            proven.realm.clone(),
-            epochs,
-            phase,
-            now,
-        ));
+        let ledger = Ledger::new(proven.genesis.clone(), proven.realm.clone());
+        self.net = Some(Net::new(ledger, epochs, phase, now));
         self.proven(peer, proven.witness, now);
     }
 

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::Redial;
+use super::{Links, Redial};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{Notice, Standing};
 use crate::link::{DialId, LinkOutput};
 use crate::node::Node;
 use crate::node::net::{Net, Phase};
-use crate::path::is_probeable;
+use crate::path::{PeerPath, is_probeable};
 use crate::record::{ControlAddress, Transport};
 use crate::time::Moment;
 
@@ -20,12 +20,15 @@ const REDIAL_ALONE_MS: u64 = 10_000;
 const POLITE_MS: u64 = 400;
 /// Failed calls after which a member makes room for another.
 const TRIES_IN_A_ROW: usize = 3;
-/// Members that this node calls by itself.
+/// Members that this node sees to be linked with; others call it.
 const LINKS_WANTED_MAX: usize = 32;
 /// Between two calls of a node that was put out: it may have been let in again.
 const OUT_REDIAL_MS: u64 = 600_000;
 /// Members that it calls.
 const OUT_LINKS_MAX: usize = 8;
+
+/// Whether a member is silent, how often it failed, and its rank.
+pub(super) type Place = (bool, usize, u64);
 
 impl Node {
     /// Calls somebody and remembers that it was this node that called.
@@ -119,37 +122,33 @@ impl Node {
         }
     }
 
-    /// Chooses members to call: in an order that differs from node to node, so that calls spread over the network;
-    /// those that failed some times in a row make room for others.
+    /// Chooses whom to be linked with: those first that are linked or answer probes, because of a large network most may
+    /// be off; then in an order that differs from node to node. Those that failed some times in a row make room.
+    ///
+    /// How many links stand already does not matter: two halves that filled up while they could not hear each other
+    /// would else stay two halves for ever.
     pub(in crate::node) fn choose_whom_to_call(&mut self, at: u64) {
         let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
             return;
         };
         let me = self.id;
-        let redials = &mut self.links.redials;
-        redials.retain(|key, _| net.transports.contains_key(key));
+        self.links
+            .redials
+            .retain(|key, _| net.transports.contains_key(key));
         let own = TransportKey::new(self.keys.transport.public());
         let mut candidates: Vec<_> = net
             .transports
             .iter()
-            .filter(|(key, device)| {
-                let wanted = net.serves(device) || net.out;
-                **device != me && wanted && !self.links.peers.contains_key(key)
-            })
-            .map(|(key, device)| {
-                let tries = redials.get(key).map_or(0, |redial| redial.tries);
-                (tries / TRIES_IN_A_ROW, rank(&own, key), *key, *device)
-            })
+            .filter(|(_, device)| **device != me && (net.serves(device) || net.out))
+            .map(|(key, device)| (self.links.place(net, &own, key, device), *key, *device))
             .collect();
         candidates.sort_unstable();
-        let trusted = self.links.peers.values().filter(|peer| peer.trusted);
-        let links_max = if net.out {
-            OUT_LINKS_MAX
-        } else {
-            LINKS_WANTED_MAX
-        };
-        candidates.truncate(links_max.saturating_sub(trusted.count()));
         let out = net.out;
+        let links_max = if out { OUT_LINKS_MAX } else { LINKS_WANTED_MAX };
+        candidates.truncate(links_max);
+        let full = candidates.len() == links_max;
+        self.links.worst = candidates.last().filter(|_| full).map(|(place, ..)| *place);
+        let redials = &mut self.links.redials;
         for redial in redials.values_mut() {
             redial.wanted = false;
         }
@@ -159,7 +158,10 @@ impl Node {
             (false, true) => 0,
             (false, false) => POLITE_MS,
         };
-        for (_, _, key, device) in candidates {
+        for (_, key, device) in candidates {
+            if self.links.peers.contains_key(&key) {
+                continue;
+            }
             let redial = redials.entry(key).or_insert_with(|| Redial {
                 at_ms: at + polite(&device),
                 ..Redial::default()
@@ -168,14 +170,24 @@ impl Node {
         }
     }
 
+    /// A member answers probes: it is called now if it is among those to be linked with.
+    pub(in crate::node) fn call_who_answers(&mut self, peer: &TransportKey, device: &NodeId) {
+        self.links.hurry(peer);
+        let Some(net) = &self.net else { return };
+        let own = TransportKey::new(self.keys.transport.public());
+        let place = self.links.place(net, &own, peer, device);
+        let linked = self.links.peers.contains_key(peer);
+        self.links.unsettled |= !linked && self.links.worst.is_none_or(|worst| place < worst);
+    }
+
     /// Says once when nobody is reachable any more, or somebody again.
     pub(in crate::node) fn watch_isolation(&mut self, now: Moment) {
         let Some(net) = &mut self.net else { return };
-        let others = net.view.members().values().filter(|member| {
+        let mut others = net.view.members().values().filter(|member| {
             member.id != self.id
                 && matches!(member.standing, Standing::Settled | Standing::Provisional)
         });
-        let alone = others.count() > 0
+        let alone = others.next().is_some()
             && self.links.trusted().next().is_none()
             && !net.engine.keys().any(|node| {
                 net.paths
@@ -189,6 +201,18 @@ impl Node {
     }
 }
 
+impl Links {
+    /// A member's place among those to be linked with; the smallest are chosen.
+    fn place(&self, net: &Net, own: &TransportKey, key: &TransportKey, device: &NodeId) -> Place {
+        if self.peers.contains_key(key) {
+            return (false, 0, rank(own, key));
+        }
+        let tries = self.redials.get(key).map_or(0, |redial| redial.tries);
+        let silent = !net.paths.peer(device).is_some_and(answers);
+        (silent, tries / TRIES_IN_A_ROW, rank(own, key))
+    }
+}
+
 impl Net {
     /// Whether members are called: not while the only one that counts is connected anyway.
     fn phase_dials(&self) -> bool {
@@ -197,6 +221,10 @@ impl Net {
             Phase::Recovering { .. } | Phase::Open => true,
         }
     }
+}
+
+fn answers(way: &PeerPath) -> bool {
+    way.active().is_some() && !way.is_suspect()
 }
 
 impl Redial {

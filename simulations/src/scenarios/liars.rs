@@ -1,38 +1,45 @@
-//! A member sends malformed and foreign items, bogus summaries and replays: the others agree all the same.
+//! One member in ten sends malformed and foreign items, bogus summaries and replays: the others agree all the same.
 
 use meshnode_protocol::io::Standing;
 
 use super::town::{self, JOIN_MS_MAX, converge};
 use crate::chance::index;
-use crate::machine::{MachineId, Stop};
+use crate::machine::Stop;
 use crate::people::Terms;
 use crate::world::{Broken, World};
 
+/// Of so many members one lies.
+const LIARS_ONE_IN: usize = 10;
 /// Newcomers while there are lies.
 const NEWCOMERS: usize = 3;
 
 pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
     let founder = town::grow(world, nodes.saturating_sub(NEWCOMERS).max(4))?;
     world.memory.foreign = world.foreign_ops();
-    let liar = MachineId(2);
-    world.machine_mut(liar).liar = true;
+    let mut members = world.running();
+    members.retain(|id| *id != founder);
+    for _ in 0..nodes.div_ceil(LIARS_ONE_IN) {
+        let chosen = index(&mut world.rng, members.len());
+        let liar = members.swap_remove(chosen);
+        world.machine_mut(liar).liar = true;
+    }
     let code = world.invite(founder, Terms::uses(NEWCOMERS))?;
     converge(world, "all honest know the invite")?;
     for _ in 0..NEWCOMERS {
         let site = world.network.add_public();
         let mut doors = town::settled_public(world);
-        doors.retain(|door| *door != liar);
+        doors.retain(|door| !world.machine(*door).liar);
         let door = doors[index(&mut world.rng, doors.len())];
         let id = world.join(site, &code, &[door]);
         world.run_until("a newcomer is in among lies", JOIN_MS_MAX, |world| {
             world.is_in(id)
         })?;
     }
-    // Those that start have most to ask, and may ask the liar.
+    // Those that start have most to ask, and may ask a liar.
     let honest: Vec<_> = world
         .running()
         .into_iter()
-        .filter(|id| *id != liar)
+        .filter(|id| !world.machine(*id).liar)
         .collect();
     for id in honest.iter().skip(1).step_by(3) {
         world.stop(*id, Stop::PowerCut);
