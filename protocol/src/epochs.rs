@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::id::NodeId;
+use crate::locator::Locator;
 use crate::seal::{EpochKey, Purpose, SealError, Sealer, gossip_topic};
 
 /// The epoch keys that this node holds.
@@ -74,6 +76,12 @@ impl Epochs {
     /// When no key opens it.
     pub fn open_record(&self, frame: &[u8]) -> Result<Vec<u8>, SealError> {
         self.open(frame, |epoch| &epoch.record)
+    }
+
+    /// The locators of a device on a day, one for each epoch held, newest first.
+    pub fn locators(&self, device: NodeId, day: u32) -> impl Iterator<Item = Locator> {
+        let newest_first = self.keys.values().rev();
+        newest_first.map(move |epoch| Locator::new(&epoch.key, &device, day))
     }
 
     fn open(&self, frame: &[u8], sealer: impl Fn(&Epoch) -> &Sealer) -> Result<Vec<u8>, SealError> {

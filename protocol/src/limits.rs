@@ -46,5 +46,7 @@ pub const CANDIDATES_MAX: usize = 10;
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of one gossip message.
 pub const GOSSIP_BYTES_MAX: usize = 16 * 1024 + 256;
+/// Bytes of every value in the DHT, no more and no less.
+pub const LOCATOR_BYTES: usize = 1024;
 /// Bytes of a message of the join protocol towards a member; answers may be up to [`MESSAGE_BYTES_MAX`].
 pub const JOIN_BYTES_MAX: usize = 8 * 1024;

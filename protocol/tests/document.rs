@@ -66,6 +66,7 @@ fn the_table_of_limits_is_what_the_code_has() {
         limits::CANDIDATES_MAX,
         limits::MESSAGE_BYTES_MAX,
         limits::GOSSIP_BYTES_MAX,
+        limits::LOCATOR_BYTES,
         limits::JOIN_BYTES_MAX,
         wire::EPOCHS_SENT_MAX,
         wire::KEYS_SENT_MAX,

@@ -11,6 +11,7 @@ use super::Node;
 use super::errands::Errands;
 use super::joiner::Joiner;
 use super::links::Links;
+use super::locators::Locators;
 use super::net::{Net, Phase};
 use super::witness::Door;
 use crate::body::{Genesis, Ipv4Range};
@@ -221,6 +222,7 @@ impl Node {
             calls: 0,
             pending: BTreeMap::new(),
             links: Links::default(),
+            locators: Locators::default(),
             net: None,
             joiner: None,
             door: Door::default(),

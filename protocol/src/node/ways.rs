@@ -91,7 +91,7 @@ impl Node {
         self.program(now);
         self.judge_links(now);
         self.links.unsettled = true;
-        self.redial(now.uptime_ms());
+        self.redial(now);
         self.note_heads();
         let digest = self.net.as_ref().map(|net| net.view.digest());
         if let Some(before) = before.filter(|before| Some(before.digest()) != digest) {
