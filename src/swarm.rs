@@ -3,8 +3,8 @@
 //! One task owns libp2p. What happens goes to the core through a bounded channel; while that is full the task stops to
 //! listen to the network, but goes on to take orders, so that the two can never wait for each other.
 //!
-//! A peer is a stranger until the core trusts it. A stranger can ask by [`Service::Join`] and [`Service::Hello`] and
-//! nothing else, for a short time, a few at a time from one source.
+//! A peer is a stranger until the core trusts it. A stranger can ask by [`Service::Join`] and [`Service::Hello`], put
+//! and get in the DHT, and nothing else, for a short time, a few at a time from one source.
 //!
 //! [`Service::Join`]: meshnode_protocol::link::Service::Join
 //! [`Service::Hello`]: meshnode_protocol::link::Service::Hello
@@ -12,10 +12,13 @@
 mod address;
 mod behaviour;
 mod codec;
+mod deposits;
+mod dht;
 mod dial;
 mod gate;
 mod guard;
 mod happenings;
+mod leash;
 mod orders;
 mod start;
 mod state;

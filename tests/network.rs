@@ -12,6 +12,12 @@
     reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
 )]
 mod attacker;
+#[path = "network/capture.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod capture;
 #[path = "network/history.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -54,6 +60,12 @@ mod paths;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod traffic;
+#[path = "network/wire.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod wire;
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -120,6 +132,9 @@ const STORIES: &[Story] = stories![
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,
     paths::two_nodes_meet_where_only_ipv6_is,
+    wire::wire_has_no_ids,
+    wire::two_that_both_moved_find_each_other_by_a_strangers_dht,
+    wire::a_member_that_was_off_finds_all_at_other_addresses_and_catches_up,
 ];
 
 fn main() -> ExitCode {

@@ -4,7 +4,8 @@
 
 use crate::authority::Authority;
 use crate::body::Body;
-use crate::id::Digest;
+use crate::id::{Digest, NodeId};
+use crate::locator::Locator;
 use crate::seal::{EpochKey, Purpose, SealError, Sealer, gossip_topic};
 
 /// How long messages under a key are opened after another took its place: a day.
@@ -168,6 +169,15 @@ impl Epochs {
     /// When no key opens it.
     pub fn open_record(&self, frame: &[u8]) -> Result<Vec<u8>, SealError> {
         self.open(frame, |epoch| &epoch.record)
+    }
+
+    /// The locators of a device on a day, one for each epoch held: the one that is sealed under first, then newest first.
+    pub fn locators(&self, device: NodeId, day: u32) -> impl Iterator<Item = Locator> {
+        let mut epochs: Vec<&Epoch> = self.keys.iter().rev().collect();
+        epochs.sort_by_key(|epoch| Some(epoch.commitment) != self.current);
+        epochs
+            .into_iter()
+            .map(move |epoch| Locator::new(&epoch.key, &device, day))
     }
 
     fn open(&self, frame: &[u8], sealer: impl Fn(&Epoch) -> &Sealer) -> Result<Vec<u8>, SealError> {

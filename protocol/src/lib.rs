@@ -9,7 +9,7 @@
 //! - words: [`id`], [`time`], [`name`], [`limits`], [`codec`], [`identity`];
 //! - what is signed: [`op`] with its [`body`], [`claim`] (and admit), [`record`];
 //! - what counts: [`structure`] admits, [`authority`] stores, [`view`] decides, [`address`] names, [`access`] allows;
-//! - codes and seals: [`invite`], [`recovery`], [`seal`], [`epochs`], [`custody`];
+//! - codes and seals: [`invite`], [`recovery`], [`seal`], [`locator`], [`epochs`], [`custody`];
 //! - between nodes: [`wire`], [`reconcile`], [`ledger`], [`pull`], [`join`], [`link`];
 //! - ways: [`probe`], [`path`], [`paths`], [`peering`];
 //! - in one file, and told: [`export`], [`history`];
@@ -33,6 +33,7 @@ pub mod join;
 pub mod ledger;
 pub mod limits;
 pub mod link;
+pub mod locator;
 pub mod name;
 pub mod node;
 pub mod op;

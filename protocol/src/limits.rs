@@ -50,6 +50,8 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const GOSSIP_BYTES_MAX: usize = 16 * 1024 + 256;
 /// Bytes of a message of the push service.
 pub const PUSH_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of every value in the DHT, no more and no less.
+pub const LOCATOR_BYTES: usize = 1024;
 /// Bytes of a message of the join protocol towards a member; answers may be up to [`MESSAGE_BYTES_MAX`].
 pub const JOIN_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a policy as a person writes it: far above what a base can carry.

@@ -125,12 +125,19 @@ pub enum LinkInput {
         /// Where.
         addresses: Vec<ControlAddress>,
     },
-    /// The DHT's answer to where a peer is; unproven.
-    Located {
+    /// A DHT node tells of another one; unproven.
+    Sighted {
         /// Who.
         peer: TransportKey,
         /// Where.
         addresses: Vec<ControlAddress>,
+    },
+    /// What a DHT node holds under a key that was asked for; unproven, of the one size that a locator has.
+    Got {
+        /// The key.
+        key: LocatorKey,
+        /// The sealed value.
+        value: Vec<u8>,
     },
     /// A gossip message on our topic, handed on by a trusted peer.
     Gossip {
@@ -148,6 +155,11 @@ pub enum LinkInput {
 /// A gossip message that waits for a verdict; counted by the adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GossipId(pub u64);
+
+/// The place of a locator in the DHT: says nothing to whoever does not hold the epoch key
+/// (`docs/protocol.md` §7.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocatorKey(pub [u8; 32]);
 
 /// What the links are to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,12 +201,10 @@ pub enum LinkOutput {
         /// Whom.
         peer: TransportKey,
     },
-    /// The peer proved to be a live member: it may gossip, take part in the DHT, and its connection is kept.
+    /// The peer proved to be a live member: it may gossip, and its connection is kept.
     Trust {
         /// Whom.
         peer: TransportKey,
-        /// Where it can be reached.
-        addresses: Vec<ControlAddress>,
     },
     /// The peer is a member no longer.
     Distrust {
@@ -212,9 +222,18 @@ pub enum LinkOutput {
         /// Whether it opened and was well formed.
         good: bool,
     },
-    /// Ask the DHT where a peer is.
-    Locate {
-        /// Whom.
-        peer: TransportKey,
+    /// The DHT nodes that this node puts at and gets from, whole list; none of them is a member.
+    Neighbours(Vec<(TransportKey, Vec<ControlAddress>)>),
+    /// Put a sealed value at the DHT nodes.
+    Put {
+        /// Where in the DHT.
+        key: LocatorKey,
+        /// What; of the one size that a locator has.
+        value: Vec<u8>,
+    },
+    /// Ask the DHT nodes for what they hold under a key.
+    Get {
+        /// Which.
+        key: LocatorKey,
     },
 }

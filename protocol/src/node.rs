@@ -3,9 +3,9 @@
 //! One mutation, then a complete drain of [`Node::poll_output`], in order; then wait until
 //! [`Node::poll_timeout`]. Randomness comes from the seed given at the start, ids from counters inside.
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
-//! `exchange` reconciliation and gossip, `joiner` and `witness` the two ends of a join, `author` what
-//! this node signs, `history` what it tells and takes as a file, `ways` the engine's peers and paths, `report`
-//! what people see.
+//! `locators` where they are when nobody tells, `exchange` reconciliation and gossip, `joiner` and
+//! `witness` the two ends of a join, `author` what this node signs, `history` what it tells and takes as a
+//! file, `ways` the engine's peers and paths, `report` what people see.
 
 mod acts;
 mod author;
@@ -17,6 +17,7 @@ mod heard;
 mod history;
 mod joiner;
 mod links;
+mod locators;
 mod net;
 mod news;
 mod report;
@@ -37,6 +38,7 @@ use crate::link::{CallId, DialId, LinkOutput, Service};
 use crate::node::errands::Errands;
 use crate::node::joiner::Joiner;
 use crate::node::links::Links;
+use crate::node::locators::Locators;
 use crate::node::net::Net;
 use crate::node::news::Mailbox;
 use crate::node::witness::Door;
@@ -59,6 +61,7 @@ pub struct Node {
     calls: u64,
     pending: BTreeMap<CallId, Pending>,
     links: Links,
+    locators: Locators,
     net: Option<Net>,
     joiner: Option<Joiner>,
     door: Door,
@@ -154,6 +157,7 @@ impl Node {
             net,
             joiner,
             self.links.poll_timeout(),
+            self.locators.poll_timeout(),
             self.errands.poll_timeout(),
         ]
         .into_iter()
@@ -218,6 +222,7 @@ impl Node {
 
     fn on_time(&mut self, now: Moment) {
         self.links_on_time(now);
+        self.locators_on_time(now);
         self.joiner_on_time(now);
         self.exchange_on_time(now);
         self.author_on_time(now);

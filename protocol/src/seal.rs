@@ -135,6 +135,13 @@ impl Sealer {
         Self::from_material(genesis.as_bytes(), Purpose::Hello)
     }
 
+    /// The sealer of one locator: its key is the locator's own secret, so that frames of one network have nothing in
+    /// common for whoever keeps them.
+    #[must_use]
+    pub fn for_locator(secret: &[u8; 32]) -> Self {
+        Self::from_material(secret, Purpose::Dht)
+    }
+
     fn from_material(material: &[u8; 32], purpose: Purpose) -> Self {
         let base = derive(purpose.context(), material);
         let mut tag = [0; TAG_BYTES];

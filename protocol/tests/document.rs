@@ -67,6 +67,7 @@ fn the_table_of_limits_is_what_the_code_has() {
         limits::CANDIDATES_MAX,
         limits::MESSAGE_BYTES_MAX,
         limits::GOSSIP_BYTES_MAX,
+        limits::LOCATOR_BYTES,
         limits::JOIN_BYTES_MAX,
         limits::PUSH_BYTES_MAX,
         wire::EPOCHS_SENT_MAX,

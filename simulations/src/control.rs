@@ -102,8 +102,8 @@ impl World {
                     self.close(connection, Some(id));
                 }
             }
-            LinkOutput::Trust { peer, addresses } => {
-                self.machine_mut(id).trusted.insert(peer, addresses);
+            LinkOutput::Trust { peer } => {
+                self.machine_mut(id).trusted.insert(peer);
             }
             LinkOutput::Distrust { peer } => {
                 self.machine_mut(id).trusted.remove(&peer);
@@ -111,7 +111,12 @@ impl World {
             LinkOutput::Topic(topic) => self.machine_mut(id).topic = Some(topic),
             LinkOutput::Publish(bytes) => self.publish(id, bytes),
             LinkOutput::Verdict { message, good } => self.verdict(id, message, good),
-            LinkOutput::Locate { peer } => self.locate(id, peer),
+            // No stranger lives in this world, so there is no DHT.
+            LinkOutput::Neighbours(_) => {}
+            LinkOutput::Put { .. } | LinkOutput::Get { .. } => {
+                let name = self.machine(id).name.clone();
+                self.fail(format!("{name} uses a DHT that nobody told it of"));
+            }
         }
     }
 

@@ -26,11 +26,11 @@ impl World {
         let me = self.machine(id);
         let peers = self.control.peers(id).into_iter();
         peers
-            .filter(|peer| me.trusted.contains_key(peer))
+            .filter(|peer| me.trusted.contains(peer))
             .filter_map(|peer| self.control.other_end(id, &peer))
             .filter(|other| {
                 let other = self.machine(*other);
-                other.trusted.contains_key(&me.key) && other.topic == me.topic
+                other.trusted.contains(&me.key) && other.topic == me.topic
             })
             .collect()
     }
@@ -80,7 +80,7 @@ impl World {
         hash: Digest,
     ) {
         let machine = self.machine_mut(to);
-        let trusted = machine.trusted.contains_key(&from);
+        let trusted = machine.trusted.contains(&from);
         if !trusted || bytes.len() > RUMOUR_BYTES_MAX || !machine.heard.insert(hash) {
             return;
         }
@@ -139,17 +139,5 @@ impl World {
         }
         let life = self.machine(id).life;
         self.after(ANNOUNCE_US, Event::Announce(id, life));
-    }
-
-    /// The DHT in small: a trusted neighbour that is connected with the peer tells where it listens.
-    pub(crate) fn locate(&mut self, id: MachineId, peer: TransportKey) {
-        let knows = |other: &MachineId| self.control.other_end(*other, &peer).is_some();
-        let found = self.neighbours(id).iter().any(knows);
-        let machine = self.machines.iter().find(|machine| machine.key == peer);
-        let addresses = match machine {
-            Some(machine) if found => machine.listening(),
-            Some(_) | None => Vec::new(),
-        };
-        self.link_after(500_000, id, LinkInput::Located { peer, addresses });
     }
 }

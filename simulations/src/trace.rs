@@ -77,7 +77,8 @@ impl Trace {
                 Err(_) => ("not answered", &[]),
             },
             LinkInput::Found { peer, .. } => ("found", peer.as_bytes()),
-            LinkInput::Located { peer, .. } => ("located", peer.as_bytes()),
+            LinkInput::Sighted { peer, .. } => ("sighted", peer.as_bytes()),
+            LinkInput::Got { value, .. } => ("got", value),
             LinkInput::Gossip { bytes, .. } => ("gossip", bytes),
             LinkInput::Listening(_) => ("listening", &[]),
         };
@@ -87,10 +88,11 @@ impl Trace {
                 | LinkInput::Down { peer, .. }
                 | LinkInput::Asked { peer, .. }
                 | LinkInput::Found { peer, .. }
-                | LinkInput::Located { peer, .. }
+                | LinkInput::Sighted { peer, .. }
                 | LinkInput::Gossip { from: peer, .. } => peer.short(),
                 LinkInput::DialFailed { .. }
                 | LinkInput::Answered { .. }
+                | LinkInput::Got { .. }
                 | LinkInput::Listening(_) => String::new(),
             };
             format!("{what} {peer} {}", bytes.len())

@@ -42,7 +42,7 @@ impl Withheld {
                 self.unasked.push(call);
                 None
             }
-            LinkOutput::Publish(_) => None,
+            LinkOutput::Publish(_) | LinkOutput::Put { .. } => None,
             LinkOutput::Dial { .. }
             | LinkOutput::Refuse { .. }
             | LinkOutput::HangUp { .. }
@@ -50,7 +50,8 @@ impl Withheld {
             | LinkOutput::Distrust { .. }
             | LinkOutput::Topic(_)
             | LinkOutput::Verdict { .. }
-            | LinkOutput::Locate { .. } => Some(output),
+            | LinkOutput::Neighbours(_)
+            | LinkOutput::Get { .. } => Some(output),
         }
     }
 

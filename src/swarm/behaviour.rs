@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use libp2p::identity::{Keypair, PublicKey};
-use libp2p::kad::store::MemoryStore;
 use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -17,8 +16,10 @@ use meshnode_protocol::link::Service;
 use meshnode_protocol::seal::SEAL_OVERHEAD_BYTES;
 
 use super::codec::BytesCodec;
+use super::deposits::{DEPOSIT_TIME, Deposits};
 use super::gate::Gate;
 use super::guard::Guard;
+use super::leash::Leash;
 
 type Filter = gossipsub::MaxCountSubscriptionFilter<gossipsub::AllowAllSubscriptionFilter>;
 pub(super) type Gossip = gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>;
@@ -32,7 +33,7 @@ pub(super) struct Links {
     pub(super) guard: Guard,
     identify: identify::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
-    pub(super) dht: Gate<kad::Behaviour<MemoryStore>>,
+    pub(super) dht: Leash<kad::Behaviour<Deposits>>,
     pub(super) gossip: Gate<Gossip>,
     pub(super) join: Asking,
     pub(super) hello: Asking,
@@ -48,7 +49,7 @@ impl Links {
             guard: Guard::default(),
             identify: identify(pair.public()),
             mdns: announcer(mdns, own).into(),
-            dht: Gate::new(dht(own)),
+            dht: Leash::new(dht(own)),
             gossip: Gate::new(gossip()?),
             join: asking(Service::Join),
             hello: asking(Service::Hello),
@@ -100,20 +101,23 @@ fn announcer(wanted: bool, own: PeerId) -> Option<mdns::tokio::Behaviour> {
         .ok()
 }
 
-/// Stores nothing for anybody and adds nobody by itself.
-fn dht(own: PeerId) -> kad::Behaviour<MemoryStore> {
+/// Everybody may put and get; what is kept, and for how long, is judged before it is stored. Nobody is added to the
+/// table by itself: it is told to whoever asks.
+fn dht(own: PeerId) -> kad::Behaviour<Deposits> {
     let mut config = kad::Config::new(StreamProtocol::new("/meshnode/kad/1"));
     config
         .set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_record_ttl(Some(DEPOSIT_TIME))
+        .set_max_packet_size(DHT_MESSAGE_BYTES_MAX)
         .set_caching(kad::Caching::Disabled)
         .set_replication_interval(None)
         .set_publication_interval(None)
         .set_provider_publication_interval(None)
         .set_periodic_bootstrap_interval(None)
         .set_query_timeout(Duration::from_secs(20));
-    let mut dht = kad::Behaviour::with_config(own, MemoryStore::new(own), config);
-    dht.set_mode(Some(kad::Mode::Client));
+    let mut dht = kad::Behaviour::with_config(own, Deposits::default(), config);
+    dht.set_mode(Some(kad::Mode::Server));
     dht
 }
 
@@ -162,3 +166,5 @@ fn asking(service: Service) -> Asking {
 
 /// What gossipsub puts around a message: topic (64 symbols), lengths and tags.
 const GOSSIP_FRAME_BYTES: usize = 256;
+/// A value, and twenty DHT nodes with a few addresses each.
+const DHT_MESSAGE_BYTES_MAX: usize = 8 * 1024;

@@ -4,14 +4,14 @@
 //! the stream. So it does not matter which side trusts the other first, and a member's first words are not lost. A
 //! refused stream would be remembered by the other side as "does not speak this protocol" for the whole connection.
 //!
-//! What is inside never starts a connection either: the core decides whom to dial. The addresses that it would have
-//! dialled are told instead.
+//! What is inside never starts a connection either: the core decides whom to dial.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::handler::ConnectionEvent;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, DialError,
@@ -27,20 +27,6 @@ pub(super) struct Gate<B> {
     open: BTreeSet<PeerId>,
     connections: BTreeMap<PeerId, Vec<ConnectionId>>,
     changes: VecDeque<(PeerId, ConnectionId, bool)>,
-}
-
-/// What comes through the gate.
-#[derive(Debug)]
-pub(super) enum GateEvent<E> {
-    /// The behaviour says something.
-    Inner(E),
-    /// The behaviour knows where a peer may be.
-    Sighted {
-        /// Who.
-        peer: PeerId,
-        /// Where, unproven.
-        addresses: Vec<Multiaddr>,
-    },
 }
 
 impl<B> Gate<B> {
@@ -87,7 +73,7 @@ impl<B> Gate<B> {
 
 impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
     type ConnectionHandler = GateHandler<THandler<B>>;
-    type ToSwarm = GateEvent<B::ToSwarm>;
+    type ToSwarm = B::ToSwarm;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -143,32 +129,22 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
             });
         }
         loop {
-            let opts = match self.inner.poll(cx) {
+            match self.inner.poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(ToSwarm::Dial { opts }) => opts,
-                Poll::Ready(event) => {
-                    return Poll::Ready(event.map_out(GateEvent::Inner).map_in(GateOrder::Inner));
-                }
-            };
-            let (peer_id, connection_id) = (opts.get_peer_id(), opts.connection_id());
-            let addresses = self
-                .inner
-                .handle_pending_outbound_connection(connection_id, peer_id, &[], Endpoint::Dialer)
-                .unwrap_or_default();
-            self.inner
-                .on_swarm_event(FromSwarm::DialFailure(DialFailure {
-                    peer_id,
-                    error: &DialError::Aborted,
-                    connection_id,
-                }));
-            if let Some(peer) = peer_id.filter(|_| !addresses.is_empty()) {
-                return Poll::Ready(ToSwarm::GenerateEvent(GateEvent::Sighted {
-                    peer,
-                    addresses,
-                }));
+                Poll::Ready(ToSwarm::Dial { opts }) => refuse_dial(&mut self.inner, &opts),
+                Poll::Ready(event) => return Poll::Ready(event.map_in(GateOrder::Inner)),
             }
         }
     }
+}
+
+/// Tells a behaviour that a connection that it wants is not made.
+pub(super) fn refuse_dial(inner: &mut impl NetworkBehaviour, opts: &DialOpts) {
+    inner.on_swarm_event(FromSwarm::DialFailure(DialFailure {
+        peer_id: opts.get_peer_id(),
+        error: &DialError::Aborted,
+        connection_id: opts.connection_id(),
+    }));
 }
 
 /// What the gate tells a connection.

@@ -63,11 +63,11 @@ struct Arrivals {
 }
 
 /// One IPv4 address, or one /64 of IPv6: what a single machine can have for nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Source(IpAddr);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Source(IpAddr);
 
 impl Source {
-    fn new(ip: IpAddr) -> Self {
+    pub(super) fn new(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self(IpAddr::V4(ip)),
             IpAddr::V6(ip) => {
@@ -89,10 +89,6 @@ impl Guard {
 
     pub(super) fn is_trusted(&self, peer: &PeerId) -> bool {
         self.trusted.contains(peer)
-    }
-
-    pub(super) fn has_trusted(&self) -> bool {
-        !self.trusted.is_empty()
     }
 
     /// Lets a connection of ours count for an attempt.

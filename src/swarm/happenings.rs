@@ -7,14 +7,14 @@ use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, MessageAcceptance};
 use libp2p::request_response::{self, InboundRequestId, Message, OutboundFailure};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, kad, mdns};
+use libp2p::{Multiaddr, PeerId, mdns};
 use meshnode_protocol::link::{AnswerId, CallError, GossipId, LinkId, LinkInput, Service};
 use meshnode_protocol::record::ControlAddress;
 use tokio::time::Instant;
 
 use super::address;
 use super::behaviour::LinksEvent;
-use super::gate::GateEvent;
+use super::guard::Source;
 use super::state::{Link, Question, State};
 
 type Said = request_response::Event<Vec<u8>, Vec<u8>>;
@@ -36,15 +36,7 @@ impl State {
             } => {
                 self.on_up(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed {
-                peer_id,
-                connection_id,
-                num_established,
-                ..
-            } => {
-                if num_established == 0 {
-                    self.forget_in_dht(&peer_id);
-                }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => {
                 if let Some(link) = self.links.remove(&connection_id) {
                     self.happened.push_back(LinkInput::Down {
                         link: link.id,
@@ -79,25 +71,16 @@ impl State {
             LinksEvent::Hello(said) => self.on_said(Service::Hello, said),
             LinksEvent::Sync(said) => self.on_said(Service::Sync, said),
             LinksEvent::Push(said) => self.on_said(Service::Push, said),
-            LinksEvent::Gossip(GateEvent::Inner(gossipsub::Event::Message {
+            LinksEvent::Gossip(gossipsub::Event::Message {
                 propagation_source,
                 message_id,
                 message,
-            })) => self.on_gossip(propagation_source, message_id, message.data),
-            LinksEvent::Dht(GateEvent::Sighted { peer, addresses }) => {
-                self.on_sighted(peer, &addresses);
-            }
-            LinksEvent::Dht(GateEvent::Inner(kad::Event::OutboundQueryProgressed {
-                id,
-                result,
-                step,
-                ..
-            })) => self.on_search(id, &result, step.last),
+            }) => self.on_gossip(propagation_source, message_id, message.data),
+            LinksEvent::Dht(event) => self.on_dht(event),
             LinksEvent::Mdns(mdns::Event::Discovered(found)) => self.on_found(found),
             // A peer that is silent on the LAN may be well otherwise, and the other behaviours say nothing of use.
             LinksEvent::Mdns(mdns::Event::Expired(_))
             | LinksEvent::Gossip(_)
-            | LinksEvent::Dht(_)
             | LinksEvent::Identify(_) => {}
             LinksEvent::Limits(never) => match never {},
             LinksEvent::Guard(never) => match never {},
@@ -118,6 +101,7 @@ impl State {
                 id,
                 peer,
                 key,
+                source: Source::new(remote.address.ip()),
                 since: now,
                 active: now,
             },
@@ -131,7 +115,6 @@ impl State {
         if endpoint.is_listener() {
             self.close_dead(peer, now);
         }
-        self.tell_dht(peer);
     }
 
     /// Who calls is not connected, as far as it knows: its address changed, or it was killed. What stood before is dead
@@ -268,30 +251,6 @@ impl State {
         self.swarm.behaviour().guard.is_trusted(peer)
     }
 
-    fn on_sighted(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
-        if !self.searches.iter().any(|(_, wanted)| *wanted == peer) {
-            return;
-        }
-        let addresses = plain(addresses.iter());
-        if let Some(peer) = address::transport_key(&peer).filter(|_| !addresses.is_empty()) {
-            self.happened
-                .push_back(LinkInput::Located { peer, addresses });
-        }
-    }
-
-    fn on_search(&mut self, id: kad::QueryId, result: &kad::QueryResult, last: bool) {
-        if let kad::QueryResult::GetClosestPeers(Ok(closest)) = result {
-            for peer in &closest.peers {
-                if self.searches.contains(&(id, peer.peer_id)) {
-                    self.on_sighted(peer.peer_id, &peer.addrs);
-                }
-            }
-        }
-        if last {
-            self.searches.retain(|(query, _)| *query != id);
-        }
-    }
-
     fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         let mut peers: BTreeMap<PeerId, Vec<Multiaddr>> = BTreeMap::new();
         for (peer, address) in found {
@@ -320,7 +279,7 @@ impl State {
 }
 
 /// The addresses that the core understands and another machine may reach, at most so many.
-fn plain<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> Vec<ControlAddress> {
+pub(super) fn plain<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> Vec<ControlAddress> {
     let mut addresses = listed(addresses);
     addresses.sort_unstable();
     addresses.dedup();

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use libp2p::PeerId;
 use libp2p::gossipsub::{IdentTopic, MessageAcceptance};
-use libp2p::{Multiaddr, PeerId, kad};
 use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::limits::GOSSIP_BYTES_MAX;
 use meshnode_protocol::link::{AnswerId, CallError, CallId, LinkInput, LinkOutput, Service};
@@ -34,11 +34,7 @@ impl State {
             // The peer's stream ends when its question is forgotten.
             LinkOutput::Refuse { answer } => drop(self.questions.remove(&answer)),
             LinkOutput::HangUp { peer } => self.with_peer(&peer, Self::hang_up),
-            LinkOutput::Trust { peer, addresses } => {
-                let addresses = addresses.iter().take(ADDRESSES_MAX).map(address::multiaddr);
-                let addresses = addresses.collect();
-                self.with_peer(&peer, |state, peer| state.trust(peer, addresses));
-            }
+            LinkOutput::Trust { peer } => self.with_peer(&peer, Self::trust),
             LinkOutput::Distrust { peer } => self.with_peer(&peer, Self::distrust),
             LinkOutput::Topic(topic) => self.set_topic(topic),
             LinkOutput::Publish(bytes) => self.publish(bytes),
@@ -50,7 +46,9 @@ impl State {
                 };
                 self.judge(message, acceptance);
             }
-            LinkOutput::Locate { peer } => self.with_peer(&peer, Self::locate),
+            LinkOutput::Neighbours(neighbours) => self.set_neighbours(&neighbours),
+            LinkOutput::Put { key, value } => self.put(key, value),
+            LinkOutput::Get { key } => self.get(key),
         }
     }
 
@@ -104,46 +102,16 @@ impl State {
         }
     }
 
-    fn trust(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.forget_in_dht(&peer);
-        self.trusted.insert(peer, addresses);
+    fn trust(&mut self, peer: PeerId) {
         let links = self.swarm.behaviour_mut();
         links.guard.trust(peer);
         links.gossip.set(peer, true);
-        links.dht.set(peer, true);
-        links.dht.inner.set_mode(Some(kad::Mode::Server));
-        self.tell_dht(peer);
     }
 
     fn distrust(&mut self, peer: PeerId) {
-        self.trusted.remove(&peer);
         let links = self.swarm.behaviour_mut();
         links.guard.distrust(&peer);
         links.gossip.set(peer, false);
-        links.dht.set(peer, false);
-        if !links.guard.has_trusted() {
-            links.dht.inner.set_mode(Some(kad::Mode::Client));
-        }
-        self.forget_in_dht(&peer);
-    }
-
-    /// The DHT knows trusted peers while they are connected: what it tells others is fresh, or not told.
-    pub(super) fn tell_dht(&mut self, peer: PeerId) {
-        if !self.swarm.is_connected(&peer) {
-            return;
-        }
-        for address in self.trusted.get(&peer).into_iter().flatten() {
-            self.swarm
-                .behaviour_mut()
-                .dht
-                .inner
-                .add_address(&peer, address.clone());
-        }
-    }
-
-    /// Takes a peer out of the DHT's table.
-    pub(super) fn forget_in_dht(&mut self, peer: &PeerId) {
-        self.swarm.behaviour_mut().dht.inner.remove_peer(peer);
     }
 
     fn set_topic(&mut self, topic: [u8; 32]) {
@@ -181,18 +149,4 @@ impl State {
             tracing::debug!(%error, "A gossip message is not published");
         }
     }
-
-    fn locate(&mut self, peer: PeerId) {
-        if self.searches.len() >= SEARCHES_MAX {
-            tracing::debug!(reason = "too many searches", "A peer is not searched");
-            return;
-        }
-        let query = self.swarm.behaviour_mut().dht.inner.get_closest_peers(peer);
-        self.searches.push((query, peer));
-    }
 }
-
-/// Addresses of one peer that the DHT tells: as many as a record holds.
-const ADDRESSES_MAX: usize = 10;
-/// Searches at a time.
-const SEARCHES_MAX: usize = 16;

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use libp2p::PeerId;
 use libp2p::gossipsub::{IdentTopic, MessageAcceptance, MessageId};
-use libp2p::kad::QueryId;
 use libp2p::request_response::{InboundRequestId, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::ConnectionId;
-use libp2p::{Multiaddr, PeerId};
 use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::link::{AnswerId, CallId, GossipId, LinkId, LinkInput, LinkOutput, Service};
 use meshnode_protocol::record::ControlAddress;
@@ -16,7 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::behaviour::Links;
+use super::dht::Searches;
 use super::dial::Dials;
+use super::guard::Source;
 
 /// Everything that the task owns.
 pub(super) struct State {
@@ -28,9 +29,7 @@ pub(super) struct State {
     pub(super) calls: BTreeMap<(Service, OutboundRequestId), CallId>,
     pub(super) questions: BTreeMap<AnswerId, Question>,
     pub(super) messages: BTreeMap<GossipId, (MessageId, PeerId)>,
-    pub(super) searches: Vec<(QueryId, PeerId)>,
-    /// Where trusted peers are; given to the DHT while they are connected.
-    pub(super) trusted: BTreeMap<PeerId, Vec<Multiaddr>>,
+    pub(super) searches: Searches,
     pub(super) topic: Option<IdentTopic>,
     pub(super) listening: Vec<ControlAddress>,
     counted: u64,
@@ -41,6 +40,8 @@ pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) peer: PeerId,
     pub(super) key: TransportKey,
+    /// Where the other end is, as limits count it.
+    pub(super) source: Source,
     pub(super) since: Instant,
     /// When a question or an answer last went over it.
     pub(super) active: Instant,
@@ -63,8 +64,7 @@ impl State {
             calls: BTreeMap::new(),
             questions: BTreeMap::new(),
             messages: BTreeMap::new(),
-            searches: Vec::new(),
-            trusted: BTreeMap::new(),
+            searches: Searches::default(),
             topic: None,
             listening: Vec::new(),
             counted: 0,
@@ -93,7 +93,10 @@ impl State {
                 event = self.swarm.select_next_some(), if self.happened.is_empty() => {
                     self.on_event(event);
                 }
-                _ = round.tick() => self.dismiss_strangers(),
+                _ = round.tick() => {
+                    self.dismiss_strangers();
+                    self.expire_deposits();
+                }
             }
         }
         self.close().await;

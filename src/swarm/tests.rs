@@ -6,6 +6,7 @@
 )]
 
 mod asking;
+mod dht;
 mod dialing;
 mod life;
 mod members;
@@ -109,11 +110,7 @@ impl Peer {
     }
 
     fn trust(&self, other: &Self) {
-        let addresses = vec![other.at(Transport::Tcp)];
-        self.swarm.act(LinkOutput::Trust {
-            peer: other.key,
-            addresses,
-        });
+        self.swarm.act(LinkOutput::Trust { peer: other.key });
     }
 
     fn ask(&self, call: u64, other: &Self, service: Service, bytes: Vec<u8>) {

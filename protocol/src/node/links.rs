@@ -161,8 +161,12 @@ impl Node {
                 self.on_asked(answer, (peer, link), service, &bytes, now);
             }
             LinkInput::Answered { call, result, .. } => self.on_answered(call, result, now),
-            LinkInput::Found { peer, addresses } => self.on_found(peer, addresses),
-            LinkInput::Located { peer, addresses } => self.on_located(peer, addresses),
+            LinkInput::Found { peer, addresses } => {
+                self.on_sighted(peer, &addresses);
+                self.on_found(peer, addresses);
+            }
+            LinkInput::Sighted { peer, addresses } => self.on_sighted(peer, &addresses),
+            LinkInput::Got { key, value } => self.on_got(&key, &value),
             LinkInput::Gossip {
                 from,
                 message,
@@ -206,6 +210,7 @@ impl Node {
         entry.links.insert(link);
         self.links.unsettled = true;
         entry.heard_ms = at;
+        self.locators.met(&peer);
         let greeted = entry.greeted;
         if let Some(redial) = self.links.redials.get_mut(&peer) {
             redial.dialing = false;
@@ -290,16 +295,6 @@ impl Node {
         self.joiner_on_found(peer, all);
     }
 
-    fn on_located(&mut self, peer: TransportKey, addresses: Vec<ControlAddress>) {
-        let known = self
-            .net
-            .as_ref()
-            .is_some_and(|net| net.transports.contains_key(&peer));
-        if known && !self.links.peers.contains_key(&peer) && !addresses.is_empty() {
-            self.call(Some(peer), addresses);
-        }
-    }
-
     fn on_asked(
         &mut self,
         answer: AnswerId,
@@ -379,8 +374,7 @@ impl Node {
                 if let Some(redial) = self.links.redials.get_mut(&peer) {
                     redial.tries = 0;
                 }
-                let addresses = self.control_addresses(&device);
-                self.link(LinkOutput::Trust { peer, addresses });
+                self.link(LinkOutput::Trust { peer });
                 self.start_pull(peer);
                 if let Some(net) = &mut self.net {
                     net.paths.with(&device, |way| way.nudge(now));
@@ -410,7 +404,7 @@ impl Node {
         }
         self.greet_silent(at);
         self.pull_again(at);
-        self.redial(at);
+        self.redial(now);
     }
 
     /// A second round with everybody who is newly linked: gossip flows only once both ends trust each other, and what

@@ -11,6 +11,7 @@ use super::Node;
 use super::errands::Errands;
 use super::joiner::Joiner;
 use super::links::Links;
+use super::locators::Locators;
 use super::net::{Net, Phase};
 use super::news::Mailbox;
 use super::witness::Door;
@@ -254,6 +255,7 @@ impl Node {
             calls: 0,
             pending: BTreeMap::new(),
             links: Links::default(),
+            locators: Locators::default(),
             net: None,
             joiner: None,
             door: Door::default(),

@@ -98,7 +98,7 @@ impl Node {
         self.program(now);
         self.judge_links(now);
         self.links.unsettled = true;
-        self.redial(now.uptime_ms());
+        self.redial(now);
         self.note_heads();
         self.follow_epoch(now);
         let digest = self.net.as_ref().map(|net| net.view.digest());

@@ -1,4 +1,4 @@
-//! What is behind the gate: gossip and the DHT.
+//! What is behind the gate: gossip.
 
 use super::*;
 
@@ -66,55 +66,6 @@ async fn a_message_goes_on_to_the_third_only_after_a_good_verdict() {
         b.swarm.act(LinkOutput::Verdict { message, good });
     }
     assert_eq!(c.gossip().await.1, b"yes");
-}
-
-#[tokio::test]
-async fn a_third_peer_is_located_through_the_second() {
-    let (mut a, mut b, mut c) = (Peer::start(1), Peer::start(2), Peer::start(3));
-    a.connect(&mut b, Transport::Tcp).await;
-    c.connect(&mut b, Transport::Tcp).await;
-    let fresh = ControlAddress {
-        transport: Transport::Quic,
-        address: "192.0.2.33:4711".parse().unwrap(),
-    };
-    a.trust(&b);
-    c.trust(&b);
-    b.trust(&a);
-    b.swarm.act(LinkOutput::Trust {
-        peer: c.key,
-        addresses: vec![fresh],
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    a.swarm.act(LinkOutput::Locate { peer: c.key });
-    let found = a.next(|input| match input {
-        LinkInput::Located { peer, addresses } => Some((peer, addresses)),
-        _ => None,
-    });
-    assert_eq!(found.await, (c.key, vec![fresh]));
-    let rest = a.backlog();
-    assert!(
-        !rest
-            .iter()
-            .any(|input| matches!(input, LinkInput::Up { .. }))
-    );
-}
-
-#[tokio::test]
-async fn a_stranger_learns_nothing_from_the_dht() {
-    let (mut a, mut b, mut c) = (Peer::start(1), Peer::start(2), Peer::start(3));
-    a.connect(&mut b, Transport::Tcp).await;
-    c.connect(&mut b, Transport::Tcp).await;
-    a.trust(&b);
-    b.swarm.act(LinkOutput::Trust {
-        peer: c.key,
-        addresses: vec![c.at(Transport::Tcp)],
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    a.swarm.act(LinkOutput::Locate { peer: c.key });
-    let found = a.within(Duration::from_secs(1), |input| {
-        matches!(input, LinkInput::Located { .. }).then_some(())
-    });
-    assert_eq!(found.await, None);
 }
 
 #[tokio::test]

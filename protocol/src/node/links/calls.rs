@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Links, Redial};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{Notice, Standing};
-use crate::link::{DialId, LinkOutput};
+use crate::link::DialId;
 use crate::node::Node;
 use crate::node::net::{Net, Phase};
 use crate::path::{PeerPath, is_probeable};
@@ -20,6 +20,10 @@ const REDIAL_ALONE_MS: u64 = 10_000;
 const POLITE_MS: u64 = 400;
 /// Failed calls after which a member makes room for another.
 const TRIES_IN_A_ROW: usize = 3;
+/// Failed calls, the one that begins included, after which the DHT is asked too.
+const SEEK_FROM: usize = 2;
+/// Later it is asked with every so manieth call; with each by a node that reaches nobody.
+const SEEK_EVERY: usize = 6;
 /// Members that this node sees to be linked with; others call it.
 const LINKS_WANTED_MAX: usize = 32;
 /// Between two calls of a node that was put out: it may have been let in again.
@@ -85,7 +89,8 @@ impl Node {
     }
 
     /// Calls members that are not connected.
-    pub(in crate::node) fn redial(&mut self, at: u64) {
+    pub(in crate::node) fn redial(&mut self, now: Moment) {
+        let at = now.uptime_ms();
         if std::mem::take(&mut self.links.unsettled) {
             self.choose_whom_to_call(at);
         }
@@ -110,8 +115,9 @@ impl Node {
             self.links.unsettled = true;
             let tries = redial.tries;
             let addresses = self.control_addresses(&device);
-            if addresses.is_empty() || tries.is_multiple_of(6) {
-                self.link(LinkOutput::Locate { peer });
+            let often = tries == SEEK_FROM || (alone && tries > SEEK_FROM);
+            if addresses.is_empty() || often || tries.is_multiple_of(SEEK_EVERY) {
+                self.seek(&device, now);
             }
             if !addresses.is_empty() {
                 if let Some(redial) = self.links.redials.get_mut(&peer) {

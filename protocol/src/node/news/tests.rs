@@ -26,6 +26,8 @@ fn founded() -> Founded {
         node: NodeName::parse("nas").unwrap(),
         ipv4_range: Ipv4Range::DEFAULT,
         owner: None,
+        phrases: 1,
+        threshold: 1,
     };
     let setup = Setup {
         tunnel_port: 41641,
@@ -96,10 +98,15 @@ fn draft(node: &Node) -> Draft {
 
 #[test]
 fn push_from_revoked() {
-    let Founded { mut node, phrase } = founded();
+    let Founded { mut node, phrases } = founded();
     connect(&mut node);
     let roots = node.net.as_ref().unwrap().authority().realm().roots.clone();
-    let by_root = Op::sign_as_root(revoke_of(&node), draft(&node), &[phrase.root_key()], &roots);
+    let by_root = Op::sign_as_root(
+        revoke_of(&node),
+        draft(&node),
+        &[phrases[0].root_key()],
+        &roots,
+    );
     let by_nobody = Op::sign(revoke_of(&node), draft(&node), &Secret::from_seed(&[3; 32]));
 
     // Whoever has no word of an admin is answered, and nothing else happens, even to what stands behind.
