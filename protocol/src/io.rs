@@ -1,5 +1,8 @@
 //! What the driver hands to the [`Node`](crate::node::Node) and what it gets back: the two enums that close the world.
 
+mod card;
+mod joined;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -11,8 +14,11 @@ use crate::id::{AdmitId, Digest, NetworkId, NodeId, OpId, TransportKey};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
-use crate::record::{CandidateKind, ControlAddress};
+use crate::record::CandidateKind;
 use crate::time::Timestamp;
+
+pub use self::card::{Card, LetIn, MadeAdmin, Who};
+pub use self::joined::{JoinStep, Joined};
 
 /// A command of a person; counted by the driver, named in its replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +70,12 @@ pub enum Command {
     },
     /// Tell when the own join is through. Replies [`Reply::Joining`] on the way, then [`Reply::Joined`] or refusal.
     WatchJoin,
+    /// Have no traffic with a device, on this node alone and at once. Replies [`Reply::Blocked`].
+    Block(NodeId),
+    /// The opposite. Replies [`Reply::Blocked`].
+    Unblock(NodeId),
+    /// The card of a device. Replies [`Reply::Card`].
+    Whois(NodeId),
 }
 
 /// What an invite should be.
@@ -144,6 +156,8 @@ pub enum Write {
     Secrets(Zeroizing<Vec<u8>>),
     /// The authority heads: what must be there again at the next start.
     Heads(Vec<OpId>),
+    /// The devices that a person blocked on this node, ascending; replaces the list before.
+    Blocked(Vec<NodeId>),
 }
 
 /// What a store gives back at start: whatever it still has, unproven.
@@ -159,6 +173,8 @@ pub struct Stored {
     pub records: Vec<Vec<u8>>,
     /// The last [`Write::Heads`].
     pub heads: Vec<OpId>,
+    /// The last [`Write::Blocked`].
+    pub blocked: Vec<NodeId>,
     /// The store was damaged so that what is missing cannot be told.
     pub suspect: bool,
 }
@@ -225,6 +241,10 @@ pub enum Reply {
     Joined(Box<Joined>),
     /// The command cannot be done.
     Refused(Refusal),
+    /// The list of blocked devices is as wanted; whether that changed it.
+    Blocked(bool),
+    /// Who a device is, and who let it in.
+    Card(Box<Card>),
 }
 
 /// What kind of way a path is, for people.
@@ -255,42 +275,6 @@ pub struct Invited {
     pub via: Option<NodeName>,
     /// Nodes that hold the invite now, and nodes there are besides this one.
     pub heard: (usize, usize),
-}
-
-/// A step of a join.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinStep {
-    /// A member proved itself.
-    Found {
-        /// Its name, as far as known.
-        name: Option<NodeName>,
-        /// Where.
-        remote: ControlAddress,
-        /// Whether the LAN's own announcement led there.
-        lan: bool,
-    },
-    /// The member wants an admin's approval; the fingerprint is the same on both screens.
-    Waiting {
-        /// Eight symbols with a hyphen.
-        fingerprint: String,
-    },
-}
-
-/// A join that is through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// The network's name.
-    pub network: NetworkName,
-    /// This node's name.
-    pub name: NodeName,
-    /// The name it had wished, if that was taken.
-    pub wished: Option<NodeName>,
-    /// Its addresses.
-    pub interface: Interface,
-    /// Who let it in.
-    pub witness: NodeId,
-    /// Whether an admin confirmed it already.
-    pub settled: bool,
 }
 
 /// Why a command cannot be done. The words for people are the command line's.

@@ -4,9 +4,12 @@
 //! [`Node::poll_timeout`]. Randomness comes from the seed given at the start, ids from counters inside.
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `exchange` reconciliation and gossip, `joiner` and `witness` the two ends of a join, `author` what
-//! this node signs, `ways` the engine's peers and paths, `report` what people see.
+//! this node signs, `ways` the engine's peers and paths, `block` whom a person shut out here, `report` and `card` what
+//! people see.
 
 mod author;
+mod block;
+mod card;
 mod errands;
 mod exchange;
 mod joiner;
@@ -17,7 +20,7 @@ mod start;
 mod ways;
 mod witness;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use rand_chacha::ChaCha20Rng;
@@ -27,6 +30,7 @@ use crate::id::{NodeId, TransportKey};
 use crate::identity::Keys;
 use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply};
 use crate::link::{CallId, DialId, LinkOutput, Service};
+use crate::node::block::Wanted;
 use crate::node::errands::Errands;
 use crate::node::joiner::Joiner;
 use crate::node::links::Links;
@@ -54,6 +58,7 @@ pub struct Node {
     joiner: Option<Joiner>,
     door: Door,
     errands: Errands,
+    blocked: BTreeSet<NodeId>,
     interfaces: Vec<IpAddr>,
     listening: Vec<ControlAddress>,
     disk_failure: Option<String>,
@@ -148,6 +153,9 @@ impl Node {
                 now,
             ),
             Command::WatchJoin => self.watch_join(id),
+            Command::Block(node) => self.block(id, node, Wanted::Blocked, now),
+            Command::Unblock(node) => self.block(id, node, Wanted::Free, now),
+            Command::Whois(node) => self.whois(id, &node),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));

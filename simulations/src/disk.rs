@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meshnode_protocol::id::{AdmitId, Digest, OpId};
+use meshnode_protocol::id::{AdmitId, Digest, NodeId, OpId};
 use meshnode_protocol::io::{Stored, Write};
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
@@ -24,6 +24,7 @@ struct Contents {
     admits: BTreeMap<AdmitId, Vec<u8>>,
     records: BTreeMap<Digest, Vec<u8>>,
     heads: Vec<OpId>,
+    blocked: Vec<NodeId>,
 }
 
 impl Disk {
@@ -69,7 +70,8 @@ impl Disk {
             | Write::Admit(..)
             | Write::DropAdmit(_)
             | Write::Record(..)
-            | Write::Secrets(_) => None,
+            | Write::Secrets(_)
+            | Write::Blocked(_) => None,
         });
         pending.unwrap_or(&self.durable.heads)
     }
@@ -82,6 +84,7 @@ impl Disk {
             admits: self.durable.admits.values().cloned().collect(),
             records: self.durable.records.values().cloned().collect(),
             heads: self.durable.heads.clone(),
+            blocked: self.durable.blocked.clone(),
             suspect: false,
         }
     }
@@ -104,6 +107,7 @@ impl Contents {
             }
             Write::Secrets(bytes) => self.secrets = Some(bytes),
             Write::Heads(heads) => self.heads = heads,
+            Write::Blocked(blocked) => self.blocked = blocked,
         }
     }
 }

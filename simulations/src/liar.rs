@@ -49,7 +49,8 @@ impl World {
                     | Write::DropAdmit(_)
                     | Write::Record(..)
                     | Write::Secrets(_)
-                    | Write::Heads(_) => None,
+                    | Write::Heads(_)
+                    | Write::Blocked(_) => None,
                 }));
             }
         }

@@ -144,7 +144,7 @@ impl Node {
     }
 }
 
-fn member_report(net: &Net, member: &ViewMember) -> Member {
+pub(super) fn member_report(net: &Net, member: &ViewMember) -> Member {
     let record = net.ledger.records.node(&member.id);
     Member {
         id: member.id,

@@ -1,6 +1,6 @@
 //! The three ways a node begins: it founds a network, joins one, or resumes what its store holds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use rand_chacha::ChaCha20Rng;
@@ -187,6 +187,7 @@ impl Node {
         }
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
+        node.blocked = stored.blocked.iter().copied().collect();
         let mut net = Net::new(genesis, realm, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
@@ -225,6 +226,7 @@ impl Node {
             joiner: None,
             door: Door::default(),
             errands: Errands::default(),
+            blocked: BTreeSet::new(),
             interfaces: Vec::new(),
             listening: Vec::new(),
             disk_failure: None,
