@@ -15,6 +15,7 @@ use crate::output::{self, ColourWhen, Style};
 
 use self::session::Session;
 
+mod block;
 mod code_error;
 mod completions;
 mod daemon;
@@ -23,16 +24,21 @@ mod down;
 mod init;
 mod interrupt;
 mod invite;
+mod ip;
 mod join;
 mod launch;
 mod leave;
 mod man;
+mod network;
 mod node;
 mod ping;
 mod session;
+mod set;
 mod status;
 mod up;
 mod usage;
+mod wait;
+mod whois;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -92,8 +98,11 @@ struct Globals {
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: ColourWhen,
     /// Print data and errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// Print reasons, too; twice: the daemon's log lines
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     /// Explain a verb
     #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
@@ -112,6 +121,17 @@ enum Verb {
     Ping(ping::Args),
     Up(up::Args),
     Down(down::Args),
+    #[command(visible_alias = "whoami")]
+    Whois(whois::Args),
+    Ip(ip::Args),
+    Wait(wait::Args),
+    Block(block::Args),
+    Unblock(block::Args),
+    Set(set::SetArgs),
+    Get(set::GetArgs),
+    Unset(set::UnsetArgs),
+    #[command(visible_alias = "net")]
+    Network(network::Args),
     Leave(leave::Args),
     Daemon(daemon::Args),
     Demo(demo::Args),
@@ -163,6 +183,15 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Ping(args)) => ping::run(&args, &session),
         Some(Verb::Up(args)) => up::run(&args, &session),
         Some(Verb::Down(args)) => down::run(&args, &session),
+        Some(Verb::Whois(args)) => whois::run(&args, &session),
+        Some(Verb::Ip(args)) => ip::run(&args, &session),
+        Some(Verb::Wait(args)) => wait::run(&args, &session),
+        Some(Verb::Block(args)) => block::run(&args, true, &session),
+        Some(Verb::Unblock(args)) => block::run(&args, false, &session),
+        Some(Verb::Set(args)) => set::run_set(&args, &session),
+        Some(Verb::Get(args)) => set::run_get(&args, &session),
+        Some(Verb::Unset(args)) => set::run_unset(&args, &session),
+        Some(Verb::Network(args)) => network::run(&args, &session),
         Some(Verb::Leave(args)) => leave::run(&args, &session),
         Some(Verb::Daemon(args)) => daemon::run(args, &session),
         Some(Verb::Demo(args)) => demo::run(&args),
@@ -179,6 +208,7 @@ impl Globals {
             json: self.json,
             plain: self.plain || asked || dumb,
             quiet: self.quiet,
+            reasons: self.verbose > 0,
             colour: self.color.decide(self.json),
         }
     }

@@ -4,6 +4,8 @@
 //! core wants becomes a call of an adapter.
 
 mod attempt;
+mod local;
+mod log;
 mod machine;
 mod notices;
 mod ports;
@@ -15,7 +17,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::time::Duration;
 
-use meshnode_protocol::io::{Command, CommandId, Input, Refusal, Reply, Stored};
+use meshnode_protocol::io::{Command, CommandId, Input, Refusal, Reply, Snapshot, Stored};
 use meshnode_protocol::node::{Node, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -24,7 +26,7 @@ use self::attempt::CodeMark;
 use self::machine::{Carried, Event, Machine};
 use self::switch::Switch;
 use crate::clock::Clock;
-use crate::config::{DaemonConfig, LogFormat};
+use crate::config::DaemonConfig;
 use crate::control::convert::response;
 use crate::control::server::{Call, Server};
 use crate::failure::refusal::About;
@@ -39,7 +41,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// # Errors
 /// When another daemon has the directory or the socket, the store is unusable, or the device cannot be had.
 pub(crate) fn run(config: DaemonConfig) -> Result<(), Failure> {
-    log_to_stderr(&config);
+    let lines = log::start(&config);
     // Everything this process makes is its owner's alone; the socket widens itself.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -48,28 +50,12 @@ pub(crate) fn run(config: DaemonConfig) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::world("cannot start the runtime", &error))?;
     let done = runtime.block_on(async {
-        let server = Server::bind(&config.socket, config.operator)?;
+        let server = Server::bind(&config.socket, local::people(&config.settings), lines)?;
         let mut daemon = Daemon::open(config, server).await?;
         daemon.run().await
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     done
-}
-
-fn log_to_stderr(config: &DaemonConfig) {
-    // The libraries tell addresses and ordinary time-outs louder than this program does.
-    let filter = format!("libp2p=error,boringtun=off,{}", config.log_filter);
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(std::io::stderr);
-    // A second daemon in one process is a test's; the first one's subscriber serves it too.
-    let _set = match config.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
 }
 
 /// A call that waits for the core.
@@ -96,6 +82,8 @@ pub(super) struct Daemon {
     commands: u64,
     disk_failed: bool,
     stopping: bool,
+    /// What the network looked like when it was last up, while it is down.
+    resting: Option<Box<Snapshot>>,
 }
 
 impl Daemon {
@@ -116,6 +104,7 @@ impl Daemon {
             commands: 0,
             disk_failed: false,
             stopping: false,
+            resting: None,
         };
         if stored.secrets.is_some() && !daemon.switch.is_down() {
             daemon.resume(Stored { suspect, ..stored }).await?;
@@ -155,6 +144,7 @@ impl Daemon {
         let broken = |error| Failure::world("cannot listen for signals", &error);
         let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(broken)?;
         let mut ticks = tokio::time::interval(TICK);
         tracing::info!("ready");
         while !self.stopping {
@@ -163,6 +153,7 @@ impl Daemon {
                 event = next_event(&mut self.machine, &self.clock) => self.on_event(event).await,
                 () = self.switch.due(&self.clock) => self.up_again().await,
                 _ = ticks.tick() => self.on_tick().await,
+                _ = hangup.recv() => self.reread().await,
                 _ = terminate.recv() => self.stopping = true,
                 _ = interrupt.recv() => self.stopping = true,
             }

@@ -114,6 +114,10 @@ fn follow(
             | Response::Pong { .. }
             | Response::Silence { .. }
             | Response::Done
+            | Response::Settings(_)
+            | Response::Card(_)
+            | Response::Blocked(_)
+            | Response::Log(_)
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

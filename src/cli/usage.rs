@@ -12,8 +12,9 @@ A private network between your own machines, without a server in the middle
 Usage: meshnode [-n NETWORK] VERB ...
 
   Start         init, invite, join, demo
-  Every day     status, ping, up, down
-  This machine  leave, daemon
+  Every day     status, ping, up, down, whois, ip, wait
+  Trouble       block, unblock
+  This machine  set, get, unset, network, leave, daemon
   Shell         completions, man
 
   First machine   sudo meshnode init --name homelab
@@ -29,6 +30,10 @@ const FOREIGN: &[(&str, &str)] = &[
     (
         "switch",
         "meshnode -n NETWORK VERB: each command says which network",
+    ),
+    (
+        "lock",
+        "nothing to lock: what counts is what admins signed, meshnode whois NODE shows who let it in",
     ),
     (
         "serve",

@@ -62,13 +62,16 @@ impl Withheld {
 
 fn sift_reply(reply: Reply, reason: &str) -> Reply {
     match reply {
-        Reply::Invited(_) | Reply::Joined(_) => Reply::Refused(Refusal::Disk(reason.to_owned())),
+        Reply::Invited(_) | Reply::Joined(_) | Reply::Blocked(_) => {
+            Reply::Refused(Refusal::Disk(reason.to_owned()))
+        }
         // A farewell comes with the erasure, which needs no room: it is true.
         Reply::Left { .. }
         | Reply::Pong { .. }
         | Reply::Silence { .. }
         | Reply::PingDone
         | Reply::Joining(_)
+        | Reply::Card(_)
         | Reply::Refused(_) => reply,
     }
 }

@@ -49,6 +49,7 @@ fn peer(name: &str, address: &str, path: Option<(Tier, &str)>) -> PeerReport {
         rx_bytes: 1_200_000_000,
         tx_bytes: 310_000_000,
         last_handshake_s: path.map(|_| 20),
+        blocked: false,
     }
 }
 
@@ -82,6 +83,7 @@ pub(crate) fn healthy() -> StatusReport {
         tun: Some("mn-main".to_owned()),
         port: Some(41641),
         default_route: Some(true),
+        down_for_s: None,
     }
 }
 
