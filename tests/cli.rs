@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+#[path = "cli/machine.rs"]
+mod machine;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -102,7 +105,7 @@ fn assert_snapshot(name: &str, actual: &str) {
     );
 }
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 21] = [
     "init",
     "invite",
     "join",
@@ -110,6 +113,15 @@ const VERBS: [&str; 12] = [
     "ping",
     "up",
     "down",
+    "whois",
+    "ip",
+    "wait",
+    "block",
+    "unblock",
+    "set",
+    "get",
+    "unset",
+    "network",
     "leave",
     "daemon",
     "demo",
@@ -150,6 +162,7 @@ fn wrong_usage_is_told_in_a_sentence_and_a_hint_with_exit_2() {
         &["login"],
         &["logout"],
         &["switch"],
+        &["lock"],
         &["serve"],
         &["update"],
         &["status", "--whatever"],
@@ -180,6 +193,20 @@ fn wrong_usage_is_told_in_a_sentence_and_a_hint_with_exit_2() {
         &["daemon", "--tun-name", "much-too-long-a-name"],
         &["daemon", "--listen-port", "0"],
         &["daemon", "--log-format", "xml"],
+        &["set"],
+        &["set", "mdns"],
+        &["set", "mdns=perhaps"],
+        &["set", "relay=off"],
+        &["set", "listen-port=65535"],
+        &["get", "relay"],
+        &["unset"],
+        &["unset", "relay"],
+        &["ip", "-4", "-6"],
+        &["ip", "--assert", "nas"],
+        &["whois", "nas", "vps"],
+        &["block"],
+        &["network", "delete"],
+        &["status", "-q", "-v"],
         &["completions"],
         &["completions", "basic"],
         &["man", "frobnicate"],
@@ -220,6 +247,13 @@ fn a_machine_without_a_network_says_so_with_exit_5() {
         &["up"],
         &["down"],
         &["leave"],
+        &["whois", "nas"],
+        &["ip"],
+        &["wait"],
+        &["block", "nas"],
+        &["get"],
+        &["set", "mdns=off"],
+        &["network"],
     ] {
         let output = machine.run(args);
         assert_eq!(code(&output), 5, "{args:?}");

@@ -30,6 +30,12 @@ mod laboratory;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod lives;
+#[path = "network/local.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod local;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -107,6 +113,10 @@ const STORIES: &[Story] = stories![
     lives::down_survives_a_restart_and_up_undoes_it,
     lives::a_member_works_with_its_clock_in_1970,
     lives::a_joiner_with_its_clock_in_1970_is_told_and_costs_no_invite,
+    local::a_blocked_node_has_no_traffic_until_it_is_unblocked_and_its_word_still_comes,
+    local::probes_of_a_node_that_is_blocked_or_down_come_to_an_end,
+    local::a_card_says_by_which_invite_witness_and_admin_a_node_is_in,
+    local::waiting_ends_when_a_node_answers_and_not_before,
     paths::two_sites_behind_nats_talk_directly_and_go_on_without_the_introducer,
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,

@@ -88,7 +88,7 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
 /// A flag or a place without the sign for its value: `--ttl <DUR>` is `--ttl`, `<NODE>` is `NODE`.
 fn bare(argument: &str) -> String {
     let flag = argument.split(" <").next().unwrap_or(argument);
-    flag.replace(['<', '>'], "")
+    flag.replace(['<', '>'], "").replace("...", "")
 }
 
 fn unknown_verb(error: &clap::Error) -> Failure {

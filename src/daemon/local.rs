@@ -148,6 +148,8 @@ impl Daemon {
             self.adopt(before).await?;
             return Err(failure);
         }
+        let keys: Vec<String> = changes.iter().map(|(key, _)| key.to_string()).collect();
+        tracing::info!(keys = keys.join(" "), "settings changed");
         Ok(self.settings())
     }
 
