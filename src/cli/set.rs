@@ -112,8 +112,9 @@ pub(crate) fn run_get(args: &GetArgs, session: &Session) -> Result<Exit, Failure
 
 fn ask(request: &Request, session: &Session) -> Result<Vec<SettingReport>, Failure> {
     let place = session.place()?;
-    match session.client(&place)?.ask(request)? {
-        Response::Settings(settings) => Ok(settings),
-        _ => Err(unexpected()),
-    }
+    let response = session.client(&place)?.ask(request)?;
+    let Response::Settings(settings) = response else {
+        return Err(unexpected());
+    };
+    Ok(settings)
 }

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
             Look::NotYet(missing) => missing,
         };
         if left_ms == 0 {
-            let text = format!("{missing} after {}", units::span_ms(limit_ms));
+            let text = format!("{missing} after {}", units::span_s(limit_ms / 1_000));
             return Err(Failure::new(Exit::TimedOut, "timed_out", text).hint("meshnode status"));
         }
         std::thread::sleep(POLL.min(Duration::from_millis(left_ms)));

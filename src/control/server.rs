@@ -269,9 +269,10 @@ async fn serve(
         Ok(request) => request,
         Err(failure) => return write(&mut writer, &Response::Failed(failure)).await,
     };
-    let (request, mut lines) = match request {
-        Request::Logged(request) => (*request, Some(log.subscribe())),
-        request => (request, None),
+    let (request, mut lines) = if let Request::Logged(request) = request {
+        (*request, Some(log.subscribe()))
+    } else {
+        (request, None)
     };
     let Caller { uid, gid, pid, .. } = caller;
     tracing::debug!(%uid, %gid, pid, "control request comes in");

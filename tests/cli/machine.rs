@@ -470,7 +470,7 @@ fn a_network_that_is_down_still_says_who_it_is_also_after_a_restart() {
         "--pid",
         "--",
     ]);
-    let mut daemon = command
+    let daemon = command
         .args([PROGRAM, "daemon"])
         .env_clear()
         .stderr(Stdio::null());

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::joining::{home, node_on};
 use crate::lab;
-use crate::node::{Node, PATIENCE, agree, carries, eventually, text};
+use crate::node::{COMMAND_LIMIT, Node, PATIENCE, PROGRAM, agree, carries, eventually, text};
 
 /// How long silence is listened to before it counts.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -91,7 +91,7 @@ pub(crate) fn a_blocked_node_has_no_traffic_until_it_is_unblocked_and_its_word_s
 pub(crate) fn probes_of_a_node_that_is_blocked_or_down_come_to_an_end(world: &World) {
     let lab = lab(world);
     let lan = lab.switch("lan").unwrap();
-    let [nas, pi] = home(&lab, &lan, ["nas", "pi"]);
+    let [nas, _pi] = home(&lab, &lan, ["nas", "pi"]);
     nas.reaches("pi");
     let endless = || {
         let ping = nas.command(&["ping", "pi", "-c", "100000", "-i", "50ms"]);
@@ -172,6 +172,16 @@ pub(crate) fn waiting_ends_when_a_node_answers_and_not_before(world: &World) {
     nas.ask(&["wait"]);
     nas.ask(&["wait", "pi", "--timeout", "20s"]);
     pi.switch_off();
+    let isolated = || {
+        let status = nas.machine().command(PROGRAM).arg("status");
+        let status = status.arg("--state-dir").arg(nas.state_dir());
+        let status = status.arg("--socket").arg(nas.socket());
+        status.output(COMMAND_LIMIT).unwrap().stdout
+    };
+    let no_route = "0 of 1 reachable: no default route, nobody on this LAN answers.\n";
+    eventually("it says why it is alone", PATIENCE * 2, || {
+        isolated().contains(no_route)
+    });
     let (code, said) = nas.refused(&["wait", "pi", "--timeout", "2s"]);
     assert_eq!((code, said.as_str()), (7, "pi does not answer after 2 s"));
     let mut wait = nas

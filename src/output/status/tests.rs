@@ -213,3 +213,38 @@ fn a_node_without_a_network_yet_says_that_it_is_joining() {
         "main: joining; it waits for an answer or for approval."
     );
 }
+
+#[test]
+fn a_blocked_node_is_neither_online_nor_missed() {
+    let mut report = healthy();
+    report.peers[1].blocked = true;
+    report.peers[1].heard = false;
+    let text = screen(&report, Style::default(), usize::MAX);
+    assert!(
+        text.contains("1 of 1 reachable. 1 blocked here. Every node has the latest changes.\n"),
+        "{text}"
+    );
+    let line = text.lines().find(|line| line.starts_with("vps")).unwrap();
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(cells, ["vps", "100.83.0.9", "blocked", "-", "-", "-", "-"]);
+    report.peers[0].blocked = true;
+    let text = screen(&report, Style::default(), usize::MAX);
+    assert!(
+        text.contains("\n2 of 2 blocked on this machine.\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_network_that_is_down_is_one_line() {
+    let mut report = healthy();
+    report.state = NodeState::Down;
+    let line = "homelab: down, until meshnode up. You are nas (admin), 100.71.4.2\n";
+    assert_eq!(screen(&report, Style::default(), usize::MAX), line);
+    report.down_for_s = Some(2 * 3600);
+    let text = screen(&report, Style::default(), usize::MAX);
+    assert!(
+        text.starts_with("homelab: down for 2 h more, or until meshnode up."),
+        "{text}"
+    );
+}
