@@ -187,7 +187,7 @@ impl SledStore {
         Ok(())
     }
 
-    /// Writes the newest pending keys, heads and list of blocked devices. They speak of ops, so they come after the flush.
+    /// Writes the newest pending keys, then heads and blocked devices. They speak of ops, so they come after the flush.
     fn replace_files(&self, ops: u64) -> Result<(), StoreError> {
         let (mut keys, mut heads, mut blocked) = (None, None, None);
         for write in &self.pending {

@@ -6,6 +6,8 @@
 
 #[path = "cli/machine.rs"]
 mod machine;
+#[path = "cli/sandbox.rs"]
+mod sandbox;
 
 use std::fs;
 use std::io::Write;
