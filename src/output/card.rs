@@ -167,7 +167,7 @@ mod tests {
     use meshnode_protocol::id::OpId;
 
     use super::*;
-    use crate::output::status::tests::healthy;
+    use crate::output::status::tests::{healthy, member};
 
     fn report(member: &MemberReport) -> WhoReport {
         WhoReport {
@@ -178,13 +178,13 @@ mod tests {
 
     fn card() -> (MemberReport, PeerReport, CardReport) {
         let healthy = healthy();
-        let (laptop, vps) = (healthy.peers[0].clone(), &healthy.peers[1].member);
+        let (laptop, cabin) = (healthy.peers[0].clone(), member("cabin", "100.83.0.9", 255));
         let nas = healthy.this.unwrap();
         let let_in = LetInReport::Invite {
             invite: OpId::new([7; 32]),
             issuer: Some(report(&nas)),
             uses: Some(1),
-            witness: report(vps),
+            witness: report(&cabin),
             settled_by: Some(AdminReport {
                 who: report(&nas),
                 level: 1,
@@ -214,7 +214,7 @@ mod tests {
         assert!(lines[1].starts_with("address        100.90.17.33, fd7c:"));
         assert!(text.contains(" of nas, for one machine\n"), "{text}");
         assert!(
-            text.contains("  shown at     vps, which let it in provisionally\n"),
+            text.contains("  shown at     cabin, which let it in provisionally\n"),
             "{text}"
         );
         assert!(
@@ -236,6 +236,6 @@ mod tests {
             text.starts_with("name: laptop  member, this machine\n"),
             "{text}"
         );
-        assert!(text.contains("\nshown at: vps"), "{text}");
+        assert!(text.contains("\nshown at: cabin"), "{text}");
     }
 }
