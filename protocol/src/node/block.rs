@@ -1,7 +1,7 @@
 //! Devices that a person blocked on this node: no way, no traffic; the control plane goes on with them.
 //!
 //! What a blocked device knows of the authority is as good as anybody's, and may be all that this node can hear of it
-//! (`docs/decisions/0011-blocked-is-without-traffic.md`).
+//! (`docs/decisions/0013-blocked-is-without-traffic.md`).
 
 use super::Node;
 use crate::id::NodeId;
