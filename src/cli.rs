@@ -17,6 +17,7 @@ use self::session::Session;
 
 mod act;
 mod admin;
+mod block;
 mod code_error;
 mod completions;
 mod daemon;
@@ -27,11 +28,13 @@ mod import;
 mod init;
 mod interrupt;
 mod invite;
+mod ip;
 mod join;
 mod launch;
 mod leave;
 mod log;
 mod man;
+mod network;
 mod node;
 mod pending;
 mod phrase;
@@ -40,10 +43,13 @@ mod recovery;
 mod revoke;
 mod rotate;
 mod session;
+mod set;
 mod status;
 mod up;
 mod usage;
 mod verify;
+mod wait;
+mod whois;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -103,8 +109,11 @@ struct Globals {
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: ColourWhen,
     /// Print data and errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// Print reasons, too; twice: the daemon's log lines
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     /// Explain a verb
     #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
@@ -123,6 +132,17 @@ enum Verb {
     Ping(ping::Args),
     Up(up::Args),
     Down(down::Args),
+    #[command(visible_alias = "whoami")]
+    Whois(whois::Args),
+    Ip(ip::Args),
+    Wait(wait::Args),
+    Block(block::Args),
+    Unblock(block::Args),
+    Set(set::SetArgs),
+    Get(set::GetArgs),
+    Unset(set::UnsetArgs),
+    #[command(visible_alias = "net")]
+    Network(network::Args),
     Leave(leave::Args),
     #[command(visible_alias = "history")]
     Log(log::Args),
@@ -186,6 +206,15 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Ping(args)) => ping::run(&args, &session),
         Some(Verb::Up(args)) => up::run(&args, &session),
         Some(Verb::Down(args)) => down::run(&args, &session),
+        Some(Verb::Whois(args)) => whois::run(&args, &session),
+        Some(Verb::Ip(args)) => ip::run(&args, &session),
+        Some(Verb::Wait(args)) => wait::run(&args, &session),
+        Some(Verb::Block(args)) => block::run(&args, true, &session),
+        Some(Verb::Unblock(args)) => block::run(&args, false, &session),
+        Some(Verb::Set(args)) => set::run_set(&args, &session),
+        Some(Verb::Get(args)) => set::run_get(&args, &session),
+        Some(Verb::Unset(args)) => set::run_unset(&args, &session),
+        Some(Verb::Network(args)) => network::run(&args, &session),
         Some(Verb::Leave(args)) => leave::run(&args, &session),
         Some(Verb::Log(args)) => log::run(&args, &session),
         Some(Verb::Verify(args)) => verify::run(&args, &session),
@@ -213,6 +242,7 @@ impl Globals {
             json: self.json,
             plain: self.plain || asked || dumb,
             quiet: self.quiet,
+            reasons: self.verbose > 0,
             colour: self.color.decide(self.json),
         }
     }

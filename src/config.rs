@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Uid;
+use self::settings::Settings;
 
 pub(crate) mod environment;
 pub(crate) mod lock;
 pub(crate) mod place;
+pub(crate) mod settings;
 pub(crate) mod state_dir;
 
 /// Everything that the daemon is told at its start.
@@ -18,18 +19,12 @@ pub(crate) struct DaemonConfig {
     pub(crate) socket: PathBuf,
     /// What this machine calls the network.
     pub(crate) local_name: String,
-    /// The UDP port that was asked for; `None`: the saved one, or a random one to be saved.
-    pub(crate) listen_port: Option<u16>,
-    /// The device's name.
-    pub(crate) tun_name: String,
+    /// What a person set for this network on this machine.
+    pub(crate) settings: Settings,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
     /// Which log lines are written: a `tracing` filter.
     pub(crate) log_filter: String,
-    /// Whether to announce and look for nodes on the LAN.
-    pub(crate) mdns: bool,
-    /// The person who needs no sudo, if there is one.
-    pub(crate) operator: Option<Uid>,
 }
 
 /// How log lines look.

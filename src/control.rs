@@ -11,8 +11,10 @@ use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
 use meshnode_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::card::CardReport;
 pub(crate) use self::report::{PathReport, StatusReport};
 pub(crate) use self::secret::SecretText;
+use crate::config::settings::Key;
 use crate::failure::Failure;
 
 pub(crate) use self::blob::Blob;
@@ -20,6 +22,7 @@ pub(crate) use self::history::LogLine;
 
 pub(crate) mod acts;
 mod blob;
+pub(crate) mod card;
 pub(crate) mod client;
 pub(crate) mod convert;
 pub(crate) mod history;
@@ -35,6 +38,9 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const CALLS_MAX: usize = 64;
 /// Responses that wait for a caller to read them; a caller that lets more pile up is dropped.
 pub(crate) const RESPONSES_WAITING_MAX: usize = 256;
+
+/// Log lines that wait for a caller that reads along; the oldest are lost when more pile up.
+pub(crate) const LOG_LINES_WAITING_MAX: usize = 256;
 
 /// What a caller wants of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,11 +113,26 @@ pub(crate) enum Request {
         /// The transport key, too.
         transport: bool,
     },
+    /// What is set on this machine. Answer [`Response::Settings`].
+    Settings,
+    /// Set keys, or with `None` forget them; all or none. Answer [`Response::Settings`].
+    Set(Vec<(Key, Option<String>)>),
+    /// The card of a node. Answer [`Response::Card`].
+    Whois(NodeId),
+    /// Have no traffic with a node, or have it again. Answer [`Response::Blocked`].
+    Block {
+        /// Whom.
+        node: NodeId,
+        /// Whether it is to be blocked.
+        blocked: bool,
+    },
+    /// Any other request, with the daemon's log lines while it is answered. Answers [`Response::Logged`] in between.
+    Logged(Box<Self>),
 }
 
 impl Request {
     /// The right that a caller needs.
-    pub(crate) const fn needs(&self) -> Rights {
+    pub(crate) fn needs(&self) -> Rights {
         match self {
             Self::Status
             | Self::Ping(_)
@@ -120,10 +141,20 @@ impl Request {
             | Self::Pending
             | Self::Invites
             | Self::Admins
-            | Self::Recovery => Rights::Look,
-            Self::Up { .. } | Self::Down { .. } | Self::Rotate { .. } | Self::Import(_) => {
-                Rights::Use
+            | Self::Recovery
+            | Self::Settings
+            | Self::Whois(_) => Rights::Look,
+            // Who may change this node must not make himself its operator.
+            Self::Set(changes) if changes.iter().any(|(key, _)| key.is_about_rights()) => {
+                Rights::Administer
             }
+            Self::Logged(request) => request.needs(),
+            Self::Up { .. }
+            | Self::Down { .. }
+            | Self::Rotate { .. }
+            | Self::Import(_)
+            | Self::Block { .. }
+            | Self::Set(_) => Rights::Use,
             Self::Init(_)
             | Self::Invite(_)
             | Self::Join(_)
@@ -337,6 +368,14 @@ pub(crate) enum Response {
         /// Whether one of them is used from the daemon's next start on.
         restart: bool,
     },
+    /// What is set on this machine, all keys in their order.
+    Settings(Vec<SettingReport>),
+    /// Who a node is, and who let it in.
+    Card(Box<CardReport>),
+    /// The node is blocked, or is not, as wanted; whether that was new.
+    Blocked(bool),
+    /// A line of the daemon's log; more answers follow.
+    Logged(String),
     /// What was asked is done.
     Done,
     /// What was asked cannot be done.
@@ -360,6 +399,17 @@ pub(crate) enum Progress {
         /// Eight symbols with a hyphen, the same on the admin's screen.
         fingerprint: String,
     },
+}
+
+/// One key, its value in force, and where that comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SettingReport {
+    /// The key.
+    pub(crate) key: Key,
+    /// The value; `None`: nobody set one, and there is no fixed default.
+    pub(crate) value: Option<String>,
+    /// `default`, `set`, `FILE:LINE`, or the daemon's flag.
+    pub(crate) from: String,
 }
 
 /// This node as a member, for the screens of `init` and `join`.

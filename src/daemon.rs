@@ -5,6 +5,8 @@
 
 mod attempt;
 mod history;
+mod local;
+mod log;
 mod machine;
 mod notices;
 mod phrase;
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::time::Duration;
 
-use meshnode_protocol::io::{Command, CommandId, Input, Refusal, Reply, Stored};
+use meshnode_protocol::io::{Command, CommandId, Input, Refusal, Reply, Snapshot, Stored};
 use meshnode_protocol::node::{Node, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -26,7 +28,7 @@ use self::attempt::CodeMark;
 use self::machine::{Carried, Event, Machine};
 use self::switch::Switch;
 use crate::clock::Clock;
-use crate::config::{DaemonConfig, LogFormat};
+use crate::config::DaemonConfig;
 use crate::control::convert::response;
 use crate::control::server::{Call, Server};
 use crate::failure::refusal::About;
@@ -41,7 +43,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// # Errors
 /// When another daemon has the directory or the socket, the store is unusable, or the device cannot be had.
 pub(crate) fn run(config: DaemonConfig) -> Result<(), Failure> {
-    log_to_stderr(&config);
+    let lines = log::start(&config);
     // Everything this process makes is its owner's alone; the socket widens itself.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -50,28 +52,12 @@ pub(crate) fn run(config: DaemonConfig) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::world("cannot start the runtime", &error))?;
     let done = runtime.block_on(async {
-        let server = Server::bind(&config.socket, config.operator)?;
+        let server = Server::bind(&config.socket, local::people(&config.settings), lines)?;
         let mut daemon = Daemon::open(config, server).await?;
         daemon.run().await
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     done
-}
-
-fn log_to_stderr(config: &DaemonConfig) {
-    // The libraries tell addresses and ordinary time-outs louder than this program does.
-    let filter = format!("libp2p=error,boringtun=off,{}", config.log_filter);
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(std::io::stderr);
-    // A second daemon in one process is a test's; the first one's subscriber serves it too.
-    let _set = match config.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
 }
 
 /// A call that waits for the core.
@@ -98,6 +84,8 @@ pub(super) struct Daemon {
     commands: u64,
     disk_failed: bool,
     stopping: bool,
+    /// What the network looked like when it was last up, while it is down.
+    resting: Option<Box<Snapshot>>,
 }
 
 impl Daemon {
@@ -118,6 +106,7 @@ impl Daemon {
             commands: 0,
             disk_failed: false,
             stopping: false,
+            resting: None,
         };
         if stored.secrets.is_some() && !daemon.switch.is_down() {
             daemon.resume(Stored { suspect, ..stored }).await?;
@@ -157,6 +146,7 @@ impl Daemon {
         let broken = |error| Failure::world("cannot listen for signals", &error);
         let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(broken)?;
         let mut ticks = tokio::time::interval(TICK);
         tracing::info!("ready");
         while !self.stopping {
@@ -165,6 +155,7 @@ impl Daemon {
                 event = next_event(&mut self.machine, &self.clock) => self.on_event(event).await,
                 () = self.switch.due(&self.clock) => self.up_again().await,
                 _ = ticks.tick() => self.on_tick().await,
+                _ = hangup.recv() => self.reread().await,
                 _ = terminate.recv() => self.stopping = true,
                 _ = interrupt.recv() => self.stopping = true,
             }
@@ -290,6 +281,8 @@ impl Daemon {
             | Reply::Joined(_)
             | Reply::HeardDone { .. }
             | Reply::Imported(_)
+            | Reply::Blocked(_)
+            | Reply::Card(_)
             | Reply::Pending(_)
             | Reply::Invites(_)
             | Reply::Admins(_)

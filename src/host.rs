@@ -13,6 +13,10 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
+/// Addresses for documents alone (RFC 5737, RFC 3849).
+const SOMEWHERE_V4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 1);
+const SOMEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
 /// Whether an address or a route of ours is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
@@ -150,6 +154,31 @@ impl Host {
         }
     }
 
+    /// Whether packets to the world at large have somewhere to go, by either address family.
+    ///
+    /// # Errors
+    /// When the connection to the kernel breaks.
+    pub async fn has_default_route(&self) -> anyhow::Result<bool> {
+        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            .destination_prefix(SOMEWHERE_V4, 32)
+            .build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(SOMEWHERE_V6, 128)
+            .build();
+        for mut question in [v4, v6] {
+            // Asks for the routing entry itself: only its length tells a default route from a nearer one.
+            question.header.flags = RouteFlags::FibMatch;
+            question.header.table = RouteHeader::RT_TABLE_UNSPEC;
+            let mut answers = self.handle.route().get(question).execute();
+            match answers.try_next().await {
+                Ok(Some(route)) if is_default(&route) => return Ok(true),
+                Ok(_) | Err(rtnetlink::Error::NetlinkError(_)) => {}
+                Err(error) => return Err(error).context("Failed to look up a route"),
+            }
+        }
+        Ok(false)
+    }
+
     /// The number of a device.
     async fn index(&self, device: &str) -> anyhow::Result<u32> {
         let mut links = self.handle.link().get().match_name(device).execute();
@@ -221,6 +250,11 @@ impl Host {
         }
         Ok(device_of(&entry))
     }
+}
+
+/// Whether an entry leads to the world: one for all addresses, or one of two halves, as other VPNs make them.
+fn is_default(entry: &RouteMessage) -> bool {
+    entry.header.kind == RouteType::Unicast && entry.header.destination_prefix_length <= 1
 }
 
 fn device_of(entry: &RouteMessage) -> Option<u32> {

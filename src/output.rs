@@ -5,8 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use crate::failure::{Exit, Failure};
 
 pub(crate) mod acts;
+pub(crate) mod card;
 pub(crate) mod history;
 pub(crate) mod json;
+pub(crate) mod networks;
 pub(crate) mod people;
 pub(crate) mod ping;
 pub(crate) mod signed;
@@ -23,6 +25,8 @@ pub(crate) struct Style {
     pub(crate) plain: bool,
     /// Data and errors only.
     pub(crate) quiet: bool,
+    /// Reasons on stderr.
+    pub(crate) reasons: bool,
     /// Colour on stdout.
     pub(crate) colour: bool,
 }
@@ -83,6 +87,18 @@ pub(crate) fn talk(style: Style, text: &str) {
     if !style.quiet && !style.json {
         say(text);
     }
+}
+
+/// Writes a reason to stderr, if reasons were asked for; with `--json`, too.
+pub(crate) fn reason(style: Style, text: &str) {
+    if style.reasons {
+        say(text);
+    }
+}
+
+/// Writes a line of the daemon's log to stderr.
+pub(crate) fn log_line(line: &str) {
+    say(&format!("daemon: {}\n", clean(line)));
 }
 
 /// Writes to stderr; nobody can be told when that is closed.

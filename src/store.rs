@@ -4,6 +4,7 @@
 //! Every value is independently valid, so whatever a crash leaves behind is a valid replica; what is missing is
 //! found out by comparing with the heads, and fetched again from members.
 
+mod blocked;
 mod fault;
 mod sealed;
 mod shelf;
@@ -186,13 +187,14 @@ impl SledStore {
         Ok(())
     }
 
-    /// Writes the newest pending keys, then the newest pending heads. Both speak of ops, so they come after the flush.
+    /// Writes the newest pending keys, then heads and blocked devices. They speak of ops, so they come after the flush.
     fn replace_files(&self, ops: u64) -> Result<(), StoreError> {
-        let (mut keys, mut heads) = (None, None);
+        let (mut keys, mut heads, mut blocked) = (None, None, None);
         for write in &self.pending {
             match write {
                 Write::Secrets(bytes) => keys = Some(bytes),
                 Write::Heads(ids) => heads = Some(ids),
+                Write::Blocked(ids) => blocked = Some(ids),
                 Write::Op(..)
                 | Write::Admit(..)
                 | Write::DropAdmit(_)
@@ -206,6 +208,9 @@ impl SledStore {
         if let Some(ids) = heads {
             let ids = ids.clone();
             Heads { ops, ids }.write(&self.dir)?;
+        }
+        if let Some(ids) = blocked {
+            blocked::write(&self.dir, ids)?;
         }
         Ok(())
     }
@@ -223,7 +228,7 @@ impl SledStore {
                 Write::Record(slot, bytes) => shelf.put(Kind::Record, slot.as_bytes(), bytes),
                 Write::Heard(id, at) => shelf.put_time(id.as_bytes(), *at),
                 // They wait for the flush.
-                Write::Secrets(_) | Write::Heads(_) => Ok(()),
+                Write::Secrets(_) | Write::Heads(_) | Write::Blocked(_) => Ok(()),
             };
             if let Err(fault) = put {
                 return Err(self.broken(fault.to_string()));
@@ -265,6 +270,7 @@ impl Store for SledStore {
     fn load(&mut self) -> Result<Stored, StoreError> {
         let mut stored = Stored {
             secrets: KEYS.read_or_old(&self.dir)?.map(|keys| keys.bytes),
+            blocked: blocked::read(&self.dir)?,
             ..Stored::default()
         };
         if let Ok(Some(heads)) = Heads::read(&self.dir) {
@@ -299,6 +305,7 @@ impl Store for SledStore {
         self.taken = 0;
         KEYS.erase(&self.dir)?;
         HEADS.erase(&self.dir)?;
+        blocked::erase(&self.dir)?;
         self.shelf = None;
         remove_shelves(&self.dir)
     }
@@ -493,6 +500,7 @@ fn size_of_writes(writes: &[Write]) -> usize {
         Write::DropAdmit(_) | Write::Heard(..) => 64,
         Write::Secrets(bytes) => bytes.len(),
         Write::Heads(ids) => ids.len() * 32,
+        Write::Blocked(ids) => ids.len() * 32,
     };
     writes.iter().map(size).sum()
 }

@@ -4,6 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+#[path = "cli/machine.rs"]
+mod machine;
+#[path = "cli/sandbox.rs"]
+mod sandbox;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -102,7 +107,7 @@ fn assert_snapshot(name: &str, actual: &str) {
     );
 }
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 32] = [
     "init",
     "invite",
     "join",
@@ -110,6 +115,22 @@ const VERBS: [&str; 16] = [
     "ping",
     "up",
     "down",
+    "whois",
+    "ip",
+    "wait",
+    "block",
+    "unblock",
+    "set",
+    "get",
+    "unset",
+    "network",
+    "pending",
+    "approve",
+    "deny",
+    "revoke",
+    "admin",
+    "recovery",
+    "rotate",
     "leave",
     "log",
     "verify",
@@ -155,6 +176,7 @@ fn wrong_usage_is_told_in_a_sentence_and_a_hint_with_exit_2() {
         &["logout"],
         &["lock"],
         &["switch"],
+        &["lock"],
         &["serve"],
         &["update"],
         &["status", "--whatever"],
@@ -188,6 +210,20 @@ fn wrong_usage_is_told_in_a_sentence_and_a_hint_with_exit_2() {
         &["log", "--kind", "party"],
         &["log", "--since", "yesterday"],
         &["import"],
+        &["set"],
+        &["set", "mdns"],
+        &["set", "mdns=perhaps"],
+        &["set", "relay=off"],
+        &["set", "listen-port=65535"],
+        &["get", "relay"],
+        &["unset"],
+        &["unset", "relay"],
+        &["ip", "-4", "-6"],
+        &["ip", "--assert", "nas"],
+        &["whois", "nas", "vps"],
+        &["block"],
+        &["network", "delete"],
+        &["status", "-q", "-v"],
         &["completions"],
         &["completions", "basic"],
         &["man", "frobnicate"],
@@ -228,6 +264,13 @@ fn a_machine_without_a_network_says_so_with_exit_5() {
         &["up"],
         &["down"],
         &["leave"],
+        &["whois", "nas"],
+        &["ip"],
+        &["wait"],
+        &["block", "nas"],
+        &["get"],
+        &["set", "mdns=off"],
+        &["network"],
     ] {
         let output = machine.run(args);
         assert_eq!(code(&output), 5, "{args:?}");

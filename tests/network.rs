@@ -42,6 +42,12 @@ mod laboratory;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod lives;
+#[path = "network/local.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod local;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -128,6 +134,10 @@ const STORIES: &[Story] = stories![
     history::a_member_exports_what_two_readers_verify_and_its_log_tells_who_let_it_in,
     history::a_node_that_lost_its_store_has_it_back_from_a_file_alone,
     history::a_file_of_another_network_or_with_a_wrong_bit_is_not_taken,
+    local::a_blocked_node_has_no_traffic_until_it_is_unblocked_and_its_word_still_comes,
+    local::probes_of_a_node_that_is_blocked_or_down_come_to_an_end,
+    local::a_card_says_by_which_invite_witness_and_admin_a_node_is_in,
+    local::waiting_ends_when_a_node_answers_and_not_before,
     paths::two_sites_behind_nats_talk_directly_and_go_on_without_the_introducer,
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,

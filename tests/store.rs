@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use meshnode::store::{Mended, Opened, SledStore, Store, StoreError};
-use meshnode_protocol::id::{AdmitId, Digest, OpId};
+use meshnode_protocol::id::{AdmitId, Digest, NodeId, OpId};
+use meshnode_protocol::identity::Secret;
 use meshnode_protocol::io::{Stored, Write};
 use zeroize::Zeroizing;
 
@@ -48,6 +49,49 @@ fn a_record_replaces_the_one_in_its_slot_and_a_dropped_admit_is_gone() {
     let stored = store.load().unwrap();
     assert_eq!(stored.records, vec![b"newer record".to_vec()]);
     assert_eq!(stored.admits, Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn a_list_of_blocked_nodes_survives_a_restart_and_is_erased_with_the_membership() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = SledStore::open(dir.path()).unwrap();
+    store.write(&membership(1), true).unwrap();
+    assert_eq!(store.load().unwrap().blocked, []);
+    let blocked = vec![node(1), node(2)];
+    store
+        .write(&[Write::Blocked(blocked.clone())], true)
+        .unwrap();
+    drop(store);
+    let (mut store, _) = SledStore::open(dir.path()).unwrap();
+    assert_eq!(store.load().unwrap().blocked, blocked);
+    store.write(&[Write::Blocked(Vec::new())], true).unwrap();
+    assert_eq!(store.load().unwrap().blocked, []);
+    store.write(&[Write::Blocked(blocked)], true).unwrap();
+    store.erase().unwrap();
+    assert!(!dir.path().join("blocked").exists());
+}
+
+#[test]
+fn a_damaged_list_of_blocked_nodes_unblocks_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = SledStore::open(dir.path()).unwrap();
+    store.write(&membership(1), true).unwrap();
+    store.write(&[Write::Blocked(vec![node(1)])], true).unwrap();
+    let path = dir.path().join("blocked");
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut rotten = whole.clone();
+        rotten[at] ^= 1;
+        fs::write(&path, rotten).unwrap();
+        let error = store.load().unwrap_err();
+        assert!(error.to_string().contains("blocked"), "byte {at}: {error}");
+    }
+    fs::write(&path, whole).unwrap();
+    assert_eq!(store.load().unwrap().blocked, [node(1)]);
+}
+
+fn node(seed: u8) -> NodeId {
+    NodeId::new(Secret::from_seed(&[seed; 32]).public())
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the driver hands to the [`Node`](crate::node::Node) and what it gets back: the two enums that close the world.
 
 mod acts;
+mod card;
+mod joined;
 mod kept;
 mod refusal;
 mod status;
@@ -12,18 +14,18 @@ use crate::access::Filter;
 use crate::body::Tags;
 use crate::id::{NodeId, OpId};
 use crate::link::{LinkInput, LinkOutput};
-use crate::name::{NetworkName, NodeName, Owner};
+use crate::name::{NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
-use crate::record::ControlAddress;
 use crate::time::Timestamp;
 use crate::wire::Items;
-
-pub use self::kept::{Imported, Stored, Write};
 
 pub use self::acts::{
     Act, Acted, AdminInfo, Approval, Fallen, HeardBy, InviteInfo, InviteState, PendingInfo,
     Petition, Plan, RecoveryOptions, RevokeOptions, Roots, Signed, Since, Unreached,
 };
+pub use self::card::{Card, LetIn, MadeAdmin, Who};
+pub use self::joined::{JoinStep, Joined};
+pub use self::kept::{Imported, Stored, Write};
 pub use self::refusal::{InviteRefusal, Refusal};
 pub use self::status::{
     Member, Peer, PeerPath, RevokedBy, Snapshot, Standing, State, Unheard, Warning,
@@ -147,6 +149,12 @@ pub enum Command {
     },
     /// Take items out of a file; records are as they are signed, not sealed. Replies [`Reply::Imported`].
     Import(Box<Items>),
+    /// Have no traffic with a device, on this node alone and at once. Replies [`Reply::Blocked`].
+    Block(NodeId),
+    /// The opposite. Replies [`Reply::Blocked`].
+    Unblock(NodeId),
+    /// The card of a device. Replies [`Reply::Card`].
+    Whois(NodeId),
 }
 
 /// What an invite should be.
@@ -312,6 +320,10 @@ pub enum Reply {
         /// Whether the transport key changes at the next start of the daemon.
         restart: bool,
     },
+    /// The list of blocked devices is as wanted; whether that changed it.
+    Blocked(bool),
+    /// Who a device is, and who let it in.
+    Card(Box<Card>),
 }
 
 /// What kind of way a path is, for people.
@@ -342,40 +354,4 @@ pub struct Invited {
     pub via: Option<NodeName>,
     /// Nodes that hold the invite now, and nodes there are besides this one.
     pub heard: (usize, usize),
-}
-
-/// A step of a join.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinStep {
-    /// A member proved itself.
-    Found {
-        /// Its name, as far as known.
-        name: Option<NodeName>,
-        /// Where.
-        remote: ControlAddress,
-        /// Whether the LAN's own announcement led there.
-        lan: bool,
-    },
-    /// The member wants an admin's approval; the fingerprint is the same on both screens.
-    Waiting {
-        /// Eight symbols with a hyphen.
-        fingerprint: String,
-    },
-}
-
-/// A join that is through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// The network's name.
-    pub network: NetworkName,
-    /// This node's name.
-    pub name: NodeName,
-    /// The name it had wished, if that was taken.
-    pub wished: Option<NodeName>,
-    /// Its addresses.
-    pub interface: Interface,
-    /// Who let it in.
-    pub witness: NodeId,
-    /// Whether an admin confirmed it already.
-    pub settled: bool,
 }

@@ -5,10 +5,13 @@
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `locators` where they are when nobody tells, `exchange` reconciliation and gossip, `joiner` and
 //! `witness` the two ends of a join, `author` what this node signs, `history` what it tells and takes as a
-//! file, `ways` the engine's peers and paths, `report` what people see.
+//! file, `ways` the engine's peers and paths, `block` whom a person shut out here, `report` and `card` what
+//! people see.
 
 mod acts;
 mod author;
+mod block;
+mod card;
 mod chores;
 mod epoch;
 mod errands;
@@ -25,7 +28,7 @@ mod start;
 mod ways;
 mod witness;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use rand_chacha::ChaCha20Rng;
@@ -35,6 +38,7 @@ use crate::id::{Digest, NodeId, TransportKey};
 use crate::identity::Keys;
 use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply};
 use crate::link::{CallId, DialId, LinkOutput, Service};
+use crate::node::block::Wanted;
 use crate::node::errands::Errands;
 use crate::node::joiner::Joiner;
 use crate::node::links::Links;
@@ -67,6 +71,7 @@ pub struct Node {
     door: Door,
     mailbox: Mailbox,
     errands: Errands,
+    blocked: BTreeSet<NodeId>,
     interfaces: Vec<IpAddr>,
     listening: Vec<ControlAddress>,
     disk_failure: Option<String>,
@@ -204,6 +209,9 @@ impl Node {
             Command::Rotate { transport } => self.rotate(id, transport),
             Command::RotateNetwork { act } => self.rotate_network(id, act, now),
             Command::Import(items) => self.import(id, &items, now),
+            Command::Block(node) => self.block(id, node, Wanted::Blocked, now),
+            Command::Unblock(node) => self.block(id, node, Wanted::Free, now),
+            Command::Whois(node) => self.whois(id, &node),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));

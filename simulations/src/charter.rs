@@ -236,7 +236,8 @@ impl Charter {
                 | Write::DropAdmit(_)
                 | Write::Secrets(_)
                 | Write::Heads(_)
-                | Write::Heard(..) => {}
+                | Write::Heard(..)
+                | Write::Blocked(_) => {}
             }
         }
         Base {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meshnode_protocol::id::{AdmitId, Digest, OpId};
+use meshnode_protocol::id::{AdmitId, Digest, NodeId, OpId};
 use meshnode_protocol::io::{Stored, Write};
 use meshnode_protocol::ledger::Ledger;
 use meshnode_protocol::time::Timestamp;
@@ -40,6 +40,7 @@ struct Contents {
     records: BTreeMap<Digest, Vec<u8>>,
     heads: Vec<OpId>,
     heard: BTreeMap<OpId, Timestamp>,
+    blocked: Vec<NodeId>,
 }
 
 impl Disk {
@@ -115,7 +116,8 @@ impl Disk {
             | Write::DropAdmit(_)
             | Write::Record(..)
             | Write::Heard(..)
-            | Write::Secrets(_) => None,
+            | Write::Secrets(_)
+            | Write::Blocked(_) => None,
         });
         pending.unwrap_or(&self.durable.heads)
     }
@@ -142,6 +144,7 @@ impl Disk {
                 .iter()
                 .map(|(id, at)| (*id, *at))
                 .collect(),
+            blocked: self.durable.blocked.clone(),
             suspect: false,
         }
     }
@@ -167,6 +170,7 @@ impl Contents {
             Write::Heard(id, at) => {
                 self.heard.insert(id, at);
             }
+            Write::Blocked(blocked) => self.blocked = blocked,
         }
     }
 }

@@ -52,7 +52,8 @@ impl World {
                     | Write::Record(..)
                     | Write::Secrets(_)
                     | Write::Heads(_)
-                    | Write::Heard(..) => None,
+                    | Write::Heard(..)
+                    | Write::Blocked(_) => None,
                 }));
             }
         }

@@ -5,7 +5,8 @@ use nix::unistd::{Uid, setsid};
 use super::session::{Session, needs_root};
 use crate::config::lock::Lock;
 use crate::config::place::Place;
-use crate::config::{self, DaemonConfig, LogFormat, TUN_NAME_BYTES_MAX, environment, state_dir};
+use crate::config::settings::{OnOff, Setting, Settings, TUN_NAME, is_tun_name};
+use crate::config::{DaemonConfig, LogFormat, environment, state_dir};
 use crate::failure::{Exit, Failure};
 
 /// Run the daemon in the foreground
@@ -19,7 +20,7 @@ It runs with or without a network; init and join start one by themselves.
 MESHNODE_LOG sets what is logged: info, debug, meshnode=trace.")]
 pub(crate) struct Args {
     /// UDP and TCP port of this node; random and saved when not given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65534))]
     listen_port: Option<u16>,
     /// Name of the network device
     #[arg(long, value_name = "NAME", value_parser = parse_tun_name)]
@@ -52,33 +53,33 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 fn config(args: Args, place: Place) -> Result<DaemonConfig, Failure> {
-    let tun_name = args
-        .tun_name
-        .unwrap_or_else(|| config::tun_name(&place.local_name));
+    note_operator(&place)?;
+    let flags = [
+        args.listen_port.map(Setting::ListenPort),
+        args.tun_name.map(Setting::TunName),
+        args.no_mdns.then_some(Setting::Mdns(OnOff::Off)),
+    ];
+    let settings = Settings::load(&place, flags.into_iter().flatten().collect())?;
     Ok(DaemonConfig {
-        operator: operator(&place)?,
+        settings,
         state_dir: place.state_dir,
         socket: place.socket,
         local_name: place.local_name,
-        listen_port: args.listen_port,
-        tun_name,
         log_format: args.log_format,
         log_filter: environment::text("MESHNODE_LOG").unwrap_or_else(|| "info".to_owned()),
-        mdns: !args.no_mdns,
     })
 }
 
-/// The saved operator; else who typed `sudo` at the first start, saved.
-fn operator(place: &Place) -> Result<Option<Uid>, Failure> {
-    if let Some(saved) = state_dir::operator(&place.state_dir) {
-        return Ok(Some(saved));
+/// Saves who typed `sudo` at the first start: the operator, unless another is set.
+fn note_operator(place: &Place) -> Result<(), Failure> {
+    if state_dir::operator(&place.state_dir).is_some() {
+        return Ok(());
     }
     let sudo = environment::text("SUDO_UID").and_then(|text| text.parse().ok());
-    let Some(operator) = sudo.map(Uid::from_raw).filter(|uid| !uid.is_root()) else {
-        return Ok(None);
-    };
-    state_dir::save_operator(&place.state_dir, operator)?;
-    Ok(Some(operator))
+    match sudo.map(Uid::from_raw).filter(|uid| !uid.is_root()) {
+        Some(operator) => state_dir::save_operator(&place.state_dir, operator),
+        None => Ok(()),
+    }
 }
 
 /// Makes the folder of the socket; a system's is open for all to pass, the socket itself says who may ask.
@@ -90,9 +91,8 @@ fn prepare_socket_folder(place: &Place) -> Result<(), Failure> {
 }
 
 fn parse_tun_name(text: &str) -> Result<String, String> {
-    let known = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    if text.is_empty() || text.len() > TUN_NAME_BYTES_MAX || !text.bytes().all(known) {
-        return Err("a device name has 1 to 15 of a-z A-Z 0-9 - _".to_owned());
+    if !is_tun_name(text) {
+        return Err(format!("a device name has {TUN_NAME}"));
     }
     Ok(text.to_owned())
 }

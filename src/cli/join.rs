@@ -128,6 +128,10 @@ fn follow(
             | Response::Exported { .. }
             | Response::Imported(_)
             | Response::Log { .. }
+            | Response::Settings(_)
+            | Response::Card(_)
+            | Response::Blocked(_)
+            | Response::Logged(_)
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

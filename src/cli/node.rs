@@ -15,6 +15,66 @@ pub(crate) struct Found {
     pub(crate) peer: PeerReport,
 }
 
+/// Anybody, this machine included, in the network of the report it was found in.
+#[derive(Clone, Debug)]
+pub(crate) struct Somebody {
+    /// Which of the reports.
+    pub(crate) network: usize,
+    /// The node.
+    pub(crate) member: MemberReport,
+}
+
+/// Finds the one node that `typed` names among all reports, this machine included.
+///
+/// # Errors
+/// When none or several do, with the candidates.
+pub(crate) fn anybody(typed: &str, reports: &[StatusReport]) -> Result<Somebody, Failure> {
+    let own = reports.iter().enumerate().filter_map(|(network, report)| {
+        let this = report.this.as_ref();
+        let member = this.filter(|this| names(typed, this, report))?.clone();
+        Some(Somebody { network, member })
+    });
+    let own: Vec<Somebody> = own.collect();
+    let other = |network: usize, peer: PeerReport| Somebody {
+        network,
+        member: peer.member,
+    };
+    match (own.as_slice(), find(typed, reports)) {
+        ([], found) => found.map(|found| other(found.network, found.peer)),
+        // A peer of another network has the name, too: then it is not this machine that is unique.
+        (_, Ok(found)) => {
+            let candidates = [full_name(&found.peer.member, &reports[found.network])];
+            let own = own
+                .iter()
+                .map(|own| full_name(&own.member, &reports[own.network]));
+            Err(several(typed, candidates.into_iter().chain(own)))
+        }
+        ([only], Err(failure)) if failure.code == SELF => Ok(only.clone()),
+        (several_own, Err(failure)) if failure.code == SELF => Err(several(
+            typed,
+            several_own
+                .iter()
+                .map(|own| full_name(&own.member, &reports[own.network])),
+        )),
+        (_, Err(failure)) => Err(failure),
+    }
+}
+
+/// This machine in the network of a report.
+///
+/// # Errors
+/// While a join has not told who it is.
+pub(crate) fn this(report: &StatusReport) -> Result<Somebody, Failure> {
+    let member = report.this.clone().ok_or_else(Failure::no_network)?;
+    Ok(Somebody { network: 0, member })
+}
+
+/// That nothing comes from or goes to a blocked node.
+pub(crate) fn blocked(member: &MemberReport) -> Failure {
+    let text = format!("{} is blocked on this machine", member.name);
+    Failure::new(Exit::Refused, "blocked", text).hint(format!("meshnode unblock {}", member.name))
+}
+
 /// Finds the one node that `typed` names among all reports.
 ///
 /// # Errors
@@ -70,11 +130,15 @@ fn names(typed: &str, member: &MemberReport, report: &StatusReport) -> bool {
 }
 
 fn ambiguous(typed: &str, found: &[Found], reports: &[StatusReport]) -> Failure {
-    let candidates: Vec<String> = found
-        .iter()
-        .take(CANDIDATES_MAX)
-        .map(|found| full_name(&found.peer.member, &reports[found.network]))
-        .collect();
+    let names = found.iter();
+    several(
+        typed,
+        names.map(|found| full_name(&found.peer.member, &reports[found.network])),
+    )
+}
+
+fn several(typed: &str, candidates: impl Iterator<Item = String>) -> Failure {
+    let candidates: Vec<String> = candidates.take(CANDIDATES_MAX).collect();
     let text = format!("{} can be several nodes", output::clean(typed));
     Failure::new(Exit::Usage, "ambiguous_node", text)
         .hint(format!("name one of them: {}", candidates.join(", ")))
@@ -119,6 +183,8 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
+/// The code of the failure that says that a node is this machine.
+const SELF: &str = "self_ping";
 /// Shorter begins of an id are taken for names.
 const ID_SYMBOLS_MIN: usize = 6;
 /// More candidates than these do not help.
@@ -162,6 +228,24 @@ mod tests {
     fn this_machine_is_no_target() {
         let failure = find("nas", &[healthy()]).unwrap_err();
         assert_eq!(failure.text, "nas is this machine");
+        let found = anybody("nas", &[healthy()]).unwrap();
+        assert_eq!(found.member.name.as_str(), "nas");
+        assert_eq!(
+            anybody("vps", &[healthy()]).unwrap().member.name.as_str(),
+            "vps"
+        );
+        assert!(anybody("vsp", &[healthy()]).is_err());
+    }
+
+    #[test]
+    fn this_machine_in_two_networks_is_ambiguous_until_one_is_named() {
+        let mut other = healthy();
+        other.network = None;
+        other.local_name = "work".to_owned();
+        let both = [healthy(), other];
+        let failure = anybody("nas", &both).unwrap_err();
+        assert!(failure.hints[0].contains("nas.homelab") && failure.hints[0].contains("nas.work"));
+        assert_eq!(anybody("nas.work", &both).unwrap().network, 1);
     }
 
     #[test]

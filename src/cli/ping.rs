@@ -36,33 +36,21 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if args.interval < INTERVAL_MIN {
         return Err(Failure::usage("-i needs at least 10ms"));
     }
-    let places = session.places()?;
-    let mut reports = Vec::new();
-    let mut alive = Vec::new();
-    for place in &places {
-        match session.report(place) {
-            Ok(report) => {
-                reports.push(report);
-                alive.push(place);
-            }
-            Err(failure) if places.len() == 1 => return Err(failure),
-            Err(_) => {}
-        }
-    }
-    if reports.is_empty() {
-        return Err(Failure::no_network());
-    }
+    let (alive, reports) = session.reports()?;
     if reports.iter().all(|report| report.state == NodeState::Down) {
         return Err(Failure::down());
     }
     let found = node::find(&args.node, &reports)?;
+    if found.peer.blocked {
+        return Err(node::blocked(&found.peer.member));
+    }
     let request = Request::Ping(PingRequest {
         node: found.peer.member.id,
         count: args.count,
         interval_ms: u64::try_from(args.interval.as_millis()).unwrap_or(u64::MAX),
         timeout_ms: ANSWER_MS_MAX,
     });
-    let responses = session.client(alive[found.network])?.send(&request)?;
+    let responses = session.client(&alive[found.network])?.send(&request)?;
     let rtts_us = follow(responses, args.count, &found.peer.member, session)?;
     if rtts_us.is_empty() {
         return Err(silent(&found.peer.member, &reports[found.network]));
@@ -123,6 +111,10 @@ fn follow(
             | Response::Phrases(_)
             | Response::PhraseChecked { .. }
             | Response::Rotated { .. }
+            | Response::Settings(_)
+            | Response::Card(_)
+            | Response::Blocked(_)
+            | Response::Logged(_)
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

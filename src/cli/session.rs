@@ -6,6 +6,7 @@ use nix::unistd::{Uid, User};
 
 use super::Globals;
 use crate::config::place::{self, Place, Roots, Wish};
+use crate::config::settings::Settings;
 use crate::config::state_dir;
 use crate::control::client::{Client, Unreachable};
 use crate::control::report::StatusReport;
@@ -21,6 +22,8 @@ pub(crate) struct Session {
     pub(crate) style: Style,
     /// Whether every question is answered with yes.
     pub(crate) yes: bool,
+    /// Whether to print the daemon's log lines, too.
+    reading_along: bool,
     wish: Wish,
     roots: Roots,
 }
@@ -31,6 +34,7 @@ impl Session {
         Self {
             style: globals.style(),
             yes: globals.yes,
+            reading_along: globals.verbose > 1,
             wish: globals.wish(),
             roots: Roots::default(),
         }
@@ -38,10 +42,20 @@ impl Session {
 
     /// All places that are meant: the chosen one, or every one of the system.
     pub(crate) fn places(&self) -> Result<Vec<Place>, Failure> {
-        if let Some(place) = self.wish.explicit()? {
+        let places = self.meant()?;
+        let names: Vec<&str> = places
+            .iter()
+            .map(|place| place.local_name.as_str())
+            .collect();
+        self.reason(&format!("network here: {}", names.join(", ")));
+        Ok(places)
+    }
+
+    fn meant(&self) -> Result<Vec<Place>, Failure> {
+        if let Some(place) = self.wish.explicit(&self.roots)? {
             return Ok(vec![place]);
         }
-        let all = self.roots.all();
+        let all = self.inhabited();
         let Some(typed) = &self.wish.network else {
             return Ok(all);
         };
@@ -61,6 +75,47 @@ impl Session {
         }
     }
 
+    /// The places of the system where a network is, or may be for all that this user can see. A folder that stayed
+    /// behind, or a daemon without a network, is none.
+    fn inhabited(&self) -> Vec<Place> {
+        let mut all = self.roots.all();
+        if all.len() > 1 {
+            all.retain(|place| {
+                let empty = |failure: Failure| failure.exit == Exit::NoNetwork;
+                !self.report(place).is_err_and(empty)
+            });
+        }
+        all
+    }
+
+    /// What the networks that are meant, and whose daemons answer, say of themselves.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub(crate) fn reports(&self) -> Result<(Vec<Place>, Vec<StatusReport>), Failure> {
+        let places = self.places()?;
+        let (mut alive, mut reports) = (Vec::new(), Vec::new());
+        let mut failed = Failure::no_network();
+        for place in places {
+            match self.report(&place) {
+                Ok(report) => {
+                    reports.push(report);
+                    alive.push(place);
+                }
+                Err(failure) => failed = failure,
+            }
+        }
+        if reports.is_empty() {
+            return Err(failed);
+        }
+        Ok((alive, reports))
+    }
+
+    /// A reason, for who asked for reasons.
+    pub(crate) fn reason(&self, text: &str) {
+        output::reason(self.style, &format!("{}\n", output::clean(text)));
+    }
+
     /// The one place that is meant.
     pub(crate) fn place(&self) -> Result<Place, Failure> {
         let mut places = self.places()?;
@@ -77,7 +132,7 @@ impl Session {
 
     /// The place where a network is to be made or joined: it need not exist.
     pub(crate) fn new_place(&self) -> Result<Place, Failure> {
-        if let Some(place) = self.wish.explicit()? {
+        if let Some(place) = self.wish.explicit(&self.roots)? {
             return Ok(place);
         }
         self.roots
@@ -86,13 +141,19 @@ impl Session {
 
     /// The daemon of a place.
     pub(crate) fn client(&self, place: &Place) -> Result<Client, Failure> {
-        Client::connect(&place.socket).map_err(|why| match why {
+        let client = Client::connect(&place.socket).map_err(|why| match why {
             Unreachable::NotPermitted => not_permitted(place),
             Unreachable::NotRunning if state_dir::holds_network(&place.state_dir) => {
                 let text = format!("the daemon of {} does not run", place.local_name);
                 Failure::new(Exit::NoDaemon, "no_daemon", text).hint(self.command(place, "up"))
             }
             Unreachable::NotRunning => Failure::no_network(),
+        })?;
+        self.reason(&format!("asking {}", place.socket.display()));
+        Ok(if self.reading_along {
+            client.reading_along(output::log_line)
+        } else {
+            client
         })
     }
 
@@ -124,7 +185,9 @@ impl Session {
 
     /// What the screens of `init` and `join` say about this machine.
     pub(crate) fn here(&self, place: &Place) -> Here {
-        let operator = state_dir::operator(&place.state_dir).filter(|uid| !uid.is_root());
+        let settings = Settings::load(place, Vec::new()).ok();
+        let operator = settings.and_then(|settings| settings.operator());
+        let operator = operator.filter(|uid| !uid.is_root());
         // A socket inside the private directory is open to nobody but its owner.
         let open = !place.socket.starts_with(&place.state_dir);
         let name = |uid| User::from_uid(uid).ok().flatten().map(|user| user.name);

@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// All columns, however narrow the terminal
     #[arg(long)]
     wide: bool,
+    /// With --json: one object with all networks of this machine
+    #[arg(long)]
+    all: bool,
 }
 
 /// Shows the state.
@@ -35,9 +38,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     if places.is_empty() {
         return Err(Failure::no_network());
     }
-    if session.style.json && places.len() > 1 {
+    if session.style.json && places.len() > 1 && !args.all {
         let names: Vec<String> = places.into_iter().map(|place| place.local_name).collect();
-        return Err(place::which(&names));
+        return Err(place::which(&names).hint("--all for all of them"));
     }
     loop {
         let redraw = args.watch && !session.style.json && !session.style.plain;
@@ -53,6 +56,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
 }
 
 fn show(args: &Args, session: &Session, places: &[Place]) -> Result<Exit, Failure> {
+    if session.style.json && args.all {
+        return show_all(args, session, places);
+    }
     let mut exit = Exit::Done;
     for (at, place) in places.iter().enumerate() {
         let report = match session.report(place) {
@@ -84,6 +90,23 @@ fn show(args: &Args, session: &Session, places: &[Place]) -> Result<Exit, Failur
         output::data(&output::painted(session.style, format!("{gap}{screen}")))?;
     }
     Ok(if args.check { exit } else { Exit::Done })
+}
+
+fn show_all(args: &Args, session: &Session, places: &[Place]) -> Result<Exit, Failure> {
+    let one = |place: &Place| (place.local_name.clone(), session.report(place));
+    let all: Vec<_> = places.iter().map(one).collect();
+    let bad = all.iter().any(|(_, report)| match report {
+        Ok(report) => needs_a_look(report),
+        Err(_) => true,
+    });
+    if !(session.style.quiet && args.check) {
+        output::data(&json::statuses(&all))?;
+    }
+    Ok(if args.check && bad {
+        Exit::Refused
+    } else {
+        Exit::Done
+    })
 }
 
 /// One line of state a network, then the help.

@@ -12,9 +12,11 @@ A private network between your own machines, without a server in the middle
 Usage: meshnode [-n NETWORK] VERB ...
 
   Start         init, invite, join, demo
-  Every day     status, ping, up, down
-  Safety        log, verify, export, import
-  This machine  leave, daemon
+  Every day     status, ping, up, down, whois, ip, wait
+  People        pending, approve, deny, revoke, admin
+  Trouble       block, unblock
+  Safety        recovery, rotate, log, verify, export, import
+  This machine  set, get, unset, network, leave, daemon
   Shell         completions, man
 
   First machine   sudo meshnode init --name homelab
@@ -31,6 +33,10 @@ const FOREIGN: &[(&str, &str)] = &[
     (
         "switch",
         "meshnode -n NETWORK VERB: each command says which network",
+    ),
+    (
+        "lock",
+        "nothing to lock: what counts is what admins signed, meshnode whois NODE shows who let it in",
     ),
     (
         "serve",
@@ -85,7 +91,7 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
 /// A flag or a place without the sign for its value: `--ttl <DUR>` is `--ttl`, `<NODE>` is `NODE`.
 fn bare(argument: &str) -> String {
     let flag = argument.split(" <").next().unwrap_or(argument);
-    flag.replace(['<', '>'], "")
+    flag.replace(['<', '>'], "").replace("...", "")
 }
 
 fn unknown_verb(error: &clap::Error) -> Failure {

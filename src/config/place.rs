@@ -17,6 +17,8 @@ pub(crate) struct Place {
     pub(crate) state_dir: PathBuf,
     /// Its daemon's socket.
     pub(crate) socket: PathBuf,
+    /// The settings by hand; only the system's networks have them.
+    pub(crate) settings: Option<PathBuf>,
     /// Whether the paths are those of the system, so that a name says all.
     pub(crate) system: bool,
 }
@@ -37,6 +39,7 @@ pub(crate) struct Wish {
 pub(crate) struct Roots {
     state: PathBuf,
     run: PathBuf,
+    etc: PathBuf,
 }
 
 impl Default for Roots {
@@ -44,6 +47,7 @@ impl Default for Roots {
         Self {
             state: PathBuf::from("/var/lib/meshnode"),
             run: PathBuf::from("/run/meshnode"),
+            etc: PathBuf::from("/etc/meshnode"),
         }
     }
 }
@@ -52,13 +56,17 @@ impl Default for Roots {
 pub(crate) const FIRST: &str = "main";
 
 impl Wish {
-    /// The place that `--state-dir` or `--socket` names; nothing when neither was said.
+    /// The place that `--state-dir` or `--socket` names, one of the system's or another; nothing when neither was said.
     ///
     /// # Errors
     /// When the socket's path is too long for the system.
-    pub(crate) fn explicit(&self) -> Result<Option<Place>, Failure> {
+    pub(crate) fn explicit(&self, roots: &Roots) -> Result<Option<Place>, Failure> {
         let (state_dir, socket) = match (&self.state_dir, &self.socket) {
             (None, None) => return Ok(None),
+            // A system's network keeps its socket elsewhere, so its directory names that one, too.
+            (Some(dir), None) if roots.of_state_dir(&absolute(dir)).is_some() => {
+                return Ok(roots.of_state_dir(&absolute(dir)));
+            }
             (Some(dir), None) => (absolute(dir), absolute(dir).join("meshnode.sock")),
             (Some(dir), Some(socket)) => (absolute(dir), absolute(socket)),
             (None, Some(socket)) => {
@@ -72,11 +80,16 @@ impl Wish {
             let text = format!("the socket's path has {bytes} bytes; the system allows 107");
             return Err(Failure::usage(text).hint("name a shorter one: --socket PATH"));
         }
+        let known = roots.of_state_dir(&state_dir);
+        if let Some(place) = known.filter(|place| place.socket == socket) {
+            return Ok(Some(place));
+        }
         let last = state_dir.file_name().unwrap_or_default().to_string_lossy();
         Ok(Some(Place {
             local_name: Tag::from_text(&last, FIRST).to_string(),
             state_dir,
             socket,
+            settings: None,
             system: false,
         }))
     }
@@ -89,8 +102,16 @@ impl Roots {
             local_name: local_name.to_owned(),
             state_dir: self.state.join(local_name),
             socket: self.run.join(local_name).join("meshnode.sock"),
+            settings: Some(self.etc.join(format!("{local_name}.toml"))),
             system: true,
         }
+    }
+
+    /// The system's network whose state directory this is.
+    fn of_state_dir(&self, dir: &Path) -> Option<Place> {
+        let name = dir.strip_prefix(&self.state).ok()?.to_str()?;
+        let known = Tag::parse(name).is_ok_and(|tag| tag.as_str() == name);
+        known.then(|| self.place(name))
     }
 
     /// The place of a local name that a person typed.
@@ -151,6 +172,7 @@ mod tests {
         Roots {
             state: dir.join("state"),
             run: dir.join("run"),
+            etc: dir.join("etc"),
         }
     }
 
@@ -160,9 +182,26 @@ mod tests {
             state_dir: Some(PathBuf::from("/tmp/Work")),
             ..Wish::default()
         };
-        let place = wish.explicit().unwrap().unwrap();
+        let place = wish.explicit(&Roots::default()).unwrap().unwrap();
         assert_eq!(place.local_name, "work");
         assert_eq!(place.socket, Path::new("/tmp/Work/meshnode.sock"));
+        assert_eq!((place.settings, place.system), (None, false));
+    }
+
+    #[test]
+    fn the_paths_of_a_system_network_name_that_network() {
+        let roots = roots(Path::new("/nowhere"));
+        let work = roots.place("work");
+        let mut wish = Wish {
+            state_dir: Some(work.state_dir.clone()),
+            ..Wish::default()
+        };
+        assert_eq!(wish.explicit(&roots).unwrap().as_ref(), Some(&work));
+        wish.socket = Some(work.socket.clone());
+        assert_eq!(wish.explicit(&roots).unwrap().as_ref(), Some(&work));
+        assert!(work.system && work.settings.is_some());
+        wish.socket = Some(PathBuf::from("/tmp/other.sock"));
+        assert!(!wish.explicit(&roots).unwrap().unwrap().system);
     }
 
     #[test]
@@ -171,14 +210,14 @@ mod tests {
             state_dir: Some(PathBuf::from(format!("/tmp/{}", "x".repeat(100)))),
             ..Wish::default()
         };
-        let failure = wish.explicit().unwrap_err();
+        let failure = wish.explicit(&Roots::default()).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(failure.hints, ["name a shorter one: --socket PATH"]);
         let short = Wish {
             socket: Some(PathBuf::from("/tmp/x.sock")),
             ..wish
         };
-        assert!(short.explicit().is_ok());
+        assert!(short.explicit(&Roots::default()).is_ok());
     }
 
     #[test]

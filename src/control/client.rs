@@ -11,6 +11,7 @@ use crate::failure::{Exit, Failure};
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: UnixStream,
+    log: Option<fn(&str)>,
 }
 
 /// Why nobody is at a socket.
@@ -29,7 +30,7 @@ impl Client {
     /// When nobody listens, or this user may not ask.
     pub(crate) fn connect(path: &Path) -> Result<Self, Unreachable> {
         match UnixStream::connect(path) {
-            Ok(stream) => Ok(Self { stream }),
+            Ok(stream) => Ok(Self { stream, log: None }),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Err(Unreachable::NotPermitted)
             }
@@ -37,11 +38,20 @@ impl Client {
         }
     }
 
+    /// The same, and every line that the daemon logs meanwhile goes to `log`.
+    #[must_use]
+    pub(crate) fn reading_along(mut self, log: fn(&str)) -> Self {
+        self.log = Some(log);
+        self
+    }
+
     /// Sends a request and gives all its responses in order; the last one ends them.
     ///
     /// # Errors
     /// When the daemon goes away.
     pub(crate) fn send(mut self, request: &Request) -> Result<Responses, Failure> {
+        let logged = self.log.map(|_| Request::Logged(Box::new(request.clone())));
+        let request = logged.as_ref().unwrap_or(request);
         let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request).map_err(|_| bug())?);
         line.push(b'\n');
         if line.len() > LINE_BYTES_MAX {
@@ -50,6 +60,7 @@ impl Client {
         self.stream.write_all(&line).map_err(|_| gone())?;
         Ok(Responses {
             reader: BufReader::new(self.stream),
+            log: self.log,
         })
     }
 
@@ -66,6 +77,7 @@ impl Client {
 #[derive(Debug)]
 pub(crate) struct Responses {
     reader: BufReader<UnixStream>,
+    log: Option<fn(&str)>,
 }
 
 impl Responses {
@@ -74,6 +86,16 @@ impl Responses {
     /// # Errors
     /// When the daemon goes away or talks nonsense, or with the failure it answered.
     pub(crate) fn next_response(&mut self) -> Result<Response, Failure> {
+        loop {
+            match (self.read()?, self.log) {
+                (Response::Logged(line), Some(log)) => log(&line),
+                (Response::Logged(_), None) => {}
+                (response, _) => return Ok(response),
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Response, Failure> {
         let mut line = zeroize::Zeroizing::new(Vec::new());
         let mut bounded = (&mut self.reader).take(RESPONSE_BYTES_MAX);
         match bounded.read_until(b'\n', &mut line) {

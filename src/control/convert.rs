@@ -1,8 +1,10 @@
 //! What the core says, in the words of the control socket.
 
 pub(crate) mod acts;
+use std::collections::BTreeSet;
 
 use meshnode_protocol::body::Level;
+use meshnode_protocol::id::NodeId;
 use meshnode_protocol::io::{self, JoinStep, PathKind, Reply, Snapshot, Standing, State, Warning};
 use meshnode_protocol::peering::Path;
 
@@ -10,7 +12,7 @@ use super::report::{
     MemberReport, NetworkReport, NodeState, PathReport, PeerReport, StandingReport, StatusReport,
     Tier, WarningReport,
 };
-use super::{Imported, Invited, Joined, Membership, Progress, Response, SecretText};
+use super::{CardReport, Imported, Invited, Joined, Membership, Progress, Response, SecretText};
 use crate::failure::Failure;
 use crate::failure::refusal::About;
 
@@ -27,6 +29,10 @@ pub(crate) struct LocalFacts {
     pub(crate) down: bool,
     /// Whether this machine has a default route; `None` when not known.
     pub(crate) default_route: Option<bool>,
+    /// Seconds until it comes up by itself, if it is to.
+    pub(crate) down_for_s: Option<u64>,
+    /// Nodes that a person blocked.
+    pub(crate) blocked: BTreeSet<NodeId>,
 }
 
 impl StatusReport {
@@ -41,9 +47,9 @@ impl StatusReport {
             State::Revoked => NodeState::Revoked,
         };
         Self {
-            local_name: local.local_name,
+            local_name: local.local_name.clone(),
             state,
-            state_for_s: Some(snapshot.state_for_ms / 1_000),
+            state_for_s: (!local.down).then_some(snapshot.state_for_ms / 1_000),
             network: Some(NetworkReport {
                 name: snapshot.network_name.clone(),
                 id: snapshot.network,
@@ -56,15 +62,22 @@ impl StatusReport {
                 ),
             }),
             this: Some(member(&snapshot.this)),
-            peers: snapshot.peers.iter().map(peer).collect(),
+            peers: snapshot
+                .peers
+                .iter()
+                .map(|peer| peer_report(peer, &local))
+                .collect(),
+            // Nothing that is down can be mended before it is up.
             warnings: snapshot
                 .warnings
                 .iter()
+                .filter(|_| !local.down)
                 .filter_map(|warning| warn(warning, snapshot, local.port))
                 .collect(),
-            tun: local.tun,
+            tun: local.tun.clone(),
             port: local.port,
             default_route: local.default_route,
+            down_for_s: local.down_for_s,
         }
     }
 }
@@ -88,6 +101,7 @@ impl StatusReport {
             tun: local.tun,
             port: local.port,
             default_route: local.default_route,
+            down_for_s: local.down_for_s,
         }
     }
 }
@@ -164,6 +178,8 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::Petition(petition), _) => acts::to_sign(petition),
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
+        (Reply::Blocked(changed), _) => Response::Blocked(changed),
+        (Reply::Card(card), _) => Response::Card(Box::new(CardReport::of(*card))),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }
 }
@@ -227,12 +243,14 @@ fn member(member: &io::Member) -> MemberReport {
     }
 }
 
-fn peer(peer: &io::Peer) -> PeerReport {
-    let path = peer.path.as_ref();
+fn peer_report(peer: &io::Peer, local: &LocalFacts) -> PeerReport {
+    let path = peer.path.as_ref().filter(|_| !local.down);
+    let last_seen_ms = peer.last_seen_ms.filter(|_| !local.down);
     PeerReport {
+        blocked: local.blocked.contains(&peer.member.id),
         member: member(&peer.member),
-        online: peer.online,
-        last_seen_s: peer.last_seen_ms.map(|ms| ms / 1_000),
+        online: peer.online && !local.down,
+        last_seen_s: last_seen_ms.map(|ms| ms / 1_000),
         path: path.map(|path| path_report(path.path, path.kind)),
         rtt_us: path.and_then(|path| path.rtt_us),
         path_since_s: path.map(|path| path.since_ms / 1_000),
@@ -386,6 +404,8 @@ mod tests {
             port: Some(41641),
             down,
             default_route: None,
+            down_for_s: None,
+            blocked: BTreeSet::new(),
         }
     }
 

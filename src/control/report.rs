@@ -31,6 +31,8 @@ pub(crate) struct StatusReport {
     pub(crate) port: Option<u16>,
     /// Whether this machine has a default route; `None` when not known.
     pub(crate) default_route: Option<bool>,
+    /// Seconds until a `down` ends by itself; `None` when it does not.
+    pub(crate) down_for_s: Option<u64>,
 }
 
 /// How a node stands.
@@ -147,6 +149,8 @@ pub(crate) struct PeerReport {
     pub(crate) tx_bytes: u64,
     /// Seconds since the last WireGuard handshake.
     pub(crate) last_handshake_s: Option<u64>,
+    /// Whether a person blocked it on this machine.
+    pub(crate) blocked: bool,
 }
 
 /// How a path travels.

@@ -15,12 +15,14 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::{Gid, Group, Uid, User, chown};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{
-    CALLS_MAX, LINE_BYTES_MAX, REQUEST_TIMEOUT, RESPONSES_WAITING_MAX, Request, Response, Rights,
+    CALLS_MAX, LINE_BYTES_MAX, LOG_LINES_WAITING_MAX, REQUEST_TIMEOUT, RESPONSES_WAITING_MAX,
+    Request, Response, Rights,
 };
+use crate::config::settings::GroupRights;
 use crate::failure::{Exit, Failure};
 
 /// The group whose people may look at and use this machine's networks.
@@ -31,7 +33,20 @@ pub(crate) const GROUP: &str = "meshnode";
 pub(crate) struct Server {
     calls: mpsc::Receiver<Call>,
     acceptor: JoinHandle<()>,
+    house: watch::Sender<House>,
     path: PathBuf,
+}
+
+/// The daemon's log, a line at a time, for callers that want to read along.
+pub(crate) type LogLines = broadcast::Sender<String>;
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct People {
+    /// The person who may all.
+    pub(crate) operator: Option<Uid>,
+    /// What the group may.
+    pub(crate) group: GroupRights,
 }
 
 impl Server {
@@ -40,30 +55,34 @@ impl Server {
     ///
     /// # Errors
     /// When a daemon answers at `path` already, something else lies there, or the file system refuses.
-    pub(crate) fn bind(path: &Path, operator: Option<Uid>) -> Result<Self, Failure> {
+    pub(crate) fn bind(path: &Path, people: People, log: LogLines) -> Result<Self, Failure> {
         clear_dead(path)?;
         let failed = |cause: &dyn std::fmt::Display| {
             Failure::world(&format!("cannot listen at {}", path.display()), cause)
         };
         let listener = UnixListener::bind(path).map_err(|e| failed(&e))?;
-        let group = Group::from_name(GROUP)
-            .ok()
-            .flatten()
-            .map(|group| group.gid);
-        if Uid::effective().is_root() && (operator.is_some() || group.is_some()) {
-            chown(path, operator, group).map_err(|e| failed(&e))?;
-        }
+        let house = House::of(people);
+        open_to(path, &house).map_err(|e| failed(&e))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(|e| failed(&e))?;
         let (sender, calls) = mpsc::channel(CALLS_MAX);
-        let house = House {
-            own: Uid::effective(),
-            operator,
-            group,
-        };
+        let (house, watched) = watch::channel(house);
         Ok(Self {
             calls,
-            acceptor: tokio::spawn(accept_all(listener, house, sender)),
+            acceptor: tokio::spawn(accept_all(listener, watched, sender, log)),
+            house,
             path: path.to_owned(),
+        })
+    }
+
+    /// From now on these people may ask; who was called in before is through.
+    ///
+    /// # Errors
+    /// When the file system refuses; the old ones may then still connect, and are refused.
+    pub(crate) fn admit(&self, people: People) -> Result<(), Failure> {
+        let house = House::of(people);
+        self.house.send_replace(house);
+        open_to(&self.path, &house).map_err(|error| {
+            Failure::world(&format!("cannot open {}", self.path.display()), &error)
         })
     }
 
@@ -135,15 +154,30 @@ struct House {
     own: Uid,
     operator: Option<Uid>,
     group: Option<Gid>,
+    group_rights: GroupRights,
 }
 
 impl House {
-    /// Root, the daemon's own user and the operator: all; members of the group: use; others: nothing.
+    fn of(people: People) -> Self {
+        let group = Group::from_name(GROUP).ok().flatten();
+        Self {
+            own: Uid::effective(),
+            operator: people.operator,
+            group: group.map(|group| group.gid),
+            group_rights: people.group,
+        }
+    }
+
+    /// Root, the daemon's own user and the operator: all; members of the group: what is set; others: nothing.
     fn rights(&self, uid: Uid, in_group: bool) -> Rights {
         if uid.is_root() || uid == self.own || Some(uid) == self.operator {
             Rights::Administer
         } else if in_group {
-            Rights::Use
+            match self.group_rights {
+                GroupRights::None => Rights::None,
+                GroupRights::Look => Rights::Look,
+                GroupRights::Use => Rights::Use,
+            }
         } else {
             Rights::None
         }
@@ -172,7 +206,21 @@ fn is_member(uid: Uid, group: Gid) -> bool {
     group.is_some_and(|group| user.gid == group.gid || group.mem.contains(&user.name))
 }
 
-async fn accept_all(listener: UnixListener, house: House, calls: mpsc::Sender<Call>) {
+/// Gives the socket to the operator and the group; the file system lets nobody else connect.
+fn open_to(path: &Path, house: &House) -> nix::Result<()> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let group = house.group.unwrap_or_else(|| Gid::from_raw(0));
+    chown(path, Some(house.operator.unwrap_or(house.own)), Some(group))
+}
+
+async fn accept_all(
+    listener: UnixListener,
+    house: watch::Receiver<House>,
+    calls: mpsc::Sender<Call>,
+    log: LogLines,
+) {
     let places = Arc::new(Semaphore::new(CALLS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -187,9 +235,9 @@ async fn accept_all(listener: UnixListener, house: House, calls: mpsc::Sender<Ca
                 continue;
             }
         };
-        let calls = calls.clone();
+        let (calls, log, house) = (calls.clone(), log.clone(), *house.borrow());
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, house, &calls, place).await {
+            if let Err(error) = serve(stream, house, &calls, place, &log).await {
                 tracing::debug!(%error, "control caller went away");
             }
         });
@@ -203,6 +251,7 @@ async fn serve(
     house: House,
     calls: &mpsc::Sender<Call>,
     place: OwnedSemaphorePermit,
+    log: &LogLines,
 ) -> io::Result<()> {
     let caller = house.caller(&stream)?;
     let (reader, mut writer) = stream.into_split();
@@ -220,6 +269,11 @@ async fn serve(
         Ok(request) => request,
         Err(failure) => return write(&mut writer, &Response::Failed(failure)).await,
     };
+    let (request, mut lines) = if let Request::Logged(request) = request {
+        (*request, Some(log.subscribe()))
+    } else {
+        (request, None)
+    };
     let Caller { uid, gid, pid, .. } = caller;
     tracing::debug!(%uid, %gid, pid, "control request comes in");
     let (responses, mut waiting) = mpsc::channel(RESPONSES_WAITING_MAX);
@@ -233,7 +287,14 @@ async fn serve(
                 biased;
                 response = waiting.recv() => {
                     let Some(response) = response else { return };
+                    // What was logged on the way to it comes first.
+                    for line in logged(&mut lines) {
+                        if write(&mut writer, &Response::Logged(line)).await.is_err() { return }
+                    }
                     if write(&mut writer, &response).await.is_err() { return }
+                }
+                line = next_line(&mut lines) => {
+                    if write(&mut writer, &Response::Logged(line)).await.is_err() { return }
                 }
                 _ = reader.read(&mut rest) => return,
             }
@@ -247,6 +308,26 @@ async fn serve(
     // A daemon that takes no calls any more drops this one, and its delivery ends by itself.
     let _ = calls.send(call).await;
     Ok(())
+}
+
+/// The next line of the log for a caller that reads along; a caller that is too slow misses some.
+async fn next_line(lines: &mut Option<broadcast::Receiver<String>>) -> String {
+    if let Some(receiver) = lines {
+        loop {
+            match receiver.recv().await {
+                Ok(line) => return line,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => break,
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+/// The lines that wait for such a caller.
+fn logged(lines: &mut Option<broadcast::Receiver<String>>) -> Vec<String> {
+    let waiting = std::iter::from_fn(|| lines.as_mut()?.try_recv().ok());
+    waiting.take(LOG_LINES_WAITING_MAX).collect()
 }
 
 fn parse(line: &[u8]) -> Result<Request, Failure> {
@@ -263,6 +344,9 @@ fn parse(line: &[u8]) -> Result<Request, Failure> {
 }
 
 fn permit(request: Request, caller: Caller) -> Result<Request, Failure> {
+    if matches!(&request, Request::Logged(inner) if matches!(**inner, Request::Logged(_))) {
+        return Err(Failure::usage("a request is logged once"));
+    }
     if caller.rights >= request.needs() {
         return Ok(request);
     }
@@ -270,9 +354,10 @@ fn permit(request: Request, caller: Caller) -> Result<Request, Failure> {
     let user = user.map_or_else(|| caller.uid.to_string(), |user| user.name);
     let text = match caller.rights {
         Rights::None => format!("{user} may not look at this machine's networks"),
-        Rights::Look | Rights::Use | Rights::Administer => {
-            format!("{user} may look at this machine's networks, but not change them")
-        }
+        Rights::Look => format!("{user} may look at this machine's networks, but not change them"),
+        Rights::Use | Rights::Administer => format!(
+            "{user} may use this machine's networks, but not sign for them, join, leave, or give rights"
+        ),
     };
     Err(Failure::new(Exit::Denied, "not_permitted", text).hint("type it again with sudo in front"))
 }

@@ -83,13 +83,13 @@ impl Machine {
     ) -> Result<Self, Failure> {
         let (reporter, reports) = mpsc::channel(QUEUE);
         let (link_events, links) = mpsc::channel(QUEUE);
-        let tunnel = open_tunnel(&node, &config.tun_name, port, &reporter)?;
+        let tunnel = open_tunnel(&node, &config.settings.tun_name(), port, &reporter)?;
         let seed = node.danger_transport_seed();
         let swarm = Swarm::start(
             SwarmConfig {
                 seed,
                 port,
-                mdns: config.mdns,
+                mdns: config.settings.mdns(),
             },
             link_events,
         );

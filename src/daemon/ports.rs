@@ -16,7 +16,7 @@ const LOWEST: u16 = 10_000;
 
 /// The port that was asked for, or the saved one while it is free, or a new one, saved.
 pub(super) fn choose(config: &DaemonConfig) -> Result<u16, Failure> {
-    if let Some(port) = config.listen_port.filter(|port| *port > 0) {
+    if let Some(port) = config.settings.listen_port() {
         return Ok(port);
     }
     let file = file(config);

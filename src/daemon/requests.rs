@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use meshnode_protocol::body::{Ipv4Range, Tags};
 use meshnode_protocol::invite::InviteCode;
-use meshnode_protocol::io::{Command, InviteOptions, Snapshot, Warning};
+use meshnode_protocol::io::{Command, InviteOptions, Snapshot};
 use meshnode_protocol::name::NetworkName;
 use meshnode_protocol::node::{Founding, Joining, Node, StartError};
 use meshnode_protocol::recovery::RecoveryPhrase;
@@ -14,8 +14,7 @@ use tokio::time::timeout;
 
 use super::attempt::CodeMark;
 use super::{Daemon, fresh_seed, phrase, ports, store_failure};
-use crate::control::convert::{LocalFacts, acts};
-use crate::control::report::StatusReport;
+use crate::control::convert::acts;
 use crate::control::server::Call;
 use crate::control::{
     InitRequest, Inited, InviteRequest, JoinRequest, Joined, Membership, PingRequest, Request,
@@ -46,9 +45,29 @@ const RANGES: [([u8; 4], u8); 4] = [
 impl Daemon {
     pub(super) async fn on_call(&mut self, call: Call) {
         let answer = match call.request.clone() {
-            Request::Status => self
-                .status()
-                .map(|report| Response::Status(Box::new(report))),
+            Request::Status => {
+                let report = self.status().await;
+                report.map(|report| Response::Status(Box::new(report)))
+            }
+            Request::Settings => Ok(self.settings()),
+            Request::Set(changes) => self.set(&changes).await,
+            // The socket's end took its wrapping off.
+            Request::Logged(_) => Err(Failure::usage("a request is logged once")),
+            Request::Whois(node) => match self.require_network() {
+                Ok(()) => return self.command(call, Command::Whois(node), false).await,
+                Err(failure) => Err(failure),
+            },
+            Request::Block { node, blocked } => match self.require_network() {
+                Ok(()) => {
+                    let command = if blocked {
+                        Command::Block(node)
+                    } else {
+                        Command::Unblock(node)
+                    };
+                    return self.command(call, command, false).await;
+                }
+                Err(failure) => Err(failure),
+            },
             Request::Init(request) => self.init(request).await,
             Request::Join(request) => match self.join(request).await {
                 Ok(Some(response)) => Ok(response),
@@ -134,7 +153,7 @@ impl Daemon {
     }
 
     /// Whether a membership lives in the state directory, running or not.
-    fn has_membership(&mut self) -> Result<bool, Failure> {
+    pub(super) fn has_membership(&mut self) -> Result<bool, Failure> {
         if self.machine.is_some() {
             return Ok(true);
         }
@@ -144,30 +163,6 @@ impl Daemon {
         };
         let custody = meshnode_protocol::custody::Custody::parse(&secrets);
         Ok(custody.map_or(true, |custody| custody.joined))
-    }
-
-    fn status(&self) -> Result<StatusReport, Failure> {
-        let machine = self.machine.as_ref();
-        let local = LocalFacts {
-            local_name: self.config.local_name.clone(),
-            tun: machine.map(|machine| machine.device().to_owned()),
-            port: machine.map(super::machine::Machine::port),
-            down: self.switch.is_down(),
-            default_route: None,
-        };
-        let now = self.clock.now();
-        match machine.and_then(|machine| machine.node.snapshot(now)) {
-            Some(mut snapshot) => {
-                if phrase::is_kept(&self.config.state_dir) {
-                    snapshot.warnings.push(Warning::RecoveryUnchecked);
-                }
-                Ok(StatusReport::of_snapshot(&snapshot, local))
-            }
-            None if machine.is_some() || local.down => {
-                Ok(StatusReport::without_network(local, machine.is_some()))
-            }
-            None => Err(Failure::no_network()),
-        }
     }
 
     async fn init(&mut self, request: InitRequest) -> Result<Response, Failure> {
@@ -322,40 +317,6 @@ impl Daemon {
             settled: true,
         };
         Ok(Response::AlreadyJoined(Box::new(joined)))
-    }
-
-    async fn up(&mut self) -> Result<Response, Failure> {
-        self.switch.up();
-        if self.machine.is_none() {
-            let stored = self.store.load().map_err(store_failure)?;
-            if stored.secrets.is_none() {
-                return Err(Failure::no_network());
-            }
-            self.resume(stored).await?;
-        }
-        Ok(Response::Done)
-    }
-
-    async fn down(&mut self, for_s: Option<u64>) -> Result<Response, Failure> {
-        if !self.has_membership()? {
-            return Err(Failure::no_network());
-        }
-        let wall_ms = self.clock.now().wall.ms();
-        let until_ms = for_s.map(|s| wall_ms.saturating_add(s.saturating_mul(1000)));
-        self.switch
-            .down(until_ms)
-            .map_err(|error| Failure::world("cannot remember that it is down", &error))?;
-        if let Some(machine) = self.machine.take() {
-            machine.stop().await;
-        }
-        Ok(Response::Done)
-    }
-
-    /// The time of a `down --for` is over.
-    pub(super) async fn up_again(&mut self) {
-        if let Err(failure) = self.up().await {
-            tracing::error!(error = failure.text, "the network does not come up again");
-        }
     }
 }
 

@@ -48,6 +48,16 @@ impl Switch {
         self.until_ms = None;
     }
 
+    /// Seconds until it comes up by itself; nothing when it is up, or stays down.
+    pub(super) fn left_s(&self, clock: &Clock) -> Option<u64> {
+        let until_ms = self.until_ms.filter(|_| self.down)?;
+        Some(
+            until_ms
+                .saturating_sub(clock.now().wall.ms())
+                .div_ceil(1000),
+        )
+    }
+
     /// Ends when it is time to come up again; never otherwise.
     pub(super) async fn due(&self, clock: &Clock) {
         let Some(until_ms) = self.until_ms.filter(|_| self.down) else {

@@ -66,6 +66,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         Reply::Invited(_)
         | Reply::Joined(_)
         | Reply::Imported(_)
+        | Reply::Blocked(_)
         | Reply::Acted(_)
         | Reply::Rotated { .. } => Reply::Refused(Refusal::Disk(reason.to_owned())),
         // A farewell comes with the erasure, which needs no room: it is true.
@@ -80,6 +81,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Invites(_)
         | Reply::Admins(_)
         | Reply::Petition(_)
+        | Reply::Card(_)
         | Reply::Refused(_) => reply,
     }
 }

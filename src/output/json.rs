@@ -2,12 +2,15 @@
 
 mod acts;
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
+use crate::control::card::{AdminReport, CardReport, LetInReport, WhoReport};
 use crate::control::report::{
     MemberReport, NodeState, PeerReport, StandingReport, StatusReport, Tier, WarningReport,
 };
-use crate::control::{Inited, Invited, Joined, Membership, PathReport, SecretText};
+use crate::control::{Inited, Invited, Joined, Membership, PathReport, SecretText, SettingReport};
 use crate::failure::Failure;
 use crate::units;
 
@@ -17,19 +20,38 @@ pub(crate) use self::acts::{
 
 /// A failure: `{"schema":1,"error":{..}}`.
 pub(crate) fn failure(failure: &Failure) -> String {
-    line(&json!({
-        "schema": 1,
-        "error": {
-            "code": failure.code,
-            "exit": failure.exit.code(),
-            "text": failure.text,
-            "hint": failure.hints.first(),
-        },
-    }))
+    line(&json!({"schema": 1, "error": error_object(failure)}))
+}
+
+fn error_object(failure: &Failure) -> Value {
+    json!({
+        "code": failure.code,
+        "exit": failure.exit.code(),
+        "text": failure.text,
+        "hint": failure.hints.first(),
+    })
 }
 
 /// The state of one network.
 pub(crate) fn status(report: &StatusReport) -> String {
+    line(&status_object(report))
+}
+
+/// The state of all networks of this machine; of one whose daemon says nothing, why.
+pub(crate) fn statuses(all: &[(String, Result<StatusReport, Failure>)]) -> String {
+    let one = |(local_name, report): &(String, Result<StatusReport, Failure>)| match report {
+        Ok(report) => status_object(report),
+        Err(failure) => json!({
+            "state": Value::Null,
+            "network": {"local_name": local_name},
+            "error": error_object(failure),
+        }),
+    };
+    let networks: Vec<Value> = all.iter().map(one).collect();
+    line(&json!({"schema": 1, "networks": networks}))
+}
+
+fn status_object(report: &StatusReport) -> Value {
     let network = report.network.as_ref();
     let known = report.this.is_some();
     let members: Vec<&MemberReport> = report
@@ -38,10 +60,11 @@ pub(crate) fn status(report: &StatusReport) -> String {
         .chain(report.peers.iter().map(|peer| &peer.member))
         .collect();
     let admins = members.iter().filter(|member| member.is_admin()).count();
-    line(&json!({
+    json!({
         "schema": 1,
         "state": state(report.state),
         "state_for_s": report.state_for_s,
+        "down_for_s": report.down_for_s,
         "network": {
             "name": network.map(|network| network.name.as_str()),
             "id": network.map(|network| network.id.to_string()),
@@ -63,7 +86,100 @@ pub(crate) fn status(report: &StatusReport) -> String {
         }),
         "peers": report.peers.iter().map(peer).collect::<Vec<_>>(),
         "warnings": report.warnings.iter().map(warning).collect::<Vec<_>>(),
+    })
+}
+
+/// What is set for this node.
+pub(crate) fn settings(settings: &[SettingReport]) -> String {
+    let one = |setting: &SettingReport| {
+        json!({
+            "key": setting.key.to_string(),
+            "value": setting.value,
+            "from": setting.from,
+        })
+    };
+    let settings: Vec<Value> = settings.iter().map(one).collect();
+    line(&json!({"schema": 1, "settings": settings}))
+}
+
+/// The addresses of a node that were asked for.
+pub(crate) fn addresses(member: &MemberReport, addresses: &[IpAddr]) -> String {
+    line(&json!({
+        "schema": 1,
+        "name": member.name.as_str(),
+        "id": member.id.to_string(),
+        "addresses": addresses,
     }))
+}
+
+/// What was waited for is there.
+pub(crate) fn waited(node: Option<&str>, waited_ms: u64) -> String {
+    line(&json!({"schema": 1, "node": node, "waited_ms": waited_ms}))
+}
+
+/// A node that is blocked now, or is not.
+pub(crate) fn blocked(member: &MemberReport, blocked: bool, changed: bool) -> String {
+    line(&json!({
+        "schema": 1,
+        "node": {"name": member.name.as_str(), "id": member.id.to_string()},
+        "blocked": blocked,
+        "changed": changed,
+    }))
+}
+
+/// The card of a node; without a peer it is this node's own.
+pub(crate) fn card(subject: &MemberReport, way: Option<&PeerReport>, card: &CardReport) -> String {
+    let mut value = way.map_or_else(|| member(subject), peer);
+    value["schema"] = json!(1);
+    value["keys"] = json!({
+        "device": subject.id.to_string(),
+        "transport": card.transport_key,
+        "wireguard": card.wireguard_key,
+    });
+    value["let_in_by"] = let_in(&card.let_in);
+    line(&value)
+}
+
+fn let_in(let_in: &LetInReport) -> Value {
+    let (invite, issuer, witness, settled_by, said) = match let_in {
+        LetInReport::Founder { said } => (None, None, None, None, said),
+        LetInReport::Invite {
+            invite,
+            issuer,
+            uses: _,
+            witness,
+            settled_by,
+            said,
+        } => (
+            Some(invite.to_string()),
+            issuer.as_ref(),
+            Some(witness),
+            settled_by.as_ref(),
+            said,
+        ),
+        LetInReport::Grant { by, said } => (None, None, None, by.as_ref(), said),
+    };
+    json!({
+        "founder": matches!(let_in, LetInReport::Founder { .. }),
+        "invite": invite,
+        "issuer": issuer.map(who),
+        "witness": witness.map(who),
+        "settled_by": settled_by.map(admin),
+        "said_at": units::rfc3339(*said),
+        "heard_at": Value::Null,
+    })
+}
+
+fn who(who: &WhoReport) -> Value {
+    json!({"name": who.name.as_ref().map(|name| name.as_str()), "id": who.id.to_string()})
+}
+
+fn admin(admin: &AdminReport) -> Value {
+    let mut value = who(&admin.who);
+    value["level"] = json!(admin.level);
+    value["founder"] = json!(admin.founder);
+    value["made_admin_by"] = admin.by.as_ref().map_or(Value::Null, who);
+    value
 }
 
 /// A network that was made. The phrase is `null` when it went into a file.
@@ -184,7 +300,7 @@ fn member(member: &MemberReport) -> Value {
 
 fn peer(peer: &PeerReport) -> Value {
     let mut value = member(&peer.member);
-    let path = peer.path.filter(|_| peer.online);
+    let path = peer.path.filter(|_| peer.online && !peer.blocked);
     value["online"] = json!(peer.online);
     value["last_seen_s"] = json!(peer.last_seen_s);
     value["path"] = json!({
@@ -202,7 +318,7 @@ fn peer(peer: &PeerReport) -> Value {
     value["rx_bytes"] = json!(peer.rx_bytes);
     value["tx_bytes"] = json!(peer.tx_bytes);
     value["last_handshake_s"] = json!(peer.last_handshake_s);
-    value["blocked"] = Value::Null;
+    value["blocked"] = json!(peer.blocked);
     value["heard"] = json!(peer.heard);
     value
 }
@@ -226,6 +342,7 @@ fn admins_seen(report: &StatusReport) -> usize {
 
 const fn reason_code(peer: &PeerReport) -> &'static str {
     match (peer.online, &peer.path) {
+        _ if peer.blocked => "blocked",
         (false, _) => "peer_offline",
         (true, None) => "punching",
         (true, Some(path)) => tier(path.tier),
@@ -249,7 +366,7 @@ const fn standing(standing: StandingReport) -> &'static str {
 }
 
 /// The contract's five states; a store that is being rebuilt is a start that is not through.
-const fn state(state: NodeState) -> &'static str {
+pub(crate) const fn state(state: NodeState) -> &'static str {
     match state {
         NodeState::Running => "running",
         NodeState::Isolated => "isolated",

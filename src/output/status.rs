@@ -11,6 +11,10 @@ use crate::units;
 /// The whole screen of one network, at most `width` columns wide where that is possible.
 pub(crate) fn screen(report: &StatusReport, style: Style, width: usize) -> String {
     let mut text = format!("{}\n", state_line(report));
+    if report.state == NodeState::Down {
+        // Nobody is heard, so there is nothing to tell of the others.
+        return text;
+    }
     if report.this.is_some() {
         text.push_str(&format!("{}\n", reach_line(report)));
     }
@@ -41,7 +45,13 @@ pub(crate) fn state_line(report: &StatusReport) -> String {
         (NodeState::Running, _) => "running".to_owned(),
         (NodeState::Isolated, Some(span)) => format!("isolated for {span}"),
         (NodeState::Isolated, None) => "isolated".to_owned(),
-        (NodeState::Down, _) => "down, until meshnode up".to_owned(),
+        (NodeState::Down, _) => match report.down_for_s {
+            Some(seconds) => format!(
+                "down for {} more, or until meshnode up",
+                units::span_s(seconds)
+            ),
+            None => "down, until meshnode up".to_owned(),
+        },
         (NodeState::Starting, _) => "starting".to_owned(),
         (NodeState::Waiting, _) => "joining; it waits for an answer or for approval".to_owned(),
         (NodeState::Recovering, _) => "recovering: its store was damaged".to_owned(),
@@ -67,8 +77,13 @@ fn reach_line(report: &StatusReport) -> String {
     if report.peers.is_empty() {
         return "No other node yet: meshnode invite lets one in.".to_owned();
     }
-    let reachable = report.peers.iter().filter(|peer| peer.online).count();
-    let of = report.peers.len();
+    let blocked = report.peers.iter().filter(|peer| peer.blocked).count();
+    let free = |peer: &&PeerReport| peer.online && !peer.blocked;
+    let reachable = report.peers.iter().filter(free).count();
+    let of = report.peers.len() - blocked;
+    if of == 0 {
+        return format!("{blocked} of {blocked} blocked on this machine.");
+    }
     if reachable == 0 {
         let seen = match report.default_route {
             Some(false) => "no default route, nobody on this LAN answers",
@@ -79,7 +94,7 @@ fn reach_line(report: &StatusReport) -> String {
     let behind: Vec<String> = report
         .peers
         .iter()
-        .filter(|peer| !peer.heard)
+        .filter(|peer| !peer.heard && !peer.blocked)
         .map(|peer| clean(peer.member.name.as_str()))
         .collect();
     let heard = if behind.is_empty() {
@@ -98,20 +113,25 @@ fn reach_line(report: &StatusReport) -> String {
             names.join(", ")
         )
     };
-    format!("{reachable} of {of} reachable. {heard}")
+    let blocked = if blocked > 0 {
+        format!(" {blocked} blocked here.")
+    } else {
+        String::new()
+    };
+    format!("{reachable} of {of} reachable.{blocked} {heard}")
 }
 
 fn peers(report: &StatusReport) -> Table {
     let mut table = Table::new(&["NAME", "ADDRESS", "STATE", "PATH", "RTT", "RX", "TX"]);
     for peer in &report.peers {
         let amount = |bytes| {
-            if peer.online {
+            if peer.online && !peer.blocked {
                 units::bytes(bytes)
             } else {
                 "-".to_owned()
             }
         };
-        let rtt = peer.rtt_us.filter(|_| peer.online);
+        let rtt = peer.rtt_us.filter(|_| peer.online && !peer.blocked);
         table.row(vec![
             clean(peer.member.name.as_str()),
             peer.member.address(),
@@ -125,8 +145,10 @@ fn peers(report: &StatusReport) -> Table {
     table
 }
 
-const fn state(peer: &PeerReport) -> &'static str {
+/// `online`, `away`, or why neither matters.
+pub(crate) const fn state(peer: &PeerReport) -> &'static str {
     match peer.member.standing {
+        _ if peer.blocked => "blocked",
         StandingReport::Pending => "waiting",
         StandingReport::Quarantined => "quarantined",
         StandingReport::Settled | StandingReport::Provisional => {
@@ -141,6 +163,7 @@ const fn state(peer: &PeerReport) -> &'static str {
 
 fn path(peer: &PeerReport) -> String {
     match (peer.online, &peer.path, peer.last_seen_s) {
+        _ if peer.blocked => "-".to_owned(),
         (true, Some(path), _) => path_text(path),
         (true, None, _) => "looking for a path".to_owned(),
         (false, _, Some(seconds)) => format!("last seen {} ago", units::span_s(seconds)),

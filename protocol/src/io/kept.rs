@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::id::{AdmitId, Digest, OpId};
+use crate::id::{AdmitId, Digest, NodeId, OpId};
 use crate::time::Timestamp;
 
 /// One thing to keep. Every one is valid by itself, so any subset after a crash is a valid replica.
@@ -22,6 +22,8 @@ pub enum Write {
     Heads(Vec<OpId>),
     /// When an op came to this node, by its own clock: for people.
     Heard(OpId, Timestamp),
+    /// The devices that a person blocked on this node, ascending; replaces the list before.
+    Blocked(Vec<NodeId>),
 }
 
 /// What a store gives back at start: whatever it still has, unproven.
@@ -39,6 +41,8 @@ pub struct Stored {
     pub heads: Vec<OpId>,
     /// When ops came, as far as it was noted.
     pub heard: Vec<(OpId, Timestamp)>,
+    /// The last [`Write::Blocked`].
+    pub blocked: Vec<NodeId>,
     /// The store was damaged so that what is missing cannot be told.
     pub suspect: bool,
 }

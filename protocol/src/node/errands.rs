@@ -42,7 +42,8 @@ pub(super) struct Ping {
     interval_ms: u64,
     timeout_ms: u64,
     sent: u32,
-    ended: u32,
+    /// Probes that were sent and have not come to their end.
+    out: BTreeSet<u32>,
     next_ms: u64,
 }
 
@@ -54,7 +55,7 @@ impl Ping {
             interval_ms,
             timeout_ms,
             sent: 0,
-            ended: 0,
+            out: BTreeSet::new(),
             next_ms: 0,
         }
     }
@@ -191,6 +192,7 @@ impl Node {
 
     fn send_pings(&mut self, now: Moment) {
         let Some(net) = &mut self.net else { return };
+        let mut silent = Vec::new();
         for (command, ping) in &mut self.errands.pings {
             if ping.sent >= ping.count || ping.next_ms > now.uptime_ms() {
                 continue;
@@ -198,20 +200,41 @@ impl Node {
             ping.sent += 1;
             ping.next_ms = now.uptime_ms() + ping.interval_ms;
             let (command, seq, timeout_ms) = (*command, ping.sent, ping.timeout_ms);
+            ping.out.insert(seq);
+            if net.paths.peer(&ping.node).is_none() {
+                // Blocked, or without a usable key: there is no way to it, and nobody to wait for.
+                silent.push((command, seq));
+                continue;
+            }
             let rng = &mut self.rng;
             net.paths.with(&ping.node, |peer| {
                 peer.ping(command, seq, timeout_ms, now, rng)
             });
         }
+        for (command, seq) in silent {
+            self.on_ping_ended(command, seq, Reply::Silence { seq });
+        }
+    }
+
+    /// The way to a device is gone, and with it what was on its way.
+    pub(super) fn end_probes(&mut self, node: &NodeId) {
+        let pings = self.errands.pings.iter();
+        let lost: Vec<_> = pings
+            .filter(|(_, ping)| ping.node == *node)
+            .flat_map(|(command, ping)| ping.out.iter().map(|seq| (*command, *seq)))
+            .collect();
+        for (command, seq) in lost {
+            self.on_ping_ended(command, seq, Reply::Silence { seq });
+        }
     }
 
     /// One of a person's probes came to its end.
-    pub(super) fn on_ping_ended(&mut self, command: CommandId, reply: Reply) {
+    pub(super) fn on_ping_ended(&mut self, command: CommandId, seq: u32, reply: Reply) {
         let Some(ping) = self.errands.pings.get_mut(&command) else {
             return;
         };
-        ping.ended += 1;
-        let over = ping.ended >= ping.count;
+        ping.out.remove(&seq);
+        let over = ping.sent >= ping.count && ping.out.is_empty();
         self.reply(command, reply);
         if over {
             self.errands.pings.remove(&command);

@@ -266,7 +266,7 @@ fn former_self(net: &Net, me: &NodeId) -> Option<Member> {
     })
 }
 
-fn member_report(net: &Net, member: &ViewMember) -> Member {
+pub(super) fn member_report(net: &Net, member: &ViewMember) -> Member {
     let record = net.ledger.records.node(&member.id);
     Member {
         id: member.id,

@@ -1,6 +1,6 @@
 //! The three ways a node begins: it founds a network, joins one, or resumes what its store holds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use rand_chacha::ChaCha20Rng;
@@ -216,6 +216,7 @@ impl Node {
         }
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
+        node.blocked = stored.blocked.iter().copied().collect();
         let mut net = Net::new(ledger, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
@@ -261,6 +262,7 @@ impl Node {
             door: Door::default(),
             mailbox: Mailbox::default(),
             errands: Errands::default(),
+            blocked: BTreeSet::new(),
             interfaces: Vec::new(),
             listening: Vec::new(),
             disk_failure: None,

@@ -138,16 +138,17 @@ impl Node {
         }
     }
 
-    /// Gives the engine the peers that the view admits, and no other.
-    fn program(&mut self, now: Moment) {
+    /// Gives the engine the peers that the view admits and no person blocked, and no other.
+    pub(super) fn program(&mut self, now: Moment) {
         let me = self.id;
         let Some(net) = &mut self.net else { return };
         let open = net.is_open() && net.view.live(&me).is_some();
-        let (wanted, shared) = if open {
+        let (mut wanted, shared) = if open {
             wanted_peers(net, &me)
         } else {
             Default::default()
         };
+        wanted.retain(|node, _| !self.blocked.contains(node));
         let interface = net.view.live(&me).filter(|_| open);
         let interface = interface.map(|m| Interface {
             ipv4: m.ipv4,
@@ -164,12 +165,14 @@ impl Node {
             .filter(|(node, config)| wanted.get(node).is_none_or(|(w, _)| w.key != config.key))
             .map(|(node, config)| (*node, config.key))
             .collect();
-        for (node, key) in gone {
-            net.engine.remove(&node);
-            net.wireguard.remove(&key);
-            net.paths.remove(&node);
-            self.out.push_back(Output::Peer(PeerChange::Remove(key)));
+        for (node, key) in &gone {
+            net.engine.remove(node);
+            net.wireguard.remove(key);
+            net.paths.remove(node);
+            self.out.push_back(Output::Peer(PeerChange::Remove(*key)));
         }
+        gone.iter().for_each(|(node, _)| self.end_probes(node));
+        let Some(net) = &mut self.net else { return };
         let network = net.authority().network();
         for (node, (mut config, tunnel)) in wanted {
             // The key agreement is made once for each peer, not at every change of the view.
@@ -237,6 +240,7 @@ impl Node {
                     let kind = kind_of(&path.remote);
                     self.on_ping_ended(
                         command,
+                        seq,
                         Reply::Pong {
                             seq,
                             rtt_us,
@@ -246,7 +250,7 @@ impl Node {
                     );
                 }
                 PathEvent::Silence { command, seq } => {
-                    self.on_ping_ended(command, Reply::Silence { seq });
+                    self.on_ping_ended(command, seq, Reply::Silence { seq });
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use nix::unistd::{Gid, Uid};
 
 use super::*;
+use crate::config::settings::Key;
 use crate::control::client::Client;
 
 fn house(operator: Option<u32>) -> House {
@@ -13,7 +14,16 @@ fn house(operator: Option<u32>) -> House {
         own: Uid::from_raw(0),
         operator: operator.map(Uid::from_raw),
         group: Some(Gid::from_raw(999)),
+        group_rights: GroupRights::Use,
     }
+}
+
+fn bind(path: &Path) -> Result<Server, Failure> {
+    let people = People {
+        operator: None,
+        group: GroupRights::Use,
+    };
+    Server::bind(path, people, LogLines::new(16))
 }
 
 fn caller(rights: Rights) -> Caller {
@@ -29,7 +39,7 @@ fn caller(rights: Rights) -> Caller {
 fn answering() -> (tempfile::TempDir, PathBuf, JoinHandle<()>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meshnode.sock");
-    let mut server = Server::bind(&path, None).unwrap();
+    let mut server = bind(&path).unwrap();
     let task = tokio::spawn(async move {
         while let Ok(call) = server.accept().await {
             let _ = call.send(Response::Done);
@@ -59,6 +69,57 @@ fn root_and_the_operator_may_all_the_group_may_use_others_nothing() {
     assert_eq!(house.rights(Uid::from_raw(1000), false), Rights::Administer);
     assert_eq!(house.rights(Uid::from_raw(1001), true), Rights::Use);
     assert_eq!(house.rights(Uid::from_raw(1001), false), Rights::None);
+}
+
+#[test]
+fn the_group_may_what_is_set_and_never_more() {
+    let member = Uid::from_raw(1001);
+    for (set, rights) in [
+        (GroupRights::None, Rights::None),
+        (GroupRights::Look, Rights::Look),
+        (GroupRights::Use, Rights::Use),
+    ] {
+        let house = House {
+            group_rights: set,
+            ..house(Some(1000))
+        };
+        assert_eq!(house.rights(member, true), rights);
+        assert_eq!(house.rights(Uid::from_raw(1000), true), Rights::Administer);
+    }
+}
+
+#[test]
+fn who_may_use_cannot_make_himself_the_operator() {
+    let set = |key| Request::Set(vec![(Key::Mdns, None), (key, Some("x".to_owned()))]);
+    assert!(permit(set(Key::TunName), caller(Rights::Use)).is_ok());
+    for key in [Key::Operator, Key::GroupRights] {
+        assert!(permit(set(key), caller(Rights::Use)).is_err());
+        let logged = Request::Logged(Box::new(set(key)));
+        assert!(permit(logged, caller(Rights::Use)).is_err());
+        assert!(permit(set(key), caller(Rights::Administer)).is_ok());
+    }
+    assert!(permit(set(Key::TunName), caller(Rights::Look)).is_err());
+}
+
+#[tokio::test]
+async fn a_caller_that_reads_along_gets_the_log_before_the_answer_and_others_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meshnode.sock");
+    let people = People {
+        operator: None,
+        group: GroupRights::Use,
+    };
+    let log = LogLines::new(16);
+    let mut server = Server::bind(&path, people, log.clone()).unwrap();
+    tokio::spawn(async move {
+        while let Ok(call) = server.accept().await {
+            let _nobody = log.send("it is done".to_owned());
+            let _ = call.send(Response::Done);
+        }
+    });
+    let logged = b"{\"Logged\":\"Status\"}\n".to_vec();
+    assert_eq!(raw(&path, logged).await, "{\"Log\":\"it is done\"}\n");
+    assert_eq!(raw(&path, b"\"Status\"\n".to_vec()).await, "\"Done\"\n");
 }
 
 #[test]
@@ -120,7 +181,7 @@ async fn callers_that_say_nothing_do_not_hold_up_others() {
 async fn a_call_tells_when_its_caller_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meshnode.sock");
-    let mut server = Server::bind(&path, None).unwrap();
+    let mut server = bind(&path).unwrap();
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"\"Status\"\n").unwrap();
     let call = server.accept().await.unwrap();
@@ -136,7 +197,7 @@ async fn a_call_tells_when_its_caller_is_gone() {
 async fn a_caller_that_does_not_read_is_dropped_and_never_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meshnode.sock");
-    let mut server = Server::bind(&path, None).unwrap();
+    let mut server = bind(&path).unwrap();
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"\"Status\"\n").unwrap();
     let call = server.accept().await.unwrap();
@@ -148,7 +209,7 @@ async fn a_caller_that_does_not_read_is_dropped_and_never_waited_for() {
 async fn what_was_sent_before_the_end_is_delivered() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meshnode.sock");
-    let mut server = Server::bind(&path, None).unwrap();
+    let mut server = bind(&path).unwrap();
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"\"Stop\"\n").unwrap();
     let call = server.accept().await.unwrap();
@@ -166,14 +227,14 @@ async fn a_live_socket_is_refused_and_a_dead_one_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meshnode.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let failure = Server::bind(&path, None).unwrap_err();
+    let failure = bind(&path).unwrap_err();
     let own = std::process::id();
     assert_eq!(
         failure.text,
         format!("{} is in use: process {own} listens there", path.display())
     );
     drop(listener);
-    assert!(Server::bind(&path, None).is_ok());
+    assert!(bind(&path).is_ok());
 }
 
 #[tokio::test]
@@ -181,6 +242,6 @@ async fn a_file_in_the_way_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meshnode.sock");
     fs::write(&path, b"mine").unwrap();
-    assert!(Server::bind(&path, None).is_err());
+    assert!(bind(&path).is_err());
     assert_eq!(fs::read(&path).unwrap(), b"mine");
 }

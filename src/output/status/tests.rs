@@ -49,6 +49,7 @@ fn peer(name: &str, address: &str, path: Option<(Tier, &str)>) -> PeerReport {
         rx_bytes: 1_200_000_000,
         tx_bytes: 310_000_000,
         last_handshake_s: path.map(|_| 20),
+        blocked: false,
     }
 }
 
@@ -82,6 +83,7 @@ pub(crate) fn healthy() -> StatusReport {
         tun: Some("mn-main".to_owned()),
         port: Some(41641),
         default_route: Some(true),
+        down_for_s: None,
     }
 }
 
@@ -209,5 +211,40 @@ fn a_node_without_a_network_yet_says_that_it_is_joining() {
     assert_eq!(
         state_line(&report),
         "main: joining; it waits for an answer or for approval."
+    );
+}
+
+#[test]
+fn a_blocked_node_is_neither_online_nor_missed() {
+    let mut report = healthy();
+    report.peers[1].blocked = true;
+    report.peers[1].heard = false;
+    let text = screen(&report, Style::default(), usize::MAX);
+    assert!(
+        text.contains("1 of 1 reachable. 1 blocked here. Every node has the latest changes.\n"),
+        "{text}"
+    );
+    let line = text.lines().find(|line| line.starts_with("vps")).unwrap();
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(cells, ["vps", "100.83.0.9", "blocked", "-", "-", "-", "-"]);
+    report.peers[0].blocked = true;
+    let text = screen(&report, Style::default(), usize::MAX);
+    assert!(
+        text.contains("\n2 of 2 blocked on this machine.\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_network_that_is_down_is_one_line() {
+    let mut report = healthy();
+    report.state = NodeState::Down;
+    let line = "homelab: down, until meshnode up. You are nas (admin), 100.71.4.2\n";
+    assert_eq!(screen(&report, Style::default(), usize::MAX), line);
+    report.down_for_s = Some(2 * 3600);
+    let text = screen(&report, Style::default(), usize::MAX);
+    assert!(
+        text.starts_with("homelab: down for 2 h more, or until meshnode up."),
+        "{text}"
     );
 }

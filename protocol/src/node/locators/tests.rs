@@ -362,7 +362,11 @@ fn stored(founder: &mut Node, keys: &Keys) -> Stored {
             Write::Op(_, bytes) => stored.ops.push(bytes),
             Write::Record(_, bytes) => stored.records.push(bytes),
             Write::Heads(heads) => stored.heads = heads,
-            Write::Admit(..) | Write::DropAdmit(_) | Write::Secrets(_) | Write::Heard(..) => {}
+            Write::Admit(..)
+            | Write::DropAdmit(_)
+            | Write::Secrets(_)
+            | Write::Heard(..)
+            | Write::Blocked(_) => {}
         }
     }
     stored

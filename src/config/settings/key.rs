@@ -1,0 +1,204 @@
+//! The keys of `set`, and what a value of each can be.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::TUN_NAME_BYTES_MAX;
+use crate::failure::{Exit, Failure};
+use crate::output::clean;
+
+/// What can be set. A key that would have no effect is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Key {
+    /// The port of this node.
+    ListenPort,
+    /// The name of its device.
+    TunName,
+    /// Announcing and listening on the LAN.
+    Mdns,
+    /// The person who needs no sudo.
+    Operator,
+    /// What the group `meshnode` may do.
+    GroupRights,
+}
+
+impl Key {
+    /// All of them, as they are listed.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::ListenPort,
+        Self::TunName,
+        Self::Mdns,
+        Self::Operator,
+        Self::GroupRights,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ListenPort => "listen-port",
+            Self::TunName => "tun-name",
+            Self::Mdns => "mdns",
+            Self::Operator => "operator",
+            Self::GroupRights => "group-rights",
+        }
+    }
+
+    /// The key of this name.
+    ///
+    /// # Errors
+    /// When there is none; the hint lists all.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        let found = Self::ALL.into_iter().find(|key| key.name() == text);
+        found.ok_or_else(|| {
+            let all: Vec<&str> = Self::ALL.into_iter().map(Self::name).collect();
+            let text = format!("{} is no setting", clean(text));
+            Failure::new(Exit::Usage, "unknown_key", text)
+                .hint(format!("there are {}", all.join(", ")))
+        })
+    }
+
+    /// Whether it says who may do what on this machine: nobody may give themselves more than they have.
+    pub(crate) const fn is_about_rights(self) -> bool {
+        match self {
+            Self::Operator | Self::GroupRights => true,
+            Self::ListenPort | Self::TunName | Self::Mdns => false,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnOff {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+/// What the people of the group `meshnode` may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupRights {
+    /// Nothing.
+    None,
+    /// Read.
+    Look,
+    /// Read, and change this node only.
+    Use,
+}
+
+/// A key with a value that it can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// 1 to 65534: the next number is used, too.
+    ListenPort(u16),
+    /// 1 to 15 of `a-z A-Z 0-9 - _`.
+    TunName(String),
+    /// `on` or `off`.
+    Mdns(OnOff),
+    /// A user's name.
+    Operator(String),
+    /// `none`, `look` or `use`.
+    GroupRights(GroupRights),
+}
+
+impl Setting {
+    /// Its key.
+    pub(crate) const fn key(&self) -> Key {
+        match self {
+            Self::ListenPort(_) => Key::ListenPort,
+            Self::TunName(_) => Key::TunName,
+            Self::Mdns(_) => Key::Mdns,
+            Self::Operator(_) => Key::Operator,
+            Self::GroupRights(_) => Key::GroupRights,
+        }
+    }
+
+    /// The setting of a key with this value.
+    ///
+    /// # Errors
+    /// When it cannot have it; the sentence says what it can have.
+    pub(crate) fn parse(key: Key, text: &str) -> Result<Self, Failure> {
+        let (setting, can_be) = match key {
+            Key::ListenPort => {
+                let port = text
+                    .parse()
+                    .ok()
+                    .filter(|port| (1..u16::MAX).contains(port));
+                (port.map(Self::ListenPort), "a number from 1 to 65534")
+            }
+            Key::TunName => {
+                let name = is_tun_name(text).then(|| Self::TunName(text.to_owned()));
+                (name, TUN_NAME)
+            }
+            Key::Mdns => (on_off(text).map(Self::Mdns), "on or off"),
+            Key::Operator => {
+                let name = is_user_name(text).then(|| Self::Operator(text.to_owned()));
+                (name, "the name of a user")
+            }
+            Key::GroupRights => {
+                let rights = match text {
+                    "none" => Some(GroupRights::None),
+                    "look" => Some(GroupRights::Look),
+                    "use" => Some(GroupRights::Use),
+                    _ => None,
+                };
+                (rights.map(Self::GroupRights), "none, look or use")
+            }
+        };
+        setting.ok_or_else(|| {
+            let text = format!("{key} cannot be {}", clean(text));
+            Failure::usage(text).hint(format!("{key} is {can_be}"))
+        })
+    }
+
+    /// The value alone, as it is typed.
+    pub(crate) fn value(&self) -> String {
+        match self {
+            Self::ListenPort(port) => port.to_string(),
+            Self::TunName(text) | Self::Operator(text) => text.clone(),
+            Self::Mdns(OnOff::On) => "on".to_owned(),
+            Self::Mdns(OnOff::Off) => "off".to_owned(),
+            Self::GroupRights(GroupRights::None) => "none".to_owned(),
+            Self::GroupRights(GroupRights::Look) => "look".to_owned(),
+            Self::GroupRights(GroupRights::Use) => "use".to_owned(),
+        }
+    }
+
+    /// The line of a settings file. No value holds a quote or a backslash.
+    pub(crate) fn line(&self) -> String {
+        format!("{} = \"{}\"\n", self.key(), self.value())
+    }
+}
+
+/// What a device's name is made of.
+pub(crate) const TUN_NAME: &str = "1 to 15 of a-z A-Z 0-9 - _";
+
+/// Whether a text can be a device's name.
+pub(crate) fn is_tun_name(text: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    !text.is_empty() && text.len() <= TUN_NAME_BYTES_MAX && text.bytes().all(known)
+}
+
+/// What account tools allow in a name, with domains; nothing that a settings file would have to escape.
+fn is_user_name(text: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.@+$".contains(&b);
+    !text.is_empty() && text.len() <= USER_NAME_BYTES_MAX && text.bytes().all(known)
+}
+
+fn on_off(text: &str) -> Option<OnOff> {
+    match text {
+        "on" | "true" => Some(OnOff::On),
+        "off" | "false" => Some(OnOff::Off),
+        _ => None,
+    }
+}
+
+/// Linux knows names of 32 bytes; directories longer ones.
+const USER_NAME_BYTES_MAX: usize = 128;
