@@ -1,8 +1,8 @@
 //! The stored admits: of one invite, device and witness the smallest id, of one invite the smallest 64
 //! (`docs/protocol.md` §4.2).
 //!
-//! Keeping the smallest is a merge that no order of arrival can change. The witness is part of the place: a joiner whose
-//! witness fell must find room for its next one.
+//! Keeping the smallest is a merge that no order of arrival can change. The witness is part of the place: a joiner
+//! whose witness fell must find room for its next one.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The epoch in force: the counting Rekey that wins, and whether it has heard all the bad news (`docs/protocol.md` §3.8).
+//! The epoch in force: the counting Rekey that wins, and whether it has heard all the bad news
+//! (`docs/protocol.md` §3.8).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -24,8 +24,8 @@ pub(super) struct Joiner<'a> {
     pub(super) standing: Standing,
 }
 
-/// All stored invites, before any joiner is entered. Open are those that count, whose issuer is live by the authority it
-/// cited, that nobody closed, and of which no device that was settled under them is revoked: its code may be known.
+/// All stored invites, before any joiner is entered. Open are those that count, whose issuer is live by the authority
+/// it cited, that nobody closed, and of which no device that was settled under them is revoked: its code may be known.
 pub(super) fn invites(
     authority: &Authority,
     order: &[u32],

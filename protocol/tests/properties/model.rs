@@ -1,7 +1,7 @@
 //! The view once more, slow and obvious, in the words of `docs/protocol.md` §3.8. Shares no code with the real one.
 //!
-//! This file says who counts and who is in; `charter`, `naming` and `standing` say the rest. A model may be made to slip in
-//! one rule: that it then differs from the code proves that the scenarios touch the rule.
+//! This file says who counts and who is in; `charter`, `naming` and `standing` say the rest. A model may be made to
+//! slip in one rule: that it then differs from the code proves that the scenarios touch the rule.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
