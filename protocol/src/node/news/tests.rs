@@ -1,3 +1,5 @@
+//! The push service by itself, and who is served a key.
+
 use std::net::Ipv4Addr;
 
 use crate::body::{Body, Cut, Ipv4Range, OpIds, Revoke};
