@@ -21,8 +21,8 @@ pub enum Applied {
     Now,
     /// It was there before.
     Already,
-    /// It waits: something that it builds on is not in effect.
-    Waits,
+    /// It is an orphan: what it builds on is not in effect, or is not as it says.
+    Orphan,
 }
 
 /// An edit without effect.
@@ -42,6 +42,8 @@ pub struct Document {
     edits: BTreeMap<EditId, Edit>,
     /// The edits in effect, the base first.
     order: Vec<EditId>,
+    /// Edits that Automerge refused although nothing is wrong with them by our rules.
+    refused: BTreeSet<EditId>,
     effects: Effects,
 }
 
@@ -92,10 +94,12 @@ impl Document {
 
     fn of(base: Edit) -> Result<Self, EditError> {
         let mut document = Self {
+            // Its own random actor is never used: edits are written under actors of theirs.
             automerge: Automerge::new(),
             base: base.clone(),
             edits: BTreeMap::new(),
             order: Vec::new(),
+            refused: BTreeSet::new(),
             effects: Effects::default(),
         };
         match document.judge(&base) {
@@ -125,19 +129,20 @@ impl Document {
             || self.edits.values().any(|other| other.actor == edit.actor);
         self.edits.insert(id, edit);
         if twin {
-            self.rebuild(&BTreeSet::new());
+            self.rebuild();
         } else {
             self.settle(BTreeSet::from([id]));
         }
         let now = self.effects.ends.contains_key(&id);
-        Ok(if now { Applied::Now } else { Applied::Waits })
+        Ok(if now { Applied::Now } else { Applied::Orphan })
     }
 
     /// Lets edits take effect, and whatever waited for them. One that Automerge refuses against all rules is left out.
     fn settle(&mut self, mut ready: BTreeSet<EditId>) {
         while let Some(id) = ready.pop_first() {
             let edit = self.edits[&id].clone();
-            if self.effects.ends.contains_key(&id) || !self.is_chosen(&edit) {
+            let settled = self.effects.ends.contains_key(&id) || self.refused.contains(&id);
+            if settled || !self.is_chosen(&edit) {
                 continue;
             }
             match self.judge(&edit) {
@@ -149,7 +154,8 @@ impl Document {
                 Judgement::Void => continue,
             }
             if !self.take_effect(&edit) {
-                self.rebuild(&BTreeSet::from([id]));
+                self.refused.insert(id);
+                self.rebuild();
                 return;
             }
             for need in [Need::Parent(id), Need::Actor(edit.actor)] {
@@ -168,12 +174,13 @@ impl Document {
         edit.actor != self.base.actor && twins.all(|twin| edit.id <= twin.id)
     }
 
-    fn rebuild(&mut self, without: &BTreeSet<EditId>) {
+    fn rebuild(&mut self) {
         let Ok(mut fresh) = Self::of(self.base.clone()) else {
             unreachable!("the base took effect before");
         };
         fresh.edits.clone_from(&self.edits);
-        let all = fresh.edits.keys().filter(|id| !without.contains(id));
+        fresh.refused.clone_from(&self.refused);
+        let all = fresh.edits.keys();
         fresh.settle(all.copied().collect());
         *self = fresh;
     }

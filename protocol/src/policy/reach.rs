@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::bits::Bits;
 use super::directory::{Directory, Listing};
@@ -31,7 +32,8 @@ pub(super) struct Compiled {
 /// One destination of a rule, or several with the same services.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
-    pub(super) dst: Bits,
+    /// Shared: a rule may name one destination with many ports.
+    pub(super) dst: Arc<Bits>,
     /// Whether a source's own owner's nodes are meant too.
     pub(super) own: bool,
     pub(super) allows: Vec<Allow>,
@@ -65,20 +67,17 @@ impl Reach {
     /// Compiles a policy for nodes whose pins are settled.
     pub(super) fn among(policy: &Policy, nodes: impl Iterator<Item = Listing>) -> Self {
         let nodes = Nodes::new(policy, nodes.collect());
-        let mut known = BTreeMap::new();
-        let mut select = |selectors: &mut dyn Iterator<Item = &Selector>| {
-            let mut bits = Bits::none(nodes.all.len());
-            for selector in selectors {
-                let selected = known
-                    .entry(selector.clone())
-                    .or_insert_with(|| nodes.select(selector));
-                bits.extend(selected);
-            }
-            bits
+        let mut known: BTreeMap<Selector, Arc<Bits>> = BTreeMap::new();
+        let mut select = |selector: &Selector| {
+            let selected = known.entry(selector.clone());
+            selected
+                .or_insert_with(|| Arc::new(nodes.select(selector)))
+                .clone()
         };
+        let none = Bits::none(nodes.all.len());
         let rules = policy.rules.iter().map(|rule| Compiled {
-            src: select(&mut rule.src.iter()),
-            parts: parts(rule, &mut select),
+            src: union(&none, &rule.src, &mut select),
+            parts: parts(&none, rule, &mut select),
         });
         let rules = rules.collect();
         Self { nodes, rules }
@@ -160,21 +159,30 @@ fn join(mut allows: Vec<Allow>) -> Vec<Allow> {
     allows
 }
 
-fn parts(
-    rule: &Rule,
-    select: &mut impl FnMut(&mut dyn Iterator<Item = &Selector>) -> Bits,
-) -> Vec<Part> {
+fn union(
+    none: &Bits,
+    selectors: &[Selector],
+    select: &mut impl FnMut(&Selector) -> Arc<Bits>,
+) -> Bits {
+    let mut bits = none.clone();
+    for selector in selectors {
+        bits.extend(&select(selector));
+    }
+    bits
+}
+
+fn parts(none: &Bits, rule: &Rule, select: &mut impl FnMut(&Selector) -> Arc<Bits>) -> Vec<Part> {
     match &rule.terms {
         Terms::Acl { proto, dst } => {
             let parts = dst.iter().map(|target| Part {
-                dst: select(&mut [&target.who].into_iter()),
+                dst: select(&target.who),
                 own: target.who == Selector::Own,
                 allows: join(acl_allows(*proto, &target.ports)),
             });
             parts.collect()
         }
         Terms::Grant { dst, ip } => vec![Part {
-            dst: select(&mut dst.iter()),
+            dst: Arc::new(union(none, dst, select)),
             own: dst.contains(&Selector::Own),
             allows: join(ip.iter().flat_map(Service::allows).collect()),
         }],

@@ -227,8 +227,8 @@ fn an_edit_whose_past_is_missing_waits_and_is_named() {
         apply(&mut there, &edit, 1);
         edit
     });
-    assert_eq!(here.apply(&steps[2], &author(1)), Ok(Applied::Waits));
-    assert_eq!(here.apply(&steps[1], &author(1)), Ok(Applied::Waits));
+    assert_eq!(here.apply(&steps[2], &author(1)), Ok(Applied::Orphan));
+    assert_eq!(here.apply(&steps[1], &author(1)), Ok(Applied::Orphan));
     assert_eq!(here.read().policy, two_rules());
     let missing: usize = here
         .orphans()
