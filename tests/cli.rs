@@ -160,7 +160,7 @@ fn the_front_page_names_exactly_the_verbs_that_exist() {
         assert!(help.contains(verb), "{verb}");
     }
     for absent in [
-        "policy", "revoke", "relay", "doctor", "netcheck", "dns", "service", "approve",
+        "policy", "relay", "doctor", "netcheck", "dns", "service", "guest",
     ] {
         assert!(!help.contains(absent), "{absent}");
         assert_eq!(code(&meshnode(&[absent])), 2, "{absent}");
@@ -187,8 +187,12 @@ fn wrong_usage_is_told_in_a_sentence_and_a_hint_with_exit_2() {
         &["invite", "--ttl", "soon"],
         &["invite", "--ttl", "0"],
         &["invite", "--uses", "0"],
-        &["invite", "--uses", "5"],
-        &["invite", "--approve"],
+        &["invite", "--uses", "5", "--no-approve"],
+        &["revoke"],
+        &["revoke", "nas", "--since", "yesterday"],
+        &["approve"],
+        &["rotate", "--transport", "--network-key"],
+        &["init", "--recovery", "3-of-2"],
         &["invite", "--name", "no_good"],
         &["invite", "--name", "gateway"],
         &["invite", "--tag", "--"],

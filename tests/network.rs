@@ -60,6 +60,12 @@ mod node;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod paths;
+#[path = "network/revoking.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod revoking;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -134,6 +140,11 @@ const STORIES: &[Story] = stories![
     history::a_member_exports_what_two_readers_verify_and_its_log_tells_who_let_it_in,
     history::a_node_that_lost_its_store_has_it_back_from_a_file_alone,
     history::a_file_of_another_network_or_with_a_wrong_bit_is_not_taken,
+    revoking::a_revocation_cuts_live_traffic_within_two_seconds,
+    revoking::who_was_off_obeys_when_it_is_back,
+    revoking::who_waits_is_approved_or_refused_by_an_admin,
+    revoking::a_second_admin_carries_on_when_the_founder_is_off,
+    revoking::the_phrase_makes_another_node_an_admin,
     local::a_blocked_node_has_no_traffic_until_it_is_unblocked_and_its_word_still_comes,
     local::probes_of_a_node_that_is_blocked_or_down_come_to_an_end,
     local::a_card_says_by_which_invite_witness_and_admin_a_node_is_in,

@@ -19,8 +19,7 @@ use meshnode_protocol::name::{NodeName, Tag};
 use meshnode_protocol::op::{Draft, Op};
 use meshnode_protocol::probe::{PADDING_BYTES_MAX, Probe};
 use meshnode_protocol::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody,
-    RecordKind, Seen, Tip, Transport,
+    Candidate, CandidateKind, ControlAddress, Endpoints, Record, Transport,
 };
 use meshnode_protocol::time::Timestamp;
 use meshnode_protocol::wire::{
@@ -43,6 +42,8 @@ mod targets;
 mod exports;
 #[path = "corpus/policies.rs"]
 mod policies;
+#[path = "corpus/records.rs"]
+mod records;
 
 type Seeds = Vec<(&'static str, String, Vec<u8>)>;
 
@@ -111,11 +112,11 @@ fn valid() -> Seeds {
     for (name, file) in exports::good() {
         add("export", name, file);
     }
-    for (name, body) in records() {
+    for (name, body) in records::records() {
         let record = Record::sign(targets::network(), 10, body, &targets::founder());
         add("record", name, record.bytes().to_vec());
     }
-    for (name, bytes) in record_bodies() {
+    for (name, bytes) in records::record_bodies() {
         add("record_body", name, bytes);
     }
     let entries = vec![
@@ -321,63 +322,6 @@ fn invite() -> Body {
         terms,
         net_signature: Signature::new([28; 64]),
     }))
-}
-
-fn records() -> Vec<(&'static str, RecordBody)> {
-    let (network, device) = (targets::network(), targets::founder());
-    let keys = Keys { device, ..joiner() };
-    let node = NodeRecord {
-        transport: keys.transport_binding(&network),
-        tunnel: keys.tunnel_binding(&network),
-        tunnel_next: Some(keys.tunnel_binding(&network)),
-        os: "linux 6.12".into(),
-        version: "0.1.0".into(),
-        ext: Ext::NONE,
-    };
-    let tip = Tip {
-        heads: vec![targets::NETWORK.0.id()],
-        ops: 1,
-        root: targets::NETWORK.0.id(),
-        policy_base: None,
-        epoch: 0,
-        time: Timestamp::from_ms(50),
-        ext: Ext::NONE,
-    };
-    vec![
-        ("node", RecordBody::Node(Box::new(node))),
-        ("endpoints", RecordBody::Endpoints(endpoints())),
-        ("tip", RecordBody::Tip(Box::new(tip))),
-        ("left", RecordBody::Left),
-        (
-            "seen",
-            RecordBody::Seen(Seen {
-                heads: vec![OpId::new([3; 32])],
-                ops: 7,
-                epoch: 1,
-                policy: None,
-                ext: Ext::NONE,
-            }),
-        ),
-        ("unknown-kind", RecordBody::Opaque(RecordKind(0x1234))),
-    ]
-}
-
-fn record_bodies() -> Vec<(&'static str, Vec<u8>)> {
-    let of = |body| match body {
-        RecordBody::Node(node) => (1u16, encode(&node)),
-        RecordBody::Endpoints(endpoints) => (2, encode(&endpoints)),
-        RecordBody::Tip(tip) => (3, encode(&tip)),
-        RecordBody::Left => (4, Vec::new()),
-        RecordBody::Seen(seen) => (5, encode(&seen)),
-        RecordBody::Opaque(RecordKind(kind)) => (kind, vec![1, 2, 3]),
-    };
-    records()
-        .into_iter()
-        .map(|(name, body)| {
-            let (kind, bytes) = of(body);
-            (name, [&kind.to_le_bytes()[..], &bytes].concat())
-        })
-        .collect()
 }
 
 fn endpoints() -> Endpoints {

@@ -171,7 +171,7 @@ impl Epochs {
         self.open(frame, |epoch| &epoch.record)
     }
 
-    /// The locators of a device on a day, one for each epoch held: the one that is sealed under first, then newest first.
+    /// The locators of a device on a day, one for each epoch held: the one that is sealed under first, then the newest.
     pub fn locators(&self, device: NodeId, day: u32) -> impl Iterator<Item = Locator> {
         let mut epochs: Vec<&Epoch> = self.keys.iter().rev().collect();
         epochs.sort_by_key(|epoch| Some(epoch.commitment) != self.current);

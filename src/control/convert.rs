@@ -9,12 +9,13 @@ use meshnode_protocol::io::{self, JoinStep, PathKind, Reply, Snapshot, Standing,
 use meshnode_protocol::peering::Path;
 
 use super::report::{
-    MemberReport, NetworkReport, NodeState, PathReport, PeerReport, StandingReport, StatusReport,
-    Tier, WarningReport,
+    MemberReport, NetworkReport, NodeState, PathReport, PeerReport, RevokedReport, StandingReport,
+    StatusReport, Tier, WarningReport,
 };
 use super::{CardReport, Imported, Invited, Joined, Membership, Progress, Response, SecretText};
 use crate::failure::Failure;
 use crate::failure::refusal::About;
+use crate::units;
 
 /// What the daemon knows and the core does not.
 #[derive(Clone, Debug)]
@@ -77,6 +78,11 @@ impl StatusReport {
             tun: local.tun.clone(),
             port: local.port,
             default_route: local.default_route,
+            revoked: snapshot.revoked.as_ref().map(|revoked| RevokedReport {
+                by: revoked.by.clone(),
+                reason: revoked.reason.clone(),
+                said: revoked.said,
+            }),
             down_for_s: local.down_for_s,
         }
     }
@@ -101,6 +107,7 @@ impl StatusReport {
             tun: local.tun,
             port: local.port,
             default_route: local.default_route,
+            revoked: None,
             down_for_s: local.down_for_s,
         }
     }
@@ -337,8 +344,15 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
         Warning::Recovering => None,
         Warning::UnheardRevoke(unheard) => {
             let names: Vec<_> = unheard.nodes.iter().map(|name| name.as_str()).collect();
-            let text = format!("not yet heard by {}", names.join(", "));
-            report("unheard_revoke", text, None, None)
+            let what = match &unheard.revoked {
+                Some(name) => format!("that {name} is revoked"),
+                None => "the policy's last change".to_owned(),
+            };
+            let said = units::local_time(unheard.said);
+            let names = names.join(", ");
+            let text = format!("{what} (said {said}) is not yet heard by {names}");
+            let hint = "they obey before they carry traffic again".to_owned();
+            report("unheard_revoke", text, Some(hint), None)
         }
         Warning::Expiring { node, days, .. } => {
             let text = format!("the membership of {node} ends within {days} d");
@@ -419,9 +433,13 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_that_no_verb_can_mend_is_not_shown() {
+    fn the_only_node_is_not_told_to_make_another_an_admin() {
         let nas = NodeName::parse("nas").unwrap();
-        assert!(codes(vec![Warning::OneAdmin(nas), Warning::RecoveryUnchecked]).is_empty());
+        assert!(codes(vec![Warning::OneAdmin(nas)]).is_empty());
+        assert_eq!(
+            codes(vec![Warning::RecoveryUnchecked]),
+            ["recovery_unchecked"]
+        );
     }
 
     #[test]

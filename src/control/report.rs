@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use meshnode_protocol::id::{NetworkId, NodeId};
 use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
+use meshnode_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ViewDigest;
@@ -31,8 +32,21 @@ pub(crate) struct StatusReport {
     pub(crate) port: Option<u16>,
     /// Whether this machine has a default route; `None` when not known.
     pub(crate) default_route: Option<bool>,
+    /// Who put this node out, if somebody did.
+    pub(crate) revoked: Option<RevokedReport>,
     /// Seconds until a `down` ends by itself; `None` when it does not.
     pub(crate) down_for_s: Option<u64>,
+}
+
+/// Why this node is out of its network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RevokedReport {
+    /// Who signed it; `None`: the recovery phrase.
+    pub(crate) by: Option<NodeName>,
+    /// Why, in that person's words.
+    pub(crate) reason: String,
+    /// When, by that person's clock.
+    pub(crate) said: Timestamp,
 }
 
 /// How a node stands.

@@ -64,6 +64,11 @@ fn status_object(report: &StatusReport) -> Value {
         "schema": 1,
         "state": state(report.state),
         "state_for_s": report.state_for_s,
+        "revoked": report.revoked.as_ref().map(|revoked| json!({
+            "by": revoked.by.as_ref().map(|name| name.as_str()),
+            "reason": revoked.reason,
+            "said_at": units::rfc3339(revoked.said),
+        })),
         "down_for_s": report.down_for_s,
         "network": {
             "name": network.map(|network| network.name.as_str()),
@@ -370,7 +375,8 @@ pub(crate) const fn state(state: NodeState) -> &'static str {
     match state {
         NodeState::Running => "running",
         NodeState::Isolated => "isolated",
-        NodeState::Down | NodeState::Revoked => "down",
+        NodeState::Down => "down",
+        NodeState::Revoked => "revoked",
         NodeState::Starting | NodeState::Recovering => "starting",
         NodeState::Waiting => "waiting",
     }

@@ -34,6 +34,23 @@ pub(crate) fn screen(report: &StatusReport, style: Style, width: usize) -> Strin
     text
 }
 
+/// Who put this machine out, and why.
+fn put_out(report: &StatusReport) -> String {
+    let Some(revoked) = &report.revoked else {
+        return "this machine was put out of the network".to_owned();
+    };
+    let by = revoked.by.as_ref();
+    let by = by.map_or("the recovery phrase".to_owned(), |name| {
+        clean(name.as_str())
+    });
+    let reason = match revoked.reason.as_str() {
+        "" => String::new(),
+        reason => format!(" ({})", clean(reason)),
+    };
+    let said = units::local_time(revoked.said);
+    format!("{by} put this machine out{reason}, said {said}")
+}
+
 /// The one line of state: `homelab: running. You are nas (admin), 100.71.4.2`.
 pub(crate) fn state_line(report: &StatusReport) -> String {
     let name = match &report.network {
@@ -55,7 +72,7 @@ pub(crate) fn state_line(report: &StatusReport) -> String {
         (NodeState::Starting, _) => "starting".to_owned(),
         (NodeState::Waiting, _) => "joining; it waits for an answer or for approval".to_owned(),
         (NodeState::Recovering, _) => "recovering: its store was damaged".to_owned(),
-        (NodeState::Revoked, _) => "this machine was put out of the network".to_owned(),
+        (NodeState::Revoked, _) => put_out(report),
     };
     let warnings = match report.warnings.len() {
         0 => String::new(),

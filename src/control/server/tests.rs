@@ -118,7 +118,7 @@ async fn a_caller_that_reads_along_gets_the_log_before_the_answer_and_others_do_
         }
     });
     let logged = b"{\"Logged\":\"Status\"}\n".to_vec();
-    assert_eq!(raw(&path, logged).await, "{\"Log\":\"it is done\"}\n");
+    assert_eq!(raw(&path, logged).await, "{\"Logged\":\"it is done\"}\n");
     assert_eq!(raw(&path, b"\"Status\"\n".to_vec()).await, "\"Done\"\n");
 }
 

@@ -83,6 +83,7 @@ pub(crate) fn healthy() -> StatusReport {
         tun: Some("mn-main".to_owned()),
         port: Some(41641),
         default_route: Some(true),
+        revoked: None,
         down_for_s: None,
     }
 }

@@ -128,8 +128,8 @@ impl Node {
         }
     }
 
-    /// Chooses whom to be linked with: those first that are linked or answer probes, because of a large network most may
-    /// be off; then in an order that differs from node to node. Those that failed some times in a row make room.
+    /// Chooses whom to be linked with: those first that are linked or answer probes, as of a large network most may be
+    /// off; then in an order that differs from node to node. Those that failed some times in a row make room.
     ///
     /// How many links stand already does not matter: two halves that filled up while they could not hear each other
     /// would else stay two halves for ever.
