@@ -124,6 +124,7 @@ pub(crate) fn who_was_off_obeys_when_it_is_back(world: &World) {
     let lab = lab(world);
     let lan = lab.switch("lan").unwrap();
     let [nas, mut pi, tablet] = home(&lab, &lan, ["nas", "pi", "tablet"]);
+    agree(&[&nas, &pi, &tablet], 3);
     carries(&tablet, &pi);
     let ours = pi.addresses()[0];
     pi.switch_off();
