@@ -236,6 +236,7 @@ impl Node {
         self.author_on_time(now);
         self.epochs_on_time(now);
         self.chores_on_time(now);
+        self.policy_on_time(now);
         self.heard_on_time(now);
         self.errands_on_time(now);
         if let Some(net) = &mut self.net {
