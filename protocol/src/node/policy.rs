@@ -164,7 +164,8 @@ impl Node {
     pub(super) fn policy_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
         let timer = self.net.as_mut().map(|net| &mut net.timers.policy_ms);
-        if !timer.is_some_and(|timer| timer.take_if(|due| *due <= at).is_some()) {
+        let due = timer.and_then(|timer| timer.take_if(|due| *due <= at));
+        if due.is_none() {
             return;
         }
         match &mut self.net {

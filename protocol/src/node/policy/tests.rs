@@ -72,9 +72,11 @@ fn only_admins_with_the_cap_change_the_policy() {
 fn a_faulty_text_or_a_failing_test_is_named_by_line_and_nothing_is_signed() {
     let mut stage = Stage::new();
     let ops = stage.ops(NAS);
-    let checked = |reply: Reply| match reply {
-        Reply::PolicyChecked(checked) => *checked,
-        other => panic!("{other:?}"),
+    let checked = |reply: Reply| {
+        let Reply::PolicyChecked(checked) = reply else {
+            panic!("{reply:?}");
+        };
+        *checked
     };
     let refused = stage.set_text(
         NAS,
@@ -352,10 +354,10 @@ fn what_was_acknowledged_is_what_is_enforced() {
     let op = stage.set(NAS, &[SSH]).unwrap();
     stage.tell_stubs(NAS, CAM);
     stage.pass(60_000);
-    assert_eq!(stage.seen(CAM), None);
+    assert_eq!(stage.seen(CAM).policy, None);
     stage.tell(NAS, CAM);
     stage.pass(60_000);
-    assert_eq!(stage.seen(CAM), op);
+    assert_eq!(stage.seen(CAM).policy, op);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::name::{NetworkName, NodeName};
 use crate::node::{Founding, Node, Setup};
 use crate::op::Op;
 use crate::policy::Document;
+use crate::record::Seen;
 use crate::time::{Moment, Timestamp};
 
 const NAMES: [&str; 3] = ["nas", "pi", "cam"];
@@ -88,7 +89,7 @@ impl Stage {
         records.iter().for_each(|record| nas.take_record(record));
         nodes.insert(0, nas);
         let mut stage = Self {
-            filters: vec![Arc::new(Filter::Open); nodes.len()],
+            filters: nodes.iter().map(|_| Arc::new(Filter::Open)).collect(),
             nodes,
             at_ms: 0,
             commands: 0,
@@ -144,9 +145,11 @@ impl Stage {
         let now = moment(self.at_ms);
         self.nodes[who].handle(Input::Command(id, command), now);
         let outputs = self.drain(who).into_iter();
-        let replies = outputs.filter_map(|output| match output {
-            Output::Reply(to, reply) => (to == id).then_some(reply),
-            _ => None,
+        let replies = outputs.filter_map(|output| {
+            let Output::Reply(to, reply) = output else {
+                return None;
+            };
+            (to == id).then_some(reply)
         });
         replies.collect()
     }
@@ -168,10 +171,11 @@ impl Stage {
             act: Act::default(),
         };
         let replies = self.command(who, Command::PolicySet(Box::new(wanted)));
-        match replies.into_iter().next().unwrap() {
-            Reply::Acted(acted) => Ok(acted.ops.last().and_then(|signed| signed.id)),
-            other => Err(other),
-        }
+        let reply = replies.into_iter().next().unwrap();
+        let Reply::Acted(acted) = reply else {
+            return Err(reply);
+        };
+        Ok(acted.ops.last().and_then(|signed| signed.id))
     }
 
     pub(super) fn show(&mut self, who: usize) -> PolicyShown {
@@ -235,9 +239,11 @@ impl Stage {
         node.absorb(change, false, now);
         node.handle(Input::Timeout, now);
         let outputs = self.drain(to).into_iter();
-        let notices = outputs.filter_map(|output| match output {
-            Output::Notice(notice) => Some(notice),
-            _ => None,
+        let notices = outputs.filter_map(|output| {
+            let Output::Notice(notice) = output else {
+                return None;
+            };
+            Some(notice)
         });
         notices.collect()
     }
@@ -277,9 +283,9 @@ impl Stage {
         snapshot.warnings
     }
 
-    pub(super) fn seen(&self, who: usize) -> Option<OpId> {
+    pub(super) fn seen(&self, who: usize) -> &Seen {
         let records = &self.nodes[who].net.as_ref().unwrap().ledger.records;
-        records.seen(&self.id(who)).unwrap().policy
+        records.seen(&self.id(who)).unwrap()
     }
 
     pub(super) fn document(&self, who: usize) -> Document {
