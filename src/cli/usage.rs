@@ -14,6 +14,7 @@ Usage: meshnode [-n NETWORK] VERB ...
   Start         init, invite, join, demo
   Every day     status, ping, up, down
   Safety        log, verify, export, import
+  Rules         policy
   This machine  leave, daemon
   Shell         completions, man
 

@@ -1,6 +1,7 @@
 //! What the core says, in the words of the control socket.
 
 pub(crate) mod acts;
+pub(crate) mod policy;
 
 use meshnode_protocol::body::Level;
 use meshnode_protocol::io::{self, JoinStep, PathKind, Reply, Snapshot, Standing, State, Warning};
@@ -162,6 +163,11 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::Invites(invites), _) => acts::invites(invites),
         (Reply::Admins(admins), _) => acts::admins(admins),
         (Reply::Petition(petition), _) => acts::to_sign(petition),
+        (Reply::Policy(shown), _) => policy::shown(*shown),
+        (Reply::PolicyChecked(checked), _) => policy::checked(*checked),
+        (Reply::PolicyExplained(explained), _) => policy::explained(*explained),
+        (Reply::PolicyDiff(diff), _) => policy::diff(*diff),
+        (Reply::PolicyLog(changes), _) => policy::log(changes),
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::attempt::CodeMark;
 use super::{Daemon, fresh_seed, phrase, ports, store_failure};
-use crate::control::convert::{LocalFacts, acts};
+use crate::control::convert::{LocalFacts, acts, policy};
 use crate::control::report::StatusReport;
 use crate::control::server::Call;
 use crate::control::{
@@ -98,6 +98,7 @@ impl Daemon {
             Request::Recovery => self.recovery_facts().map(Response::Recovery),
             Request::RecoveryShow => self.recovery_show(),
             Request::RecoveryCheck { phrases } => self.recovery_check(&phrases),
+            Request::Policy(ask) => return self.obey(call, Ok(policy::command(ask))).await,
             Request::Pending => return self.obey(call, Ok(Command::Pending)).await,
             Request::Invites => return self.obey(call, Ok(Command::InviteList)).await,
             Request::Admins => return self.obey(call, Ok(Command::AdminList)).await,
