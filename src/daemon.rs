@@ -295,6 +295,11 @@ impl Daemon {
             | Reply::Admins(_)
             | Reply::Petition(_)
             | Reply::Rotated { .. }
+            | Reply::Policy(_)
+            | Reply::PolicyChecked(_)
+            | Reply::PolicyExplained(_)
+            | Reply::PolicyDiff(_)
+            | Reply::PolicyLog(_)
             | Reply::Refused(_) => true,
         };
         let response = response(reply, snapshot.as_ref(), &about);

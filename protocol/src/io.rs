@@ -2,6 +2,7 @@
 
 mod acts;
 mod kept;
+mod policy;
 mod refusal;
 mod status;
 
@@ -14,6 +15,7 @@ use crate::id::{NodeId, OpId};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
+use crate::policy::Question;
 use crate::record::ControlAddress;
 use crate::time::Timestamp;
 use crate::wire::Items;
@@ -23,6 +25,10 @@ pub use self::kept::{Imported, Stored, Write};
 pub use self::acts::{
     Act, Acted, AdminInfo, Approval, Fallen, HeardBy, InviteInfo, InviteState, PendingInfo,
     Petition, Plan, RecoveryOptions, RevokeOptions, Roots, Signed, Since, Unreached,
+};
+pub use self::policy::{
+    PolicyChange, PolicyChangeState, PolicyChecked, PolicyDiffed, PolicyExplained, PolicyRule,
+    PolicyShown, PolicyState, PolicyTest, PolicyText, PolicyVerdict,
 };
 pub use self::refusal::{InviteRefusal, Refusal};
 pub use self::status::{
@@ -147,6 +153,35 @@ pub enum Command {
     },
     /// Take items out of a file; records are as they are signed, not sealed. Replies [`Reply::Imported`].
     Import(Box<Items>),
+    /// The policy. Replies [`Reply::Policy`].
+    PolicyShow {
+        /// As it was after this op; `None`: now.
+        at: Option<OpId>,
+    },
+    /// Replace the policy by a text. Replies as [`Act`] says; [`Reply::PolicyChecked`] when the text is faulty.
+    PolicySet(Box<PolicyText>),
+    /// Whether a text can be set. Replies [`Reply::PolicyChecked`].
+    PolicyCheck {
+        /// The text.
+        text: String,
+    },
+    /// Why a node reaches another, or does not. Replies [`Reply::PolicyExplained`].
+    PolicyExplain(Question),
+    /// What a text would change. Replies [`Reply::PolicyDiff`].
+    PolicyDiff {
+        /// The text.
+        text: String,
+    },
+    /// Say again what the policy said after an op. Replies as [`Act`] says; [`Reply::PolicyChecked`] when a test of
+    /// that policy does not hold any more.
+    PolicyRollback {
+        /// The op.
+        op: OpId,
+        /// How.
+        act: Act,
+    },
+    /// The counting policy ops. Replies [`Reply::PolicyLog`].
+    PolicyLog,
 }
 
 /// What an invite should be.
@@ -246,6 +281,10 @@ pub enum Notice {
     BackAgain(NodeId, NodeName),
     /// A new epoch is in force and its key is here.
     Epoch(u32),
+    /// What is enforced changed; and how many policy ops count.
+    Policy(PolicyState, usize),
+    /// A policy op says nothing that an edit may say: it is as if it were not there.
+    PolicyUnread(OpId),
 }
 
 /// An answer to a command.
@@ -307,6 +346,16 @@ pub enum Reply {
     Admins(Vec<AdminInfo>),
     /// Root keys that are not here have to sign this, too.
     Petition(Petition),
+    /// The policy.
+    Policy(Box<PolicyShown>),
+    /// What is wrong with a text of the policy.
+    PolicyChecked(Box<PolicyChecked>),
+    /// Why a node reaches another, or does not.
+    PolicyExplained(Box<PolicyExplained>),
+    /// What a text would change.
+    PolicyDiff(Box<PolicyDiffed>),
+    /// The counting policy ops, in op order.
+    PolicyLog(Vec<PolicyChange>),
     /// This node has new keys.
     Rotated {
         /// Whether the transport key changes at the next start of the daemon.

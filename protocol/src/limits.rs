@@ -10,8 +10,6 @@ pub const HEADS_REPORTED_MAX: usize = 64;
 pub const OP_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a Policy op.
 pub const OP_POLICY_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of the raw change in a Policy op; the rest is header and signature.
-pub const POLICY_CHANGE_BYTES_MAX: usize = 15 * 1024;
 /// Ops that a Revoke spares by name.
 pub const SPARE_MAX: usize = 64;
 /// Bytes of the reason in a Revoke.

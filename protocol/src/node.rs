@@ -20,6 +20,7 @@ mod links;
 mod locators;
 mod net;
 mod news;
+mod policy;
 mod report;
 mod start;
 mod ways;
@@ -204,6 +205,13 @@ impl Node {
             Command::Rotate { transport } => self.rotate(id, transport),
             Command::RotateNetwork { act } => self.rotate_network(id, act, now),
             Command::Import(items) => self.import(id, &items, now),
+            Command::PolicyShow { at } => self.show_policy(id, at),
+            Command::PolicySet(text) => self.set_policy(id, &text, now),
+            Command::PolicyCheck { text } => self.check_policy(id, &text),
+            Command::PolicyExplain(question) => self.explain_policy(id, question),
+            Command::PolicyDiff { text } => self.diff_policy(id, &text),
+            Command::PolicyRollback { op, act } => self.roll_back_policy(id, &op, act, now),
+            Command::PolicyLog => self.log_policy(id),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));
@@ -228,6 +236,7 @@ impl Node {
         self.author_on_time(now);
         self.epochs_on_time(now);
         self.chores_on_time(now);
+        self.policy_on_time(now);
         self.heard_on_time(now);
         self.errands_on_time(now);
         if let Some(net) = &mut self.net {

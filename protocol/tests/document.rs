@@ -49,7 +49,6 @@ fn the_table_of_limits_is_what_the_code_has() {
         limits::OP_BYTES_MAX,
         limits::OP_POLICY_BYTES_MAX,
         limits::OP_POLICY_BASE_BYTES_MAX,
-        limits::POLICY_CHANGE_BYTES_MAX,
         limits::SPARE_MAX,
         limits::REASON_BYTES_MAX,
         limits::ADMIT_BYTES_MAX,

@@ -169,6 +169,14 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::PolicyDiff(diff), _) => policy::diff(*diff),
         (Reply::PolicyLog(changes), _) => policy::log(changes),
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
+        (
+            Reply::Policy(_)
+            | Reply::PolicyChecked(_)
+            | Reply::PolicyExplained(_)
+            | Reply::PolicyDiff(_)
+            | Reply::PolicyLog(_),
+            _,
+        ) => unreachable!("no request asks for the policy yet"),
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }
@@ -335,6 +343,20 @@ fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<War
         Warning::StaleAdmins { days } => {
             let text = format!("no admin was heard of for {days} d");
             report("stale_admins", text, None, None)
+        }
+        Warning::PolicyConflict(which) => {
+            let text = format!("a line of the policy counts for nothing: {which}");
+            let hint = "an admin settles it: meshnode policy edit".to_owned();
+            report("policy_conflict", text, Some(hint), None)
+        }
+        Warning::PolicyUnbuilt { kept } => {
+            let text = if *kept {
+                "the policy cannot be built here; the last one that could is enforced"
+            } else {
+                "the policy cannot be built here; everything is denied"
+            };
+            let hint = "an admin writes it anew: meshnode policy set FILE".to_owned();
+            report("policy_conflict", text.to_owned(), Some(hint), None)
         }
         Warning::Stale => {
             let text = "an admin knows of changes that are not here yet".to_owned();

@@ -36,6 +36,12 @@ pub(super) fn log(notice: &Notice) {
         Notice::BackAgain(id, name) => {
             tracing::warn!(peer = %id.short(), %name, "a node is in again: its revocation counts no more");
         }
+        Notice::Policy(state, version) => {
+            tracing::info!(?state, version, "the policy that is enforced changed");
+        }
+        Notice::PolicyUnread(op) => {
+            tracing::warn!(record = %op.short(), "a policy change says nothing that can be read");
+        }
         Notice::Epoch(number) => tracing::info!(number, "a new epoch is in force"),
     }
 }

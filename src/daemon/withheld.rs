@@ -80,6 +80,11 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Invites(_)
         | Reply::Admins(_)
         | Reply::Petition(_)
+        | Reply::Policy(_)
+        | Reply::PolicyChecked(_)
+        | Reply::PolicyExplained(_)
+        | Reply::PolicyDiff(_)
+        | Reply::PolicyLog(_)
         | Reply::Refused(_) => reply,
     }
 }

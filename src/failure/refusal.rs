@@ -94,6 +94,21 @@ impl Failure {
             Refusal::WrongPhrase => wrong_phrase(network),
             Refusal::BadPetition => bad_petition(),
             Refusal::UnknownSince => unknown_since(),
+            Refusal::UnknownVersion(_) => {
+                let text = format!("{network} has no such version of its policy, or not here");
+                Self::new(Exit::Usage, "unknown_version", text)
+                    .hint("meshnode policy log lists them")
+            }
+            Refusal::PolicyMoved => {
+                let text = "somebody changed the policy meanwhile";
+                Self::new(Exit::Refused, "policy_moved", text)
+                    .hint("look at it again: meshnode policy")
+            }
+            Refusal::PolicyTooLarge { bytes, max } => {
+                let text = format!("the policy takes {bytes} bytes, and {max} are the most");
+                Self::new(Exit::Refused, "policy_too_large", text)
+                    .hint("put nodes into groups, or let one rule name several")
+            }
             Refusal::Revoked => {
                 let text = format!("this node was put out of {network}");
                 Self::new(Exit::Denied, "revoked", text)

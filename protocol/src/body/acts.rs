@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::codec::Ext;
 use crate::id::{Digest, NodeId, OpId};
-use crate::limits::{PARENTS_MAX, POLICY_CHANGE_BYTES_MAX, REASON_BYTES_MAX, SPARE_MAX};
+use crate::limits::{PARENTS_MAX, POLICY_EDIT_BYTES_MAX, REASON_BYTES_MAX, SPARE_MAX};
 
 /// A strictly ascending list of op ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -128,6 +128,6 @@ impl Revoke {
 
 impl Policy {
     pub(super) const fn is_bounded(&self) -> bool {
-        !self.change.is_empty() && self.change.len() <= POLICY_CHANGE_BYTES_MAX
+        !self.change.is_empty() && self.change.len() <= POLICY_EDIT_BYTES_MAX
     }
 }

@@ -66,6 +66,17 @@ pub enum Refusal {
     BadPetition,
     /// `--since` names an op or a time that lies not in what this node knows.
     UnknownSince,
+    /// No policy op with this id counts, or its body is not here.
+    UnknownVersion(OpId),
+    /// Somebody changed the policy since the person looked at it.
+    PolicyMoved,
+    /// The policy takes so many bytes, and so many are the most.
+    PolicyTooLarge {
+        /// What it takes.
+        bytes: usize,
+        /// The most there may be.
+        max: usize,
+    },
     /// This node was put out of its network.
     Revoked,
 }

@@ -201,4 +201,11 @@ pub enum Warning {
     },
     /// An admin knows of ops that this node has not got yet.
     Stale,
+    /// An entry of the policy counts for nothing until an admin settles it: which, and why.
+    PolicyConflict(String),
+    /// The policy cannot be built here.
+    PolicyUnbuilt {
+        /// Whether the last one that could is enforced; else everything is denied.
+        kept: bool,
+    },
 }

@@ -177,6 +177,6 @@ impl Net {
             return true;
         };
         let ops = u32::try_from(self.authority().op_count()).unwrap_or(u32::MAX);
-        seen.ops != ops || seen.epoch != self.epochs.number()
+        seen.ops != ops || seen.epoch != self.epochs.number() || seen.policy != self.policy.last()
     }
 }

@@ -69,12 +69,11 @@ impl Node {
         };
         let mut heads = net.authority().heads();
         heads.truncate(PARENTS_MAX);
-        let policy = net.view.policy();
         let seen = Seen {
             heads,
             ops: u32::try_from(net.authority().op_count()).unwrap_or(u32::MAX),
             epoch: net.epochs.number(),
-            policy: policy.changes.last().copied().or(policy.base),
+            policy: net.policy.last(),
             ext: Ext::NONE,
         };
         self.publish(RecordBody::Seen(seen), now);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::history::Flips;
+use super::policy::Enforced;
 use crate::authority::Authority;
 use crate::epochs::Epochs;
 use crate::id::{NodeId, OpId, TransportKey, TunnelKey, WireGuardKey};
@@ -68,6 +69,7 @@ pub(super) struct Net {
     /// When each op came, by this node's clock.
     pub(super) heard: BTreeMap<OpId, Timestamp>,
     pub(super) flips: Flips,
+    pub(super) policy: Enforced,
     pub(super) isolated_ms: Option<u64>,
     pub(super) opened_ms: u64,
 }
@@ -85,6 +87,7 @@ pub(super) struct Timers {
     pub(super) rekey_ms: Option<u64>,
     pub(super) seen_ms: Option<u64>,
     pub(super) chores_ms: Option<u64>,
+    pub(super) policy_ms: Option<u64>,
 }
 
 /// What moved with a peer since the start.
@@ -125,6 +128,7 @@ impl Net {
             heads_written: Vec::new(),
             heard: BTreeMap::new(),
             flips: Flips::default(),
+            policy: Enforced::default(),
             isolated_ms: None,
             opened_ms: now.uptime_ms(),
         }
@@ -249,6 +253,7 @@ impl Net {
             timers.rekey_ms,
             timers.seen_ms,
             timers.chores_ms,
+            timers.policy_ms,
             self.epochs.poll_timeout(),
             self.paths.poll_timeout(),
         ]

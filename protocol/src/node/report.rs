@@ -243,6 +243,7 @@ impl Node {
         if net.stale {
             warnings.push(Warning::Stale);
         }
+        warnings.extend(net.policy.warnings());
         warnings.extend(self.later_warnings(net, now));
         warnings
     }

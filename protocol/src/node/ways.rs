@@ -95,6 +95,8 @@ impl Node {
                 self.door.learn(net);
             }
         }
+        // Before the engine hears of a peer: no packet passes by an older policy.
+        self.enforce(before.is_some(), now);
         self.program(now);
         self.judge_links(now);
         self.links.unsettled = true;

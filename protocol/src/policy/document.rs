@@ -116,10 +116,18 @@ impl Document {
     /// # Errors
     /// When the bytes are no edit of the author; the document stays as it is.
     pub fn apply(&mut self, bytes: &[u8], author: &NodeId) -> Result<Applied, EditError> {
+        self.take(bytes, author).map(|(_, applied)| applied)
+    }
+
+    /// The same, and says which edit the bytes are.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn take(&mut self, bytes: &[u8], author: &NodeId) -> Result<(EditId, Applied), EditError> {
         let edit = Edit::parse(bytes, author)?;
         let id = edit.id;
         if self.edits.contains_key(&id) {
-            return Ok(Applied::Already);
+            return Ok((id, Applied::Already));
         }
         let twin = edit.actor == self.base.actor
             || self.edits.values().any(|other| other.actor == edit.actor);
@@ -130,7 +138,7 @@ impl Document {
             self.settle(BTreeSet::from([id]));
         }
         let now = self.effects.ends.contains_key(&id);
-        Ok(if now { Applied::Now } else { Applied::Waits })
+        Ok((id, if now { Applied::Now } else { Applied::Waits }))
     }
 
     /// Lets edits take effect, and whatever waited for them. One that Automerge refuses against all rules is left out.

@@ -9,6 +9,7 @@ use super::bits::Bits;
 use super::directory::{Directory, Listing};
 use super::reach::{Nodes, Reach};
 use super::selector::Selector;
+use super::words::Words;
 use super::{Policy, Target, Test};
 use crate::access::{Ports, number};
 use crate::address::ipv6;
@@ -38,6 +39,15 @@ pub struct Failure {
     pub want: Outcome,
     /// A pair of nodes for which it is not so; none: a stand-in.
     pub pair: (Option<NodeId>, Option<NodeId>),
+}
+
+impl Test {
+    /// Its source and a target of it, as they are written in a network.
+    #[must_use]
+    pub fn said(&self, target: &Target, policy: &Policy, directory: &Directory) -> [String; 2] {
+        let words = Words::of(policy, directory);
+        [words.write(&self.src), words.write_target(target)]
+    }
 }
 
 impl Policy {

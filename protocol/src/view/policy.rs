@@ -18,6 +18,8 @@ const REMEMBERED_MAX: usize = 64;
 pub struct PolicyView {
     /// Whether a policy exists: what is not allowed is denied, even if the policy cannot be built.
     pub exists: bool,
+    /// Every counting policy op, in op order: its number from 1 is the version that it made.
+    pub ops: Vec<OpId>,
     /// The base in force, even if its body is missing. None: nothing counts that could be built.
     pub base: Option<OpId>,
     /// The counting changes of that base, in op order.
@@ -63,6 +65,7 @@ pub(super) fn of(authority: &Authority, verdicts: &Verdicts<'_>, order: &[u32]) 
         }
         view.exists = true;
         let id = entry.op.id();
+        view.ops.push(id);
         let rank = (lines[*place as usize], Reverse(entry.level), Reverse(id));
         match reading(&entry.op, kind) {
             Reading::Change(base) => changes.push((*base, id)),

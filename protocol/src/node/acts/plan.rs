@@ -11,7 +11,7 @@ use crate::time::Moment;
 
 impl Node {
     /// The plan of a batch that puts some devices out by name.
-    pub(super) fn plan_of(
+    pub(in crate::node) fn plan_of(
         &mut self,
         batch: &Batch,
         out: &[NodeId],

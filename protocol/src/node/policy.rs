@@ -1,0 +1,186 @@
+//! The policy that this node enforces: built from the ops that count, compiled with the members of the moment
+//! (`docs/protocol.md` §10.5).
+//!
+//! It fails closed. A policy that exists and cannot be built here is the last one that could be, else it denies
+//! everything; only where none has ever existed do all members reach each other.
+
+mod answers;
+mod built;
+mod change;
+mod transplant;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Node;
+use super::net::Net;
+use crate::access::Filter;
+use crate::authority::Authority;
+use crate::id::{NodeId, OpId};
+use crate::io::{Notice, Output, PolicyState, Warning};
+use crate::node::policy::built::Built;
+use crate::policy::{Directory, Reach};
+use crate::time::Moment;
+use crate::view::PolicyView;
+
+/// How long this node waits before it proposes anew what lost its effect: what follows it may be on its way.
+const ANEW_MS: u64 = 2000;
+/// Warnings of one kind.
+const WARNINGS_MAX: usize = 8;
+
+/// The policy as this node enforces it.
+#[derive(Debug)]
+pub(super) struct Enforced {
+    state: PolicyState,
+    /// The last policy that could be built.
+    built: Option<Built>,
+    /// What it was made of, and with whom.
+    of: Option<(PolicyView, Directory)>,
+    filter: Arc<Filter>,
+    /// Ops of this node that it need not propose anew in this life.
+    settled: BTreeSet<OpId>,
+}
+
+impl Default for Enforced {
+    fn default() -> Self {
+        Self {
+            state: PolicyState::Open,
+            built: None,
+            of: None,
+            filter: Arc::new(Filter::Open),
+            settled: BTreeSet::new(),
+        }
+    }
+}
+
+impl Enforced {
+    /// The last op that went into what is enforced.
+    pub(super) fn last(&self) -> Option<OpId> {
+        self.built.as_ref().map(|built| built.last)
+    }
+
+    /// The policy that everybody wrote, if it could be built.
+    fn current(&self) -> Option<&Built> {
+        let current = self.state == PolicyState::InForce;
+        self.built.as_ref().filter(|_| current)
+    }
+
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let troubles = self.built.iter().flat_map(|built| &built.reading.troubles);
+        let conflicts = troubles.map(|trouble| Warning::PolicyConflict(trouble.to_string()));
+        let mut warnings: Vec<_> = conflicts.take(WARNINGS_MAX).collect();
+        match self.state {
+            PolicyState::Open | PolicyState::InForce => {}
+            PolicyState::Kept => warnings.push(Warning::PolicyUnbuilt { kept: true }),
+            PolicyState::Denied => warnings.push(Warning::PolicyUnbuilt { kept: false }),
+        }
+        warnings
+    }
+
+    /// Builds what counts now; what is there already is not built again.
+    fn follow(&mut self, authority: &Authority, view: &PolicyView) {
+        if !view.exists {
+            self.built = None;
+            self.state = PolicyState::Open;
+            return;
+        }
+        if let (Some(base), true) = (view.base, view.missing.is_empty()) {
+            let held = self.built.as_mut().filter(|held| held.base == base);
+            if held.is_some_and(|held| held.grow(authority, &view.changes)) {
+                self.state = PolicyState::InForce;
+                return;
+            }
+            if let Some(built) = Built::of(authority, &base, &view.changes) {
+                self.built = Some(built);
+                self.state = PolicyState::InForce;
+                return;
+            }
+        }
+        self.state = match self.built {
+            Some(_) => PolicyState::Kept,
+            None => PolicyState::Denied,
+        };
+    }
+
+    fn compile(&self, directory: &Directory, me: &NodeId) -> Filter {
+        match (self.state, &self.built) {
+            (PolicyState::Open, _) => Filter::Open,
+            (PolicyState::InForce | PolicyState::Kept, Some(built)) => {
+                Reach::compile(&built.reading.policy, directory).filter(me)
+            }
+            (PolicyState::InForce | PolicyState::Kept | PolicyState::Denied, _) => {
+                Filter::deny_all()
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Enforces what the view says now; `viewed`: the view is new.
+    pub(super) fn enforce(&mut self, viewed: bool, now: Moment) {
+        let me = self.id;
+        let Some(net) = self.net.as_mut().filter(|net| net.is_open()) else {
+            return;
+        };
+        if !viewed && net.policy.of.is_some() {
+            return;
+        }
+        let directory = net.directory();
+        let (authority, policy) = (&net.ledger.authority, &mut net.policy);
+        let view = net.view.policy();
+        let same = policy.of.as_ref();
+        if same.is_some_and(|of| of.0 == *view && of.1 == directory) {
+            return;
+        }
+        let before = (policy.state, policy.last(), policy.unread());
+        policy.follow(authority, view);
+        let filter = policy.compile(&directory, &me);
+        let mut notices: Vec<_> = policy
+            .unread()
+            .difference(&before.2)
+            .map(|op| Notice::PolicyUnread(*op))
+            .collect();
+        if (policy.state, policy.last()) != (before.0, before.1) {
+            notices.push(Notice::Policy(policy.state, view.ops.len()));
+        }
+        policy.of = Some((view.clone(), directory));
+        if *policy.filter != filter {
+            policy.filter = Arc::new(filter);
+            let filter = Arc::clone(&policy.filter);
+            self.out.push_back(Output::Filter(filter));
+        }
+        if !net.idle_own(&me).is_empty() {
+            let due = now.uptime_ms() + ANEW_MS;
+            net.timers.policy_ms.get_or_insert(due);
+        }
+        for notice in notices {
+            self.notice(notice);
+        }
+    }
+
+    pub(super) fn policy_on_time(&mut self, now: Moment) {
+        let at = now.uptime_ms();
+        let timer = self.net.as_mut().map(|net| &mut net.timers.policy_ms);
+        if timer.is_some_and(|timer| timer.take_if(|due| *due <= at).is_some()) {
+            self.propose_anew(now);
+        }
+    }
+}
+
+impl Enforced {
+    fn unread(&self) -> BTreeSet<OpId> {
+        let built = self.built.as_ref();
+        built.map_or_else(BTreeSet::new, |built| built.unread.clone())
+    }
+}
+
+impl Net {
+    fn directory(&self) -> Directory {
+        let realm = self.authority().realm();
+        let range = self.authority().genesis().ipv4_range;
+        Directory::of_view(&realm.genesis, range, &self.view)
+    }
+}
