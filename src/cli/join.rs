@@ -128,6 +128,7 @@ fn follow(
             | Response::Exported { .. }
             | Response::Imported(_)
             | Response::Log { .. }
+            | Response::Policy(_)
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

@@ -123,6 +123,7 @@ fn follow(
             | Response::Phrases(_)
             | Response::PhraseChecked { .. }
             | Response::Rotated { .. }
+            | Response::Policy(_)
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

@@ -4,8 +4,8 @@ use clap::Subcommand;
 use meshnode_protocol::policy::Proto;
 
 use super::act::Flags;
-use super::session::{Session, unexpected};
 use super::node;
+use super::session::{Session, unexpected};
 use crate::control::policy::{Change, PolicyAsk, PolicyShown, PolicyTold, Verdict};
 use crate::control::{Request, Response};
 use crate::failure::{Exit, Failure};
@@ -13,6 +13,7 @@ use crate::output::{self, json, policy};
 
 mod change;
 mod check;
+mod edit;
 mod remote;
 
 /// Who may reach whom: show, check, change and explain it
@@ -87,7 +88,7 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         None | Some(Verb::Show) => show(session),
         Some(Verb::Check { file }) => check::run(file.as_deref(), session),
         Some(Verb::Set { file, flags }) => change::set(&file, &flags, session),
-        Some(Verb::Edit { flags }) => change::edit(&flags, session),
+        Some(Verb::Edit { flags }) => edit::edit(&flags, session),
         Some(Verb::Explain { src, dst }) => explain(&src, &dst, session),
         Some(Verb::Test) => check::test(session),
         Some(Verb::Diff { file }) => change::diff(file.as_deref(), session),
@@ -163,11 +164,16 @@ impl<'a> Aim<'a> {
         let (place, proto) = match typed.rsplit_once('/') {
             Some((place, proto)) => {
                 let proto = Proto::parse(proto);
-                (place, proto.map_err(|error| Failure::usage(error.to_string()))?)
+                (
+                    place,
+                    proto.map_err(|error| Failure::usage(error.to_string()))?,
+                )
             }
             None => (typed, Proto::TCP),
         };
-        let bracketed = place.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let bracketed = place
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once(']'));
         let (node, port) = match (bracketed, place.rsplit_once(':')) {
             (Some((node, rest)), _) => (node, rest.strip_prefix(':')),
             (None, Some((node, port))) => (node, Some(port)),
@@ -203,17 +209,17 @@ fn ask(asked: PolicyAsk, session: &Session) -> Result<PolicyTold, Failure> {
 }
 
 fn shown(session: &Session) -> Result<PolicyShown, Failure> {
-    match ask(PolicyAsk::Show { at: None }, session)? {
-        PolicyTold::Shown(shown) => Ok(*shown),
-        _ => Err(unexpected()),
-    }
+    let PolicyTold::Shown(shown) = ask(PolicyAsk::Show { at: None }, session)? else {
+        return Err(unexpected());
+    };
+    Ok(*shown)
 }
 
 fn changes(session: &Session) -> Result<Vec<Change>, Failure> {
-    match ask(PolicyAsk::Log, session)? {
-        PolicyTold::Log(changes) => Ok(changes),
-        _ => Err(unexpected()),
-    }
+    let PolicyTold::Log(changes) = ask(PolicyAsk::Log, session)? else {
+        return Err(unexpected());
+    };
+    Ok(changes)
 }
 
 #[cfg(test)]
@@ -226,8 +232,19 @@ mod tests {
         assert_eq!(aim("nas:22").unwrap(), ("nas", Some(22), Proto::TCP));
         assert_eq!(aim("nas:53/udp").unwrap(), ("nas", Some(53), Proto::UDP));
         assert_eq!(aim("nas/icmp").unwrap(), ("nas", None, Proto::ICMP));
-        assert_eq!(aim("[fd00::1]:22").unwrap(), ("fd00::1", Some(22), Proto::TCP));
-        for wrong in ["nas", "nas:0", "nas:70000", "nas:22/icmp", "nas/udp", "nas:22/nope", "nas:"] {
+        assert_eq!(
+            aim("[fd00::1]:22").unwrap(),
+            ("fd00::1", Some(22), Proto::TCP)
+        );
+        for wrong in [
+            "nas",
+            "nas:0",
+            "nas:70000",
+            "nas:22/icmp",
+            "nas/udp",
+            "nas:22/nope",
+            "nas:",
+        ] {
             assert_eq!(aim(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
     }

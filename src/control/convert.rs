@@ -169,14 +169,6 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::PolicyDiff(diff), _) => policy::diff(*diff),
         (Reply::PolicyLog(changes), _) => policy::log(changes),
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
-        (
-            Reply::Policy(_)
-            | Reply::PolicyChecked(_)
-            | Reply::PolicyExplained(_)
-            | Reply::PolicyDiff(_)
-            | Reply::PolicyLog(_),
-            _,
-        ) => unreachable!("no request asks for the policy yet"),
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }

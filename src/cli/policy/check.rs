@@ -58,10 +58,10 @@ fn tell(checked: &PolicyChecked, file: &str, session: &Session) -> Result<Exit, 
 /// What the daemon finds wrong with a text.
 pub(super) fn check(text: &str, session: &Session) -> Result<PolicyChecked, Failure> {
     let text = text.to_owned();
-    match ask(PolicyAsk::Check { text }, session)? {
-        PolicyTold::Checked(checked) => Ok(checked),
-        _ => Err(unexpected()),
-    }
+    let PolicyTold::Checked(checked) = ask(PolicyAsk::Check { text }, session)? else {
+        return Err(unexpected());
+    };
+    Ok(checked)
 }
 
 /// What is wrong with a text in a network that nobody is in.
@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn without_a_network_a_text_is_checked_with_line_and_column() {
-        let checked = alone("{\n  \"grants\": [{\"src\": [\"*\"], \"dst\": [\"*\"], \"ip\": [\"x\"]}]\n}\n");
+        let checked =
+            alone("{\n  \"grants\": [{\"src\": [\"*\"], \"dst\": [\"*\"], \"ip\": [\"x\"]}]\n}\n");
         let [fault] = checked.faults.as_slice() else {
             panic!("{checked:?}");
         };

@@ -64,10 +64,12 @@ fn directory(report: &StatusReport) -> Option<Directory> {
     let (base, prefix) = report.network.as_ref()?.ipv4_range.split_once('/')?;
     let range = Ipv4Range::new(base.parse().ok()?, prefix.parse().ok()?).ok()?;
     let members = report.peers.iter().map(|peer| &peer.member);
-    let members = members.chain(&report.this).filter(|member| match member.standing {
-        StandingReport::Settled | StandingReport::Provisional => true,
-        StandingReport::Pending | StandingReport::Quarantined => false,
-    });
+    let members = members
+        .chain(&report.this)
+        .filter(|member| match member.standing {
+            StandingReport::Settled | StandingReport::Provisional => true,
+            StandingReport::Pending | StandingReport::Quarantined => false,
+        });
     let listings = members.map(|member| Listing {
         id: member.id,
         name: member.name.clone(),
@@ -126,7 +128,9 @@ mod tests {
     }
 
     fn text(src: &str, port: u16) -> String {
-        format!("{{\"grants\": [{{\"src\": [\"{src}\"], \"dst\": [\"*\"], \"ip\": [\"tcp:{port}\"]}}]}}")
+        format!(
+            "{{\"grants\": [{{\"src\": [\"{src}\"], \"dst\": [\"*\"], \"ip\": [\"tcp:{port}\"]}}]}}"
+        )
     }
 
     #[test]
@@ -135,8 +139,16 @@ mod tests {
         let visit = visit_of(&report);
         let visitor = &report.peers[0].member;
         assert_eq!(cut(visit, &text(visitor.name.as_str(), 22), &report), None);
-        for cutting in [text(visitor.name.as_str(), 80), "{}".to_owned(), "{".to_owned()] {
-            assert_eq!(cut(visit, &cutting, &report).as_ref(), Some(visitor), "{cutting}");
+        for cutting in [
+            text(visitor.name.as_str(), 80),
+            "{}".to_owned(),
+            "{".to_owned(),
+        ] {
+            assert_eq!(
+                cut(visit, &cutting, &report).as_ref(),
+                Some(visitor),
+                "{cutting}"
+            );
         }
     }
 
@@ -144,7 +156,10 @@ mod tests {
     fn a_session_from_outside_the_network_is_not_cut() {
         let report = healthy();
         let from = "192.0.2.1".parse().unwrap();
-        let visit = Visit { from, ..visit_of(&report) };
+        let visit = Visit {
+            from,
+            ..visit_of(&report)
+        };
         assert_eq!(cut(visit, "{}", &report), None);
     }
 }
