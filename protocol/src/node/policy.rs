@@ -164,8 +164,15 @@ impl Node {
     pub(super) fn policy_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
         let timer = self.net.as_mut().map(|net| &mut net.timers.policy_ms);
-        if timer.is_some_and(|timer| timer.take_if(|due| *due <= at).is_some()) {
-            self.propose_anew(now);
+        let due = timer.and_then(|timer| timer.take_if(|due| *due <= at));
+        if due.is_none() {
+            return;
+        }
+        match &mut self.net {
+            // Whoever knows nothing of the others yet says nothing anew.
+            Some(net) if !net.synced => net.timers.policy_ms = Some(at + ANEW_MS),
+            Some(_) => self.propose_anew(now),
+            None => {}
         }
     }
 }

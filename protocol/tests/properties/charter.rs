@@ -101,6 +101,7 @@ impl Model<'_> {
         let ids = |ops: Vec<&Op>| ops.into_iter().map(Op::id).collect();
         PolicyView {
             exists: !counting.is_empty() || void.iter().any(|op| self.was_heard(op)),
+            ops: counting.iter().map(|op| op.id()).collect(),
             base,
             changes: ids(changes),
             missing: missing.map(|op| op.id()).collect(),

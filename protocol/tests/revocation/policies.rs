@@ -207,6 +207,7 @@ fn a_body_that_is_not_well_formed_has_no_effect_but_that_a_policy_exists() {
     store(&mut cast, id, &full);
     let expected = PolicyView {
         exists: true,
+        ops: vec![id],
         ..PolicyView::default()
     };
     assert_eq!(policy(&cast), expected);
