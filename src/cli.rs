@@ -39,6 +39,7 @@ mod node;
 mod pending;
 mod phrase;
 mod ping;
+mod policy;
 mod recovery;
 mod revoke;
 mod rotate;
@@ -154,6 +155,8 @@ enum Verb {
     Deny(pending::DenyArgs),
     Revoke(revoke::Args),
     Admin(admin::Args),
+    #[command(visible_alias = "acl")]
+    Policy(policy::Args),
     Recovery(recovery::Args),
     Rotate(rotate::Args),
     Daemon(daemon::Args),
@@ -225,6 +228,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Deny(args)) => pending::deny(args, &session),
         Some(Verb::Revoke(args)) => revoke::run(args, &session),
         Some(Verb::Admin(args)) => admin::run(args, &session),
+        Some(Verb::Policy(args)) => policy::run(args, &session),
         Some(Verb::Recovery(args)) => recovery::run(args, &session),
         Some(Verb::Rotate(args)) => rotate::run(args, &session),
         Some(Verb::Daemon(args)) => daemon::run(args, &session),

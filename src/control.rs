@@ -26,6 +26,7 @@ pub(crate) mod card;
 pub(crate) mod client;
 pub(crate) mod convert;
 pub(crate) mod history;
+pub(crate) mod policy;
 pub(crate) mod report;
 mod secret;
 pub(crate) mod server;
@@ -84,8 +85,11 @@ pub(crate) enum Request {
     /// Stop the daemon; the membership stays. Answer [`Response::Done`].
     Stop,
     /// Sign something for the network. Answers [`Response::Acted`], then [`Response::Heard`] for every node that heard
-    /// it and [`Response::HeardDone`]; or [`Response::Petition`] when more root keys have to sign first.
+    /// it and [`Response::HeardDone`]; or [`Response::Petition`] when more root keys have to sign first, or
+    /// [`Response::Policy`] with what is wrong with a policy.
     Act(Box<acts::ActRequest>),
+    /// Look at the policy. Answer [`Response::Policy`].
+    Policy(policy::PolicyAsk),
     /// Who waits for an admin. Answer [`Response::Pending`].
     Pending,
     /// The invites. Answer [`Response::Invites`].
@@ -138,6 +142,7 @@ impl Request {
             | Self::Ping(_)
             | Self::Export
             | Self::Log { .. }
+            | Self::Policy(_)
             | Self::Pending
             | Self::Invites
             | Self::Admins
@@ -342,6 +347,8 @@ pub(crate) enum Response {
     Heard(acts::HeardBy),
     /// The wait for others to hear is over.
     HeardDone(acts::HeardDone),
+    /// What was asked of the policy.
+    Policy(policy::PolicyTold),
     /// Who waits for an admin.
     Pending(Vec<acts::Waiting>),
     /// The invites, newest first.

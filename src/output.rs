@@ -11,6 +11,7 @@ pub(crate) mod json;
 pub(crate) mod networks;
 pub(crate) mod people;
 pub(crate) mod ping;
+pub(crate) mod policy;
 pub(crate) mod signed;
 pub(crate) mod status;
 pub(crate) mod table;
@@ -159,6 +160,12 @@ pub(crate) fn clean(text: &str) -> String {
 /// As [`clean`], and line ends stay.
 fn clean_lines(text: &str) -> String {
     text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
+}
+
+/// A text of many lines that others wrote, of any length.
+pub(crate) fn clean_text(text: &str) -> String {
+    let kept = |symbol: &char| *symbol == '\n' || is_harmless(*symbol);
+    text.chars().filter(kept).collect()
 }
 
 fn is_harmless(symbol: char) -> bool {

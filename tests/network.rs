@@ -60,6 +60,12 @@ mod node;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod paths;
+#[path = "network/policy.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod policy;
 #[path = "network/revoking.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -153,6 +159,8 @@ const STORIES: &[Story] = stories![
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,
     paths::two_nodes_meet_where_only_ipv6_is,
+    policy::a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies,
+    policy::only_an_admin_sets_a_policy_and_a_faulty_one_names_its_place,
     wire::wire_has_no_ids,
     wire::two_that_both_moved_find_each_other_by_a_strangers_dht,
     wire::a_member_that_was_off_finds_all_at_other_addresses_and_catches_up,

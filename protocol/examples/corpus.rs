@@ -80,6 +80,7 @@ fn changed(bytes: &[u8]) -> [(&'static str, Vec<u8>); 3] {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn valid() -> Seeds {
     let mut seeds = Seeds::new();
     let mut add = |target, name: &str, bytes| seeds.push((target, name.to_owned(), bytes));

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::session::{Session, unexpected};
 use crate::control::acts::{Act, ActRequest, Acted, HeardBy, HeardDone, Petition};
+use crate::control::policy::PolicyTold;
 use crate::control::{Request, Response};
 use crate::failure::{Exit, Failure};
-use crate::output::{self, json, signed};
+use crate::output::{self, json, policy, signed};
 use crate::units;
 
 /// The flags of every verb that signs.
@@ -56,6 +57,11 @@ impl Flags {
         let first = responses.next_response()?;
         if let Response::Petition(petition) = first {
             return Ok(Some(petition));
+        }
+        // A policy that was sound when it was checked, and is not any more.
+        if let Response::Policy(PolicyTold::Checked(checked)) = &first {
+            let text = format!("the policy is not set: {}", policy::first(checked));
+            return Err(Failure::new(Exit::Refused, "policy_faulty", text));
         }
         let Response::Acted(acted) = first else {
             return Err(unexpected());

@@ -109,6 +109,20 @@ pub(crate) fn find(typed: &str, reports: &[StatusReport]) -> Result<Found, Failu
     }
 }
 
+/// The one node that `typed` names; this machine, too.
+///
+/// # Errors
+/// When none or several do, with the candidates.
+pub(crate) fn member(typed: &str, report: &StatusReport) -> Result<MemberReport, Failure> {
+    match find(typed, std::slice::from_ref(report)) {
+        Ok(found) => Ok(found.peer.member),
+        Err(failure) => match &report.this {
+            Some(this) if failure.code == "self_ping" => Ok(this.clone()),
+            Some(_) | None => Err(failure),
+        },
+    }
+}
+
 fn names(typed: &str, member: &MemberReport, report: &StatusReport) -> bool {
     let lower = typed.to_ascii_lowercase();
     if let Ok(address) = lower.parse::<IpAddr>() {

@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(typed("nas").unwrap_err().code, "unknown_node");
         let id = all[0].id.to_string();
         assert_eq!(typed(&id[..10]).unwrap(), vec![all[0].clone()]);
-        let twice = [id.clone(), "aaaa-1111".to_owned()];
+        let twice = [id, "aaaa-1111".to_owned()];
         assert_eq!(named(&twice, all.clone()).unwrap().len(), 1);
     }
 }

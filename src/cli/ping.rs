@@ -115,6 +115,7 @@ fn follow(
             | Response::Card(_)
             | Response::Blocked(_)
             | Response::Logged(_)
+            | Response::Policy(_)
             | Response::Failed(_) => return Err(unexpected()),
         }
     }

@@ -14,6 +14,7 @@ Usage: meshnode [-n NETWORK] VERB ...
   Start         init, invite, join, demo
   Every day     status, ping, up, down, whois, ip, wait
   People        pending, approve, deny, revoke, admin
+  Rules         policy
   Trouble       block, unblock
   Safety        recovery, rotate, log, verify, export, import
   This machine  set, get, unset, network, leave, daemon

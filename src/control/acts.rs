@@ -42,6 +42,15 @@ pub(crate) enum Act {
     RecoveryUse(Recovery),
     /// Start a new epoch.
     RotateNetwork,
+    /// Have this policy.
+    PolicySet {
+        /// Its text.
+        text: String,
+        /// The last op of the policy that was edited, if it must still be that.
+        expect: Option<OpId>,
+    },
+    /// Say again what the policy said after this op.
+    PolicyRollback(OpId),
 }
 
 /// Whom to put out.

@@ -1,21 +1,23 @@
 //! What the core says, in the words of the control socket.
 
 pub(crate) mod acts;
+pub(crate) mod policy;
+mod warnings;
+
 use std::collections::BTreeSet;
 
 use meshnode_protocol::body::Level;
 use meshnode_protocol::id::NodeId;
-use meshnode_protocol::io::{self, JoinStep, PathKind, Reply, Snapshot, Standing, State, Warning};
+use meshnode_protocol::io::{self, JoinStep, PathKind, Reply, Snapshot, Standing, State};
 use meshnode_protocol::peering::Path;
 
 use super::report::{
     MemberReport, NetworkReport, NodeState, PathReport, PeerReport, RevokedReport, StandingReport,
-    StatusReport, Tier, WarningReport,
+    StatusReport, Tier,
 };
 use super::{CardReport, Imported, Invited, Joined, Membership, Progress, Response, SecretText};
 use crate::failure::Failure;
 use crate::failure::refusal::About;
-use crate::units;
 
 /// What the daemon knows and the core does not.
 #[derive(Clone, Debug)]
@@ -73,7 +75,7 @@ impl StatusReport {
                 .warnings
                 .iter()
                 .filter(|_| !local.down)
-                .filter_map(|warning| warn(warning, snapshot, local.port))
+                .filter_map(|warning| warnings::warn(warning, snapshot, local.port))
                 .collect(),
             tun: local.tun.clone(),
             port: local.port,
@@ -183,15 +185,12 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::Invites(invites), _) => acts::invites(invites),
         (Reply::Admins(admins), _) => acts::admins(admins),
         (Reply::Petition(petition), _) => acts::to_sign(petition),
+        (Reply::Policy(shown), _) => policy::shown(*shown),
+        (Reply::PolicyChecked(checked), _) => policy::checked(*checked),
+        (Reply::PolicyExplained(explained), _) => policy::explained(*explained),
+        (Reply::PolicyDiff(diff), _) => policy::diff(*diff),
+        (Reply::PolicyLog(changes), _) => policy::log(changes),
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
-        (
-            Reply::Policy(_)
-            | Reply::PolicyChecked(_)
-            | Reply::PolicyExplained(_)
-            | Reply::PolicyDiff(_)
-            | Reply::PolicyLog(_),
-            _,
-        ) => unreachable!("no request asks for the policy yet"),
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Blocked(changed), _) => Response::Blocked(changed),
         (Reply::Card(card), _) => Response::Card(Box::new(CardReport::of(*card))),
@@ -276,125 +275,11 @@ fn peer_report(peer: &io::Peer, local: &LocalFacts) -> PeerReport {
     }
 }
 
-/// A warning in words; nothing for those that no verb of this version can mend.
-fn warn(warning: &Warning, snapshot: &Snapshot, port: Option<u16>) -> Option<WarningReport> {
-    let network = &snapshot.network_name;
-    let report = |code: &str, text: String, hint: Option<String>, subject: Option<String>| {
-        Some(WarningReport {
-            code: code.to_owned(),
-            text,
-            hint,
-            subject,
-        })
-    };
-    match warning {
-        Warning::NoWayIn => {
-            let text = format!(
-                "no node of {network} can be reached from outside; away from home you will not \
-                 find it"
-            );
-            let port = port.map_or("its UDP port".to_owned(), |port| {
-                format!("UDP and TCP {port}")
-            });
-            let hint = format!("forward {port} on the router to this machine");
-            report("no_way_in", text, Some(hint), None)
-        }
-        Warning::OneAdmin(name) => {
-            let text =
-                format!("{name} is the only admin; if it is lost, only the recovery phrase helps");
-            let other = snapshot.peers.iter().find(|peer| peer.online);
-            let other = other.map_or("NODE", |peer| peer.member.name.as_str());
-            let hint = format!("meshnode admin add {other}");
-            let alone = snapshot.peers.is_empty();
-            if alone {
-                return None;
-            }
-            report("one_admin", text, Some(hint), Some(name.to_string()))
-        }
-        Warning::RecoveryUnchecked => {
-            let text =
-                "nobody typed the recovery phrase back yet; it is still kept on this machine";
-            let hint = "meshnode recovery check".to_owned();
-            report("recovery_unchecked", text.to_owned(), Some(hint), None)
-        }
-        Warning::ClockSuspect => {
-            let text = "this machine's clock is far from the clocks of the other nodes".to_owned();
-            let hint = "set the clock: sudo timedatectl set-ntp true".to_owned();
-            report("clock_suspect", text, Some(hint), None)
-        }
-        Warning::Outdated => {
-            let version = env!("CARGO_PKG_VERSION");
-            let text = format!("{network} has changes that meshnode {version} does not understand");
-            let hint = "upgrade meshnode on this machine".to_owned();
-            report("version_floor", text, Some(hint), None)
-        }
-        Warning::Quarantine(name) => {
-            let text =
-                format!("{name} shares its invite with too many machines; it has no traffic");
-            let hint = "give the right machine an invite of its own: meshnode invite".to_owned();
-            report("quarantine", text, Some(hint), Some(name.to_string()))
-        }
-        Warning::SharedKey(one, other) => {
-            let text = format!("{one} and {other} present one key; neither has traffic");
-            let hint = "one is a copy: meshnode leave there, then join with an invite of its own";
-            report("clone", text, Some(hint.to_owned()), Some(one.to_string()))
-        }
-        Warning::Cloned(name) => {
-            let text = format!("two machines answer for {name} in turn: a copy of it runs");
-            let hint = "on one of them: sudo meshnode leave, then join with an invite of its own";
-            report("clone", text, Some(hint.to_owned()), Some(name.to_string()))
-        }
-        Warning::DiskFailed(cause) => {
-            let text = format!("the state directory takes no writes: {cause}");
-            report("disk_low", text, Some("make room".to_owned()), None)
-        }
-        // Said by the state itself.
-        Warning::Recovering => None,
-        Warning::UnheardRevoke(unheard) => {
-            let names: Vec<_> = unheard.nodes.iter().map(|name| name.as_str()).collect();
-            let what = match &unheard.revoked {
-                Some(name) => format!("that {name} is revoked"),
-                None => "the policy's last change".to_owned(),
-            };
-            let said = units::local_time(unheard.said);
-            let names = names.join(", ");
-            let text = format!("{what} (said {said}) is not yet heard by {names}");
-            let hint = "they obey before they carry traffic again".to_owned();
-            report("unheard_revoke", text, Some(hint), None)
-        }
-        Warning::Expiring { node, days, .. } => {
-            let text = format!("the membership of {node} ends within {days} d");
-            report("expiring", text, None, Some(node.to_string()))
-        }
-        Warning::StaleAdmins { days } => {
-            let text = format!("no admin was heard of for {days} d");
-            report("stale_admins", text, None, None)
-        }
-        Warning::PolicyConflict(which) => {
-            let text = format!("a line of the policy counts for nothing: {which}");
-            let hint = "an admin settles it: meshnode policy edit".to_owned();
-            report("policy_conflict", text, Some(hint), None)
-        }
-        Warning::PolicyUnbuilt { kept } => {
-            let text = if *kept {
-                "the policy cannot be built here; the last one that could is enforced"
-            } else {
-                "the policy cannot be built here; everything is denied"
-            };
-            let hint = "an admin writes it anew: meshnode policy set FILE".to_owned();
-            report("policy_conflict", text.to_owned(), Some(hint), None)
-        }
-        Warning::Stale => {
-            let text = "an admin knows of changes that are not here yet".to_owned();
-            report("stale_admins", text, None, None)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use meshnode_protocol::body::{Ipv4Range, Tags};
     use meshnode_protocol::id::{Digest, NetworkId, NodeId, PublicKey};
+    use meshnode_protocol::io::Warning;
     use meshnode_protocol::name::{NetworkName, NodeName};
 
     use super::*;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use meshnode_protocol::body::{Ipv4Range, Tags};
+use meshnode_protocol::id::NodeId;
 use meshnode_protocol::invite::InviteCode;
 use meshnode_protocol::io::{Command, InviteOptions, Snapshot};
 use meshnode_protocol::name::NetworkName;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 
 use super::attempt::CodeMark;
 use super::{Daemon, fresh_seed, phrase, ports, store_failure};
-use crate::control::convert::acts;
+use crate::control::convert::{acts, policy};
 use crate::control::server::Call;
 use crate::control::{
     InitRequest, Inited, InviteRequest, JoinRequest, Joined, Membership, PingRequest, Request,
@@ -53,21 +54,10 @@ impl Daemon {
             Request::Set(changes) => self.set(&changes).await,
             // The socket's end took its wrapping off.
             Request::Logged(_) => Err(Failure::usage("a request is logged once")),
-            Request::Whois(node) => match self.require_network() {
-                Ok(()) => return self.command(call, Command::Whois(node), false).await,
-                Err(failure) => Err(failure),
-            },
-            Request::Block { node, blocked } => match self.require_network() {
-                Ok(()) => {
-                    let command = if blocked {
-                        Command::Block(node)
-                    } else {
-                        Command::Unblock(node)
-                    };
-                    return self.command(call, command, false).await;
-                }
-                Err(failure) => Err(failure),
-            },
+            Request::Whois(node) => return self.obey(call, Ok(Command::Whois(node))).await,
+            Request::Block { node, blocked } => {
+                return self.obey(call, Ok(block(node, blocked))).await;
+            }
             Request::Init(request) => self.init(request).await,
             Request::Join(request) => match self.join(request).await {
                 Ok(Some(response)) => Ok(response),
@@ -80,28 +70,21 @@ impl Daemon {
                 self.stopping = true;
                 Ok(Response::Done)
             }
-            Request::Leave { force, wait_ms } => match self.require_network() {
-                Ok(()) => {
-                    return self
-                        .command(call, Command::Leave { wait_ms, force }, false)
-                        .await;
-                }
-                Err(failure) => Err(failure),
-            },
-            Request::Invite(request) => match self.require_network().and(options(request)) {
-                Ok(options) => return self.command(call, Command::Invite(options), false).await,
-                Err(failure) => Err(failure),
-            },
+            Request::Leave { force, wait_ms } => {
+                let leave = Command::Leave { wait_ms, force };
+                return self.obey(call, Ok(leave)).await;
+            }
+            Request::Invite(request) => {
+                let invite = options(request).map(Command::Invite);
+                return self.obey(call, invite).await;
+            }
             Request::Export => return self.export(&call),
             Request::Log { skip } => return self.log(&call, skip),
-            Request::Import(request) => match self.items(request) {
-                Ok(items) => {
-                    return self
-                        .command(call, Command::Import(Box::new(items)), false)
-                        .await;
-                }
-                Err(failure) => Err(failure),
-            },
+            Request::Import(request) => {
+                let items = self.items(request);
+                let import = items.map(|items| Command::Import(Box::new(items)));
+                return self.obey(call, import).await;
+            }
             Request::Act(request) => {
                 let command = tokio::task::block_in_place(|| acts::command(*request));
                 return self.obey(call, command).await;
@@ -117,16 +100,14 @@ impl Daemon {
             Request::Recovery => self.recovery_facts().map(Response::Recovery),
             Request::RecoveryShow => self.recovery_show(),
             Request::RecoveryCheck { phrases } => self.recovery_check(&phrases),
+            Request::Policy(ask) => return self.obey(call, Ok(policy::command(ask))).await,
             Request::Pending => return self.obey(call, Ok(Command::Pending)).await,
             Request::Invites => return self.obey(call, Ok(Command::InviteList)).await,
             Request::Admins => return self.obey(call, Ok(Command::AdminList)).await,
             Request::Rotate { transport } => {
                 return self.obey(call, Ok(Command::Rotate { transport })).await;
             }
-            Request::Ping(ping) => match self.require_network() {
-                Ok(()) => return self.command(call, bounded(&ping), false).await,
-                Err(failure) => Err(failure),
-            },
+            Request::Ping(ping) => return self.obey(call, Ok(bounded(&ping))).await,
         };
         let _gone = call.send(answer.unwrap_or_else(Response::Failed));
         if self.stopping {
@@ -320,6 +301,14 @@ impl Daemon {
     }
 }
 
+const fn block(node: NodeId, blocked: bool) -> Command {
+    if blocked {
+        Command::Block(node)
+    } else {
+        Command::Unblock(node)
+    }
+}
+
 /// The probes that are asked for, as many and as often as anybody may ask: this needs no right to change anything.
 fn bounded(ping: &PingRequest) -> Command {
     Command::Ping {
@@ -378,7 +367,6 @@ async fn resolve(code: &InviteCode) -> Vec<(String, SocketAddr)> {
 
 #[cfg(test)]
 mod tests {
-    use meshnode_protocol::id::NodeId;
     use meshnode_protocol::identity::Secret;
 
     use super::*;

@@ -94,21 +94,9 @@ impl Failure {
             Refusal::WrongPhrase => wrong_phrase(network),
             Refusal::BadPetition => bad_petition(),
             Refusal::UnknownSince => unknown_since(),
-            Refusal::UnknownVersion(_) => {
-                let text = format!("{network} has no such version of its policy, or not here");
-                Self::new(Exit::Usage, "unknown_version", text)
-                    .hint("meshnode policy log lists them")
-            }
-            Refusal::PolicyMoved => {
-                let text = "somebody changed the policy meanwhile";
-                Self::new(Exit::Refused, "policy_moved", text)
-                    .hint("look at it again: meshnode policy")
-            }
-            Refusal::PolicyTooLarge { bytes, max } => {
-                let text = format!("the policy takes {bytes} bytes, and {max} are the most");
-                Self::new(Exit::Refused, "policy_too_large", text)
-                    .hint("put nodes into groups, or let one rule name several")
-            }
+            Refusal::UnknownVersion(_) => unknown_version(network),
+            Refusal::PolicyMoved => policy_moved(),
+            Refusal::PolicyTooLarge { bytes, max } => policy_too_large(*bytes, *max),
             Refusal::Revoked => {
                 let text = format!("this node was put out of {network}");
                 Self::new(Exit::Denied, "revoked", text)
@@ -146,6 +134,22 @@ impl Failure {
         let text = format!("this machine is already in {network} ({local_name}){rest}");
         Self::new(Exit::Refused, "other_network", text).hint(format!("meshnode {verb} -n NAME"))
     }
+}
+
+fn unknown_version(network: &str) -> Failure {
+    let text = format!("{network} has no such version of its policy, or not here");
+    Failure::new(Exit::Usage, "unknown_version", text).hint("meshnode policy log lists them")
+}
+
+fn policy_moved() -> Failure {
+    let text = "somebody changed the policy meanwhile";
+    Failure::new(Exit::Refused, "policy_moved", text).hint("look at it again: meshnode policy")
+}
+
+fn policy_too_large(bytes: usize, max: usize) -> Failure {
+    let text = format!("the policy takes {bytes} bytes, and {max} are the most");
+    Failure::new(Exit::Refused, "policy_too_large", text)
+        .hint("put nodes into groups, or let one rule name several")
 }
 
 fn wrong_phrase(network: &str) -> Failure {

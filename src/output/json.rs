@@ -1,6 +1,7 @@
 //! The objects of `--json`, schema 1: fields are only added; what is not known is `null`, never absent.
 
 mod acts;
+pub(crate) mod policy;
 
 use std::net::IpAddr;
 

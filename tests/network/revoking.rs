@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use meshnode::lab::{Stopwatch, World};
 use serde_json::Value;
@@ -24,11 +24,12 @@ const RUNS: usize = 2;
 /// Between two datagrams of the traffic that is cut.
 const BEAT: Duration = Duration::from_millis(5);
 
-/// Datagrams over the overlay from one node to another, until it is dropped; and when the last one came.
+/// Datagrams over the overlay from one node to another, until they are stopped; and when the last one came.
 struct Traffic {
+    since: Stopwatch,
     stop: Arc<AtomicBool>,
-    receiver: Option<thread::JoinHandle<Option<Instant>>>,
-    sender: Option<thread::JoinHandle<()>>,
+    receiver: thread::JoinHandle<Duration>,
+    sender: thread::JoinHandle<()>,
 }
 
 impl Traffic {
@@ -41,11 +42,12 @@ impl Traffic {
         let at: SocketAddr = receiver.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (mine, its) = (Arc::clone(&stop), Arc::clone(&stop));
+        let since = Stopwatch::start();
         let receiver = thread::spawn(move || {
-            let (mut last, mut buffer) = (None, [0; 16]);
+            let (mut last, mut buffer) = (Duration::ZERO, [0; 16]);
             while !mine.load(Ordering::Relaxed) {
                 if receiver.recv_from(&mut buffer).is_ok() {
-                    last = Some(Instant::now());
+                    last = since.elapsed();
                 }
             }
             last
@@ -59,16 +61,17 @@ impl Traffic {
         });
         Self {
             stop,
-            receiver: Some(receiver),
-            sender: Some(sender),
+            since,
+            receiver,
+            sender,
         }
     }
 
-    /// When the last datagram came.
-    fn last(mut self) -> Option<Instant> {
+    /// How long after the start the last datagram came; zero if none did.
+    fn last(self) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
-        self.sender.take().unwrap().join().unwrap();
-        self.receiver.take().unwrap().join().unwrap()
+        self.sender.join().unwrap();
+        self.receiver.join().unwrap()
     }
 }
 
@@ -95,11 +98,12 @@ pub(crate) fn a_revocation_cuts_live_traffic_within_two_seconds(world: &World) {
         carries(&guest, &pi);
         let traffic = Traffic::start(&guest, &pi);
         thread::sleep(Duration::from_millis(300));
-        let began = Instant::now();
+        let began = traffic.since.elapsed();
         let told = nas.ask(&["revoke", &name, "--reason", "test"]);
         thread::sleep(CUT_LIMIT);
-        let last = traffic.last().expect("there was traffic");
-        let cut = last.saturating_duration_since(began);
+        let last = traffic.last();
+        assert!(last > Duration::ZERO, "there was traffic");
+        let cut = last.saturating_sub(began);
         assert!(cut < CUT_LIMIT, "traffic came for {cut:?} after the act");
         cuts.push(cut);
         assert_eq!(told["heard_n"], 2, "{told}");

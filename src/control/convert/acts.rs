@@ -39,6 +39,10 @@ pub(crate) fn command(request: ActRequest) -> Result<Command, Failure> {
         Act::AdminRemove(node) => Command::AdminRemove { node, act },
         Act::RecoveryUse(recovery) => Command::RecoveryUse(Box::new(recover(recovery, act)?)),
         Act::RotateNetwork => Command::RotateNetwork { act },
+        Act::PolicySet { text, expect } => {
+            Command::PolicySet(Box::new(io::PolicyText { text, expect, act }))
+        }
+        Act::PolicyRollback(op) => Command::PolicyRollback { op, act },
     })
 }
 

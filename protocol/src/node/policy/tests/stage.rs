@@ -320,7 +320,11 @@ fn stored(node: &mut Node, secrets: Zeroizing<Vec<u8>>) -> Stored {
             Write::Op(_, bytes) => stored.ops.push(bytes),
             Write::Record(_, bytes) => stored.records.push(bytes),
             Write::Heads(heads) => stored.heads = heads,
-            Write::Admit(..) | Write::DropAdmit(_) | Write::Secrets(_) | Write::Heard(..) => {}
+            Write::Admit(..)
+            | Write::DropAdmit(_)
+            | Write::Secrets(_)
+            | Write::Heard(..)
+            | Write::Blocked(_) => {}
         }
     }
     stored

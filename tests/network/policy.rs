@@ -1,0 +1,142 @@
+//! Who may reach whom: set on one node, in force on the others, and what programs notice of it.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use meshnode::lab::{Stopwatch, World};
+
+use crate::joining::home;
+use crate::lab;
+use crate::node::{Node, PATIENCE, agree, eventually, measured, ms, text};
+
+/// A change that everybody is online for is in force everywhere within this time.
+const IN_FORCE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What is refused is refused at once, not by a program's own patience.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+pub(crate) fn a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, pi] = home(&lab, &lan, ["nas", "pi"]);
+    agree(&[&nas, &pi], 2);
+    pi.reaches("nas");
+    let at = nas.addresses()[0];
+    let [web, ssh] = [8080, 22].map(|port| listen(&nas, at, port));
+    let mut kept = connect(&pi, at, 8080).unwrap();
+    let (mut answering, _) = web.accept().unwrap();
+    drop(connect(&pi, at, 22).unwrap());
+    drop(ssh.accept().unwrap());
+    assert_eq!(text(&pi.ask(&["policy"]), "/state"), "open");
+
+    let file = write(&nas, &grant("pi", "nas", "tcp:8080"));
+    let watch = Stopwatch::start();
+    let set = nas.ask(&["policy", "set", &file]);
+    assert_eq!(text(&set, "/op/kind"), "policy-base");
+    assert_eq!(set["heard_n"], 1);
+    let heard = set["heard"][0]["ms"].as_u64().unwrap();
+    measured(
+        "a policy set on one node is heard by the other",
+        format!("{heard} ms"),
+    );
+    let all = watch.elapsed();
+    measured("the same until the command is back", ms(all));
+    assert!(Duration::from_millis(heard) < IN_FORCE_LIMIT, "{heard} ms");
+    assert_eq!(text(&pi.ask(&["policy"]), "/state"), "in_force");
+
+    let watch = Stopwatch::start();
+    let refused = connect(&pi, at, 22).unwrap_err();
+    assert_eq!(refused, ErrorKind::ConnectionRefused);
+    measured("a denied connection is refused", ms(watch.elapsed()));
+    assert!(watch.elapsed() < AT_ONCE, "{}", ms(watch.elapsed()));
+    kept.write_all(b"goes on").unwrap();
+    let mut read = [0; 7];
+    answering.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"goes on");
+    drop(connect(&pi, at, 8080).unwrap());
+
+    let explained = pi.ask(&["policy", "explain", "pi", "nas:8080"]);
+    assert_eq!(text(&explained, "/verdict"), "allow");
+    let denied = pi.run(&["policy", "explain", "pi", "nas:22"]);
+    assert_eq!(denied.status.code(), Some(6), "{}", denied.stdout);
+    assert!(
+        denied.stdout.contains("\"verdict\":\"deny\""),
+        "{}",
+        denied.stdout
+    );
+}
+
+pub(crate) fn only_an_admin_sets_a_policy_and_a_faulty_one_names_its_place(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, pi] = home(&lab, &lan, ["nas", "pi"]);
+    agree(&[&nas, &pi], 2);
+    let file = write(&pi, &grant("pi", "nas", "tcp:8080"));
+    let (code, said) = pi.refused(&["policy", "set", &file]);
+    assert_eq!((code, said.as_str()), (6, "pi is no admin of home"));
+    let file = write(
+        &nas,
+        "{\n  \"grants\": [\n    {\"src\": [\"nobody\"], \"dst\": [\"*\"], \"ip\": [\"*\"]}\n  ]\n}\n",
+    );
+    let (code, said) = nas.refused(&["policy", "set", &file]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("line 3, column 14: nobody is no node"),
+        "{said}"
+    );
+    let checked = nas.run(&["policy", "check", &file]);
+    assert_eq!(checked.status.code(), Some(1), "{}", checked.stdout);
+    assert_eq!(
+        text(&nas.ask(&["policy"]), "/state"),
+        "open",
+        "nothing was signed"
+    );
+
+    for port in ["tcp:80", "tcp:81"] {
+        let file = write(&nas, &grant("pi", "nas", port));
+        nas.ask(&["policy", "set", &file]);
+    }
+    let last = nas.ask(&["policy", "diff"]);
+    assert_eq!(last["lines"].as_array().unwrap().len(), 2, "{last}");
+    nas.ask(&["policy", "rollback", "v1"]);
+    let versions = nas.ask(&["policy", "log"]);
+    assert_eq!(
+        versions["versions"].as_array().unwrap().len(),
+        3,
+        "{versions}"
+    );
+    eventually("pi has the first text again", PATIENCE, || {
+        text(&pi.ask(&["policy"]), "/text").contains("tcp:80\"")
+    });
+}
+
+fn grant(src: &str, dst: &str, ip: &str) -> String {
+    format!(
+        "{{\"grants\": [{{\"src\": [\"{src}\"], \"dst\": [\"{dst}\"], \"ip\": [\"{ip}\"]}}]}}\n"
+    )
+}
+
+fn write(node: &Node, policy: &str) -> String {
+    let path = node.machine().directory().join("policy.hujson");
+    fs::write(&path, policy).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn listen(node: &Node, at: IpAddr, port: u16) -> TcpListener {
+    let bound = node.machine().inside(move || TcpListener::bind((at, port)));
+    bound.unwrap().unwrap()
+}
+
+#[expect(
+    clippy::unwrap_in_result,
+    reason = "a machine that cannot be entered ends the story"
+)]
+fn connect(node: &Node, at: IpAddr, port: u16) -> Result<TcpStream, ErrorKind> {
+    let at = SocketAddr::new(at, port);
+    let connected = node
+        .machine()
+        .inside(move || TcpStream::connect_timeout(&at, PATIENCE));
+    connected.unwrap().map_err(|error| error.kind())
+}
