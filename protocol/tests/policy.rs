@@ -6,10 +6,14 @@
 
 #[path = "policy/bombs.rs"]
 mod bombs;
+#[path = "policy/chunks.rs"]
+mod chunks;
 #[path = "policy/language.rs"]
 mod language;
 #[path = "policy/merging.rs"]
 mod merging;
+#[path = "policy/orphans.rs"]
+mod orphans;
 #[path = "policy/reaching.rs"]
 mod reaching;
 #[path = "policy/world.rs"]

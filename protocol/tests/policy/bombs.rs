@@ -6,64 +6,15 @@ use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{
     ActorId, AutoCommit, Automerge, Change, ObjId, ObjType, ROOT, ReadDoc, ScalarValue,
 };
-use meshnode_protocol::id::NodeId;
 use meshnode_protocol::limits::{POLICY_BASE_BYTES_MAX, POLICY_EDIT_BYTES_MAX};
 use meshnode_protocol::policy::{
     Applied, Document, EditError, Policy, Refusal, scan_base, scan_edit,
 };
 use proptest::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::cases;
+use super::chunks::{actor, body, chunk, sleb, uleb};
 use super::world::{Draw, author, edit, founded, rng};
-
-/// A chunk of any type around a body, with a sound checksum.
-fn chunk(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut framed = vec![kind];
-    framed.extend(uleb(body.len() as u64));
-    framed.extend(body);
-    let hash = Sha256::digest(&framed);
-    [&[0x85, 0x6F, 0x4A, 0x83][..], &hash[..4], &framed].concat()
-}
-
-fn uleb(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let more = number > 0x7F;
-        bytes.push((number & 0x7F) as u8 | if more { 0x80 } else { 0 });
-        number >>= 7;
-        if !more {
-            return bytes;
-        }
-    }
-}
-
-fn sleb(mut number: i64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let low = (number & 0x7F) as u8;
-        number >>= 7;
-        let done = (number == 0 && low & 0x40 == 0) || (number == -1 && low & 0x40 != 0);
-        bytes.push(if done { low } else { low | 0x80 });
-        if done {
-            return bytes;
-        }
-    }
-}
-
-/// The body of a chunk of ours: what stands behind the magic, the checksum, the type and the length.
-fn body(bytes: &[u8]) -> &[u8] {
-    let length = bytes[9..].iter().position(|byte| byte & 0x80 == 0).unwrap();
-    &bytes[10 + length..]
-}
-
-/// An actor of an author.
-fn actor(by: &NodeId, number: u8) -> [u8; 16] {
-    let mut actor = [number; 16];
-    let hash = blake3::derive_key("meshnode policy actor 1", by.as_bytes());
-    actor[..8].copy_from_slice(&hash[..8]);
-    actor
-}
 
 /// A change that claims so many operations on the root in a few bytes.
 fn run_length_bomb(operations: i64) -> Vec<u8> {

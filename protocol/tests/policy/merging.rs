@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshnode_protocol::name::{Group, Owner, Tag};
 use meshnode_protocol::policy::{
-    Applied, Document, EditError, Policy, Proposal, Selector, TroubleKind, Troubles,
+    Applied, Document, EditError, Policy, Proposal, Selector, Terms, TroubleKind, Troubles,
 };
 use proptest::prelude::*;
 
@@ -45,6 +45,31 @@ fn an_edit_of_one_rule_leaves_the_others_their_ids_and_history() {
 }
 
 #[test]
+fn a_rule_that_comes_or_moves_leaves_the_others_where_they_are() {
+    let mut policy = Policy {
+        rules: (0..40).map(|seed| Draw::new(seed).rule()).collect(),
+        ..Policy::default()
+    };
+    policy
+        .rules
+        .sort_by_key(|rule| matches!(rule.terms, Terms::Grant { .. }));
+    let document = founded(&policy, 1);
+    assert_eq!(edit(&document, &policy, 1, 2), None);
+    let mut more = policy.clone();
+    more.rules.insert(3, more.rules[5].clone());
+    more.rules[3].src = vec![Selector::Tag(Tag::parse("new").unwrap())];
+    let mut moved = policy.clone();
+    moved.rules[..6].rotate_left(1);
+    for wanted in [more, moved] {
+        let edit = edit(&document, &wanted, 1, 2).unwrap();
+        assert!(edit.len() < 350, "{} bytes", edit.len());
+        let mut document = document.clone();
+        apply(&mut document, &edit, 1);
+        assert_eq!(document.read().policy, wanted);
+    }
+}
+
+#[test]
 fn what_is_there_already_needs_no_edit() {
     for seed in 0..20 {
         let policy = Draw::new(seed).policy(6);
@@ -62,7 +87,7 @@ fn two_edits_of_one_rule_never_make_a_third() {
         .src
         .push(Selector::Owner(Owner::parse("zoe").unwrap()));
     let mut other = two_rules();
-    let meshnode_protocol::policy::Terms::Grant { dst, .. } = &mut other.rules[0].terms else {
+    let Terms::Grant { dst, .. } = &mut other.rules[0].terms else {
         panic!("the first rule is a grant");
     };
     dst.push(Selector::Node(named("laptop")));

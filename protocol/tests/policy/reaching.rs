@@ -279,3 +279,17 @@ fn a_policy_can_be_tried_before_its_nodes_exist() {
     };
     assert_eq!((failure.want, failure.pair), (Outcome::Deny, (None, None)));
 }
+
+#[test]
+fn a_denial_without_a_protocol_is_of_udp_too() {
+    let text = r#"{
+        "grants": [{"src": ["pi"], "dst": ["nas"], "ip": ["udp:53"]}],
+        "tests": [{"src": "pi", "deny": ["nas:53", "nas:54"]}],
+    }"#;
+    let failures = reads(text).policy.failures(&directory());
+    let [failure] = failures.as_slice() else {
+        panic!("{failures:?}");
+    };
+    assert_eq!(failure.pair, (Some(named("pi")), Some(named("nas"))));
+    assert_eq!(failure.target.ports[0].first, 53);
+}
