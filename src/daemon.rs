@@ -29,6 +29,7 @@ use self::machine::{Carried, Event, Machine};
 use self::switch::Switch;
 use crate::clock::Clock;
 use crate::config::DaemonConfig;
+use crate::control::Response;
 use crate::control::convert::response;
 use crate::control::server::{Call, Server};
 use crate::failure::refusal::About;
@@ -248,6 +249,12 @@ impl Daemon {
         }
         for (id, reply) in replies {
             self.answer(id, reply).await;
+        }
+        if erase {
+            // Nobody is left who could answer the others.
+            for waiting in std::mem::take(&mut self.waiting).into_values() {
+                let _gone = waiting.call.send(Response::Failed(Failure::no_network()));
+            }
         }
     }
 

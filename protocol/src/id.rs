@@ -242,24 +242,8 @@ impl OpId {
     /// Reads the printed form, all of it, in any case.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let lower = text.to_ascii_lowercase();
-        let mut bytes = [0; 32];
-        let (mut buffer, mut bits, mut at) = (0u32, 0u32, 0);
-        for symbol in lower.bytes() {
-            let symbol = symbol.to_ascii_uppercase();
-            let value = BASE32_SYMBOLS.iter().position(|known| *known == symbol)?;
-            buffer = (buffer << 5) | u32::try_from(value).ok()?;
-            bits += 5;
-            if bits >= 8 {
-                bits -= 8;
-                *bytes.get_mut(at)? = (buffer >> bits) as u8;
-                at += 1;
-            }
-            buffer &= (1 << bits) - 1;
-        }
-        // What is left over are the zero bits that fill the last symbol.
-        let id = Self(bytes);
-        (at == bytes.len() && id.to_string() == lower).then_some(id)
+        let bytes = base32_parse(&text.to_ascii_lowercase())?;
+        bytes.try_into().ok().map(Self)
     }
 
     /// The network that a genesis with this id founds.

@@ -82,7 +82,9 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create_new(true).mode(0o600);
+    // Whatever lies there is not ours: neither its mode nor where it leads.
+    let _ = fs::remove_file(&part);
     let written = options
         .open(&part)
         .and_then(|mut file| io::Write::write_all(&mut file, bytes).and_then(|()| file.sync_all()))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use meshnode_protocol::id::NodeId;
+use meshnode_protocol::op::petition;
 
 use super::act::Flags;
 use super::revoke::parse_since;
@@ -149,13 +150,21 @@ fn use_it(args: Use, session: &Session) -> Result<Exit, Failure> {
     let this = report.this.as_ref();
     let this = this.map_or("this node".to_owned(), |this| this.name.to_string());
     if !args.flags.is_dry() {
-        let names = names(&lost, &report);
-        let rest = if lost.is_empty() {
-            "nobody is put out".to_owned()
-        } else {
-            format!("{} out; nodes they let in stay", names)
+        let question = match &petition {
+            Some(petition) => told(petition, &report)?,
+            None if lost.is_empty() => format!("{this} becomes an admin, nobody is put out."),
+            None => format!(
+                "{this} becomes an admin, {} out; nodes they let in stay.",
+                names(&lost, &report)
+            ),
         };
-        session.confirm(&format!("{this} becomes an admin, {rest}. Go on?"))?;
+        session.confirm(&format!("{question} Go on?"))?;
+    }
+    if args.petition.is_none() && args.out.exists() {
+        let text = format!("{} is there already", args.out.display());
+        return Err(Failure::new(Exit::Refused, "file_exists", text)
+            .hint("go on with it: --petition FILE")
+            .hint("or write another: --out FILE"));
     }
     let phrases = phrase::ask(session)?;
     let act = Act::RecoveryUse(Recovery {
@@ -183,8 +192,38 @@ fn use_it(args: Use, session: &Session) -> Result<Exit, Failure> {
     }
 }
 
+/// What a petition asks for, out of its own bytes: who signs it should know.
+fn told(bytes: &[u8], report: &StatusReport) -> Result<String, Failure> {
+    let ops = petition::read(bytes)
+        .map_err(|_| Failure::new(Exit::Refused, "bad_petition", "the petition is damaged"))?;
+    let (mut admins, mut out) = (Vec::new(), Vec::new());
+    for body in ops.iter().filter_map(petition::Unsigned::body) {
+        if let Some(grant) = body.grant() {
+            // With the id: the name is the petition's own word.
+            admins.push(format!("{} ({})", grant.name, grant.device.short()));
+        }
+        out.extend(body.revoke().map(|revoke| revoke.device));
+    }
+    let known = |id: &NodeId| {
+        let mut members = report.peers.iter().map(|peer| &peer.member);
+        let member = members.find(|member| member.id == *id);
+        member.map_or(id.short(), |member| {
+            format!("{} ({})", member.name, id.short())
+        })
+    };
+    let out: Vec<String> = out.iter().map(known).collect();
+    let admins = signed::list(admins.iter().map(String::as_str));
+    let out = signed::list(out.iter().map(String::as_str));
+    Ok(format!(
+        "{admins} becomes an admin of level 1; put out: {out}."
+    ))
+}
+
 fn sign(file: &Path, session: &Session) -> Result<Exit, Failure> {
     let petition = read_petition(file)?;
+    let place = session.place()?;
+    let report = session.report(&place)?;
+    session.confirm(&format!("{} Sign it?", told(&petition, &report)?))?;
     let phrases = phrase::ask(session)?;
     let request = Request::RecoverySign { petition, phrases };
     let Response::Petition(petition) = ask(&request, session)? else {

@@ -45,6 +45,12 @@ impl Node {
         let secrets = options.roots.secrets();
         let net = self.open_net()?;
         require_roots(net, secrets)?;
+        if options.act.dry_run
+            && secrets.len() < usize::from(net.authority().realm().roots.threshold)
+        {
+            // What a root key has signed cannot be taken back, so a dry run signs nothing even for a petition.
+            return Err(Refusal::Limit("a dry run needs all phrases here"));
+        }
         let mut ops = match &options.petition {
             Some(petition) => net.petitioned(&petition.bytes, Some(&me))?,
             None => net.root_ops(&me, options, now)?,
