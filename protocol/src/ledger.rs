@@ -63,10 +63,7 @@ impl Ledger {
     /// The ledger of a network with nothing but its genesis.
     #[must_use]
     pub fn new(genesis: Op, realm: Realm) -> Self {
-        let (id, hash) = (
-            Digest::new(*genesis.id().as_bytes()),
-            short_hash(genesis.bytes()),
-        );
+        let (id, hash) = (Digest::new(*genesis.id().as_bytes()), op_hash(&genesis));
         let mut named = BTreeSet::new();
         if let Body::Genesis(body) = genesis.body() {
             named.insert(body.founder);
@@ -123,8 +120,7 @@ impl Ledger {
         if let Body::Grant(grant) = op.body() {
             self.named.insert(grant.device);
         }
-        self.ops
-            .insert(Digest::new(*id.as_bytes()), short_hash(op.bytes()));
+        self.ops.insert(Digest::new(*id.as_bytes()), op_hash(op));
         change.writes.push(Write::Op(*id, op.bytes().to_vec()));
         change.authority = true;
     }

@@ -272,8 +272,12 @@ impl Node {
     fn replace(&mut self, claim: Claim, old: &NodeId, now: Moment) -> Result<Option<Op>, Refusal> {
         let (hand, own) = self.admin_hand()?;
         let net = self.member_net()?;
+        // By the issuer's right too: a junior's invite does not make a senior put out whom the junior could not.
+        let issuer = net.authority().level_of(&claim.terms.invite);
+        let issuer = issuer.ok_or(Refusal::NotReady)?;
+        let floor = own.max(issuer);
         let former = net.former_grant(old);
-        let Some(former) = former.filter(|former| former.level > own && *old != self.id) else {
+        let Some(former) = former.filter(|former| former.level > floor && *old != self.id) else {
             return Ok(None);
         };
         let net = self.member_net()?;

@@ -34,7 +34,7 @@ impl Node {
         };
         if net.timers.chores_ms.is_none_or(|planned| planned < due) {
             let spread = u64::from(self.rng.next_u32()) % REKEY_SPREAD_MS;
-            net.timers.chores_ms = Some(due + REKEY_WAIT_MS + spread);
+            net.timers.chores_ms = Some(due.saturating_add(REKEY_WAIT_MS + spread));
         }
     }
 

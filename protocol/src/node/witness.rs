@@ -253,7 +253,18 @@ impl Node {
             let channel = self.channel_with(&peer);
             return Some(refuse(&psk, &channel, &session.knock, reason, now.wall));
         }
-        if self.net.as_ref()?.view.members().get(&device).is_none() {
+        let net = self.net.as_ref()?;
+        if net.view.members().get(&device).is_none() {
+            // Its membership ended: the code was for one, and is spent on it.
+            if net
+                .view
+                .invites()
+                .get(&session.invite)?
+                .used
+                .contains(&device)
+            {
+                return None;
+            }
             self.let_in(claim, &session.invite, approve, now)?;
         }
         self.refresh(now);
