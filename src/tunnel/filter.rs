@@ -186,7 +186,7 @@ impl State {
             Content::Later => {
                 let datagram = Datagram::new(transport, local, remote, way);
                 let key = self.fragmented.flow_of(&datagram, now_ms);
-                return key.is_some_and(|key| self.flows.find(&key, now_ms).is_some());
+                return key.is_some_and(|key| self.lives(&key, now_ms));
             }
         };
         if passes && transport.fragment.is_some() {
@@ -220,9 +220,13 @@ impl State {
             if !self.rules.allow(&key, way) {
                 return false;
             }
-            if flow.stage == Stage::Closing {
+            if flow.ended || flow.stage == Stage::Closing {
                 flow = Flow::new(way, Stage::Opening);
             }
+        } else if flow.ended {
+            // As long as an end holds the connection for open, it is not to come back.
+            self.flows.renew(place, flow);
+            return false;
         } else {
             flow.advance(flags, way);
         }
@@ -231,9 +235,11 @@ impl State {
     }
 
     /// A packet of something that is asked and perhaps answered; `stage` is its first.
+    ///
+    /// Answers to what a policy ended cannot be told from questions: its ports rest for as long as its timeout.
     fn exchange(&mut self, key: Key, stage: Stage, way: Direction, now_ms: u64) -> bool {
-        if self.follow(key, way, now_ms) {
-            return true;
+        if self.flows.find(&key, now_ms).is_some() {
+            return self.follow(key, way, now_ms);
         }
         let allowed = self.rules.allow(&key, way);
         if allowed {
@@ -247,6 +253,9 @@ impl State {
         let Some((place, mut flow)) = self.flows.find(&key, now_ms) else {
             return false;
         };
+        if flow.ended {
+            return false;
+        }
         if flow.stage == Stage::Asked && way != flow.opened {
             flow.stage = Stage::Answered;
         }
@@ -291,12 +300,19 @@ impl State {
             }
             Content::Error(_) | Content::Message => return false,
         };
-        self.flows.find(&key, now_ms).is_some()
+        self.lives(&key, now_ms)
     }
 
+    fn lives(&mut self, key: &Key, now_ms: u64) -> bool {
+        let known = self.flows.find(key, now_ms);
+        known.is_some_and(|(_, flow)| !flow.ended)
+    }
+
+    /// A flow that ends stays in the table: its next packet from here would else open it anew, in this end's name.
     fn judge_again(&mut self) {
         let rules = &self.rules;
-        self.flows.retain(|key, flow| rules.allow(key, flow.opened));
+        let judge = |key: &Key, flow: &mut Flow| flow.ended = !rules.allow(key, flow.opened);
+        self.flows.judge(judge);
     }
 }
 
@@ -345,6 +361,7 @@ impl Flow {
             stage,
             answered: false,
             finished: [false; 2],
+            ended: false,
         }
     }
 

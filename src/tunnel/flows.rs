@@ -132,6 +132,8 @@ pub(super) struct Flow {
     pub(super) answered: bool,
     /// Which ends finished: the opener, the other.
     pub(super) finished: [bool; 2],
+    /// Ended by a policy; kept so that its packets are not taken for those of a new flow.
+    pub(super) ended: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -267,19 +269,12 @@ impl Flows {
         self.link(at);
     }
 
-    /// Forgets the flows that do not pass.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Key, &Flow) -> bool) {
-        for stage in Stage::ALL {
-            let mut at = self.queues[stage as usize].oldest;
-            while at != NONE {
-                let slot = *self.slot(at);
-                if !keep(&slot.key, &slot.flow) {
-                    self.remove(at);
-                }
-                at = slot.after;
-            }
+    /// Looks at every flow again; it stays in its stage.
+    pub(super) fn judge(&mut self, mut judge: impl FnMut(&Key, &mut Flow)) {
+        for slot in self.index.values() {
+            let slot = &mut self.slots[*slot as usize];
+            judge(&slot.key, &mut slot.flow);
         }
-        self.shrink();
     }
 
     /// Forgets what was silent for too long.

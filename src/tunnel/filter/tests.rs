@@ -285,6 +285,49 @@ fn a_change_ends_what_is_no_longer_allowed_and_nothing_else() {
 }
 
 #[test]
+fn what_a_change_ended_does_not_come_back_when_the_end_that_kept_it_speaks() {
+    let filter = filter(&[Allow::ALL], &[Allow::ALL]);
+    filter.connect(In, 22, 40_000);
+    assert!(filter.passes(&udp(there(5000), here(5001)), In, 0));
+    let less = closed(&[allow(number::TCP, 80)], &[Allow::ALL]);
+    filter.change(&less);
+    let (tcp_out, tcp_in) = (
+        tcp(here(22), there(40_000), ACK),
+        tcp(there(40_000), here(22), ACK),
+    );
+    let (udp_out, udp_in) = (udp(here(5001), there(5000)), udp(there(5000), here(5001)));
+    let minute = 60_000;
+    assert!(!filter.passes(&udp_out, Out, minute));
+    assert!(!filter.passes(&udp_in, In, minute));
+    assert!(!filter.passes(
+        &icmp(there(0).ip(), here(0).ip(), UNREACHABLE, 0, &udp_out),
+        In,
+        1
+    ));
+    for minutes in 1..200 {
+        assert!(!filter.passes(&tcp_out, Out, minutes * minute));
+        assert!(!filter.passes(&tcp_in, In, minutes * minute));
+    }
+    // A connection that this node opens by the same ports is its own, as is a datagram after the ports rested.
+    assert!(filter.passes(&tcp(here(22), there(40_000), SYN), Out, 200 * minute));
+    assert!(filter.passes(&tcp_in, In, 200 * minute));
+    assert!(filter.passes(&udp_out, Out, 200 * minute));
+    assert!(filter.passes(&udp_in, In, 200 * minute));
+}
+
+#[test]
+fn a_flow_goes_on_when_a_policy_allows_it_again() {
+    let both = [allow(number::TCP, 22), PING];
+    let filter = filter(&both, &[]);
+    filter.connect(In, 22, 40_000);
+    filter.change(&closed(&[], &[]));
+    assert!(!filter.passes(&tcp(here(22), there(40_000), ACK), Out, 1));
+    filter.change(&closed(&both, &[]));
+    assert!(filter.passes(&tcp(here(22), there(40_000), ACK), Out, 2));
+    assert!(filter.passes(&tcp(there(40_000), here(22), ACK), In, 2));
+}
+
+#[test]
 fn the_first_policy_judges_flows_from_before_by_who_opened_them() {
     let filter = open(2);
     filter.connect(In, 22, 40_000);

@@ -64,6 +64,8 @@ struct Conversation {
     opened: Direction,
     packets: Vec<(Direction, u8)>,
     last_ms: u64,
+    /// A policy does not allow it any more.
+    barred: bool,
 }
 
 impl Conversation {
@@ -136,12 +138,19 @@ impl Model {
             if other_opens && !allowed {
                 return false;
             }
-            if opens && known.ended() {
+            if known.barred && !other_opens {
+                if name.0 == number::TCP {
+                    known.last_ms = now_ms;
+                }
+                return false;
+            }
+            if known.barred || opens && known.ended() {
                 known.opened = way;
                 known.packets.clear();
             }
+            known.barred = false;
             // Two that open at once: the second changes nothing.
-            if !other_opens {
+            if known.opened == way || !opens {
                 known.packets.push((way, flags));
             }
             known.last_ms = now_ms;
@@ -157,6 +166,7 @@ impl Model {
             opened,
             packets: vec![(way, flags)],
             last_ms: now_ms,
+            barred: false,
         });
         true
     }
@@ -164,7 +174,9 @@ impl Model {
     fn change(&mut self, filter: Arc<Filter>) {
         self.filter = filter;
         let mut conversations = std::mem::take(&mut self.conversations);
-        conversations.retain(|one| self.allows(one.name, one.opened));
+        for one in &mut conversations {
+            one.barred = !self.allows(one.name, one.opened);
+        }
         self.conversations = conversations;
     }
 }
@@ -205,7 +217,7 @@ fn carry_out(
             let (from, to) = sent(way.other(), local, remote);
             let bytes = icmp(to.ip(), from.ip(), UNREACHABLE, 0, &udp(from, to));
             let known = model.known((number::UDP, local, remote, None));
-            Some((bytes, way, known.is_some()))
+            Some((bytes, way, known.is_some_and(|known| !known.barred)))
         }
         Act::Wait(ms) => {
             model.now_ms += ms;
