@@ -35,8 +35,10 @@ pub(crate) mod server;
 pub(crate) const LINE_BYTES_MAX: usize = 256 * 1024;
 /// How long the daemon waits for a caller's request line.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Callers that are served at one time; more wait in the socket's queue.
+/// Callers of one user with all rights that are served at one time, and of all other users together.
 pub(crate) const CALLS_MAX: usize = 64;
+/// Callers of one such other user.
+pub(crate) const CALLS_GUEST_MAX: usize = 16;
 /// Responses that wait for a caller to read them; a caller that lets more pile up is dropped.
 pub(crate) const RESPONSES_WAITING_MAX: usize = 256;
 

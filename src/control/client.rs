@@ -57,7 +57,8 @@ impl Client {
         if line.len() > LINE_BYTES_MAX {
             return Err(Failure::usage("that is too much text for one request"));
         }
-        self.stream.write_all(&line).map_err(|_| gone())?;
+        // A daemon that turns its caller away at once says why; if it is gone, reading shows it.
+        let _unheard = self.stream.write_all(&line);
         Ok(Responses {
             reader: BufReader::new(self.stream),
             log: self.log,

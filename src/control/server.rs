@@ -8,22 +8,24 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::{Gid, Group, Uid, User, chown};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use self::places::{Place, Places};
 use super::{
     CALLS_MAX, LINE_BYTES_MAX, LOG_LINES_WAITING_MAX, REQUEST_TIMEOUT, RESPONSES_WAITING_MAX,
     Request, Response, Rights,
 };
 use crate::config::settings::GroupRights;
 use crate::failure::{Exit, Failure};
+
+mod places;
 
 /// The group whose people may look at and use this machine's networks.
 pub(crate) const GROUP: &str = "meshnode";
@@ -221,11 +223,8 @@ async fn accept_all(
     calls: mpsc::Sender<Call>,
     log: LogLines,
 ) {
-    let places = Arc::new(Semaphore::new(CALLS_MAX));
+    let places = Places::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -235,25 +234,42 @@ async fn accept_all(
                 continue;
             }
         };
-        let (calls, log, house) = (calls.clone(), log.clone(), *house.borrow());
+        let Ok(caller) = house.borrow().caller(&stream) else {
+            continue;
+        };
+        let Some(place) = places.take(caller.uid, caller.rights) else {
+            turn_away(stream);
+            continue;
+        };
+        let (calls, log) = (calls.clone(), log.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, house, &calls, place, &log).await {
+            if let Err(error) = serve(stream, caller, &calls, place, &log).await {
                 tracing::debug!(%error, "control caller went away");
             }
         });
     }
 }
 
+/// Tells a caller that its user has too many. The few bytes fit into its socket, so this ends at once.
+fn turn_away(mut stream: UnixStream) {
+    let failure = Failure::new(
+        Exit::Refused,
+        "busy",
+        "too many requests of yours run already",
+    )
+    .hint("end some of them: a ping or wait that runs in another terminal counts");
+    tokio::spawn(async move { write(&mut stream, &Response::Failed(failure)).await });
+}
+
 /// Reads the request, hands it over, and carries responses back until the call or the caller ends; until then the
 /// caller keeps its place.
 async fn serve(
     stream: UnixStream,
-    house: House,
+    caller: Caller,
     calls: &mpsc::Sender<Call>,
-    place: OwnedSemaphorePermit,
+    place: Place,
     log: &LogLines,
 ) -> io::Result<()> {
-    let caller = house.caller(&stream)?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader.take(LINE_BYTES_MAX as u64));
     let mut line = Vec::new();

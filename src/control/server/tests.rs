@@ -178,6 +178,21 @@ async fn callers_that_say_nothing_do_not_hold_up_others() {
 }
 
 #[tokio::test]
+async fn who_has_too_many_callers_is_told_so_and_finds_room_when_some_end() {
+    let (_dir, path, task) = answering();
+    let silent: Vec<UnixStream> = (0..CALLS_MAX)
+        .map(|_| UnixStream::connect(&path).unwrap())
+        .collect();
+    let answer = raw(&path, b"\"Status\"\n".to_vec()).await;
+    assert!(answer.contains("\"busy\""), "{answer}");
+    drop(silent);
+    while raw(&path, b"\"Status\"\n".to_vec()).await != "\"Done\"\n" {
+        tokio::task::yield_now().await;
+    }
+    task.abort();
+}
+
+#[tokio::test]
 async fn a_call_tells_when_its_caller_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meshnode.sock");
