@@ -8,6 +8,8 @@
 mod machine;
 #[path = "cli/sandbox.rs"]
 mod sandbox;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use std::fs;
 use std::io::Write;

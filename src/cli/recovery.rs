@@ -115,7 +115,7 @@ fn show(session: &Session) -> Result<Exit, Failure> {
 }
 
 fn check(session: &Session) -> Result<Exit, Failure> {
-    let phrases = phrase::ask(session)?;
+    let phrases = phrase::ask()?;
     let request = Request::RecoveryCheck { phrases };
     let Response::PhraseChecked {
         known,
@@ -166,7 +166,7 @@ fn use_it(args: Use, session: &Session) -> Result<Exit, Failure> {
             .hint("go on with it: --petition FILE")
             .hint("or write another: --out FILE"));
     }
-    let phrases = phrase::ask(session)?;
+    let phrases = phrase::ask()?;
     let act = Act::RecoveryUse(Recovery {
         phrases,
         petition,
@@ -224,7 +224,7 @@ fn sign(file: &Path, session: &Session) -> Result<Exit, Failure> {
     let place = session.place()?;
     let report = session.report(&place)?;
     session.confirm(&format!("{} Sign it?", told(&petition, &report)?))?;
-    let phrases = phrase::ask(session)?;
+    let phrases = phrase::ask()?;
     let request = Request::RecoverySign { petition, phrases };
     let Response::Petition(petition) = ask(&request, session)? else {
         return Err(unexpected());

@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         session.confirm(&question)?;
     }
     let phrases = if args.recovery {
-        phrase::ask(session)?
+        phrase::ask()?
     } else {
         Vec::new()
     };
