@@ -8,13 +8,19 @@ mod device;
 mod filter;
 mod flows;
 mod inbound;
+mod merge;
+mod offload;
 mod outbound;
 mod packet;
 mod peer;
 mod refusal;
 mod router;
 mod sockets;
+mod split;
+mod standing;
+mod sum;
 mod timers;
+mod train;
 mod transport;
 
 use std::fmt;
@@ -37,10 +43,11 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use self::device::Device;
-pub use self::device::TunError;
+pub use self::device::{Offloads, TunError};
 pub use self::filter::Denied;
 use self::filter::{PeerFilter, Terms};
 use self::inbound::Inbound;
+use self::offload::Vnet;
 use self::outbound::Outbound;
 use self::peer::{Identity, Peer};
 use self::router::Router;
@@ -59,6 +66,8 @@ pub struct TunnelConfig {
     pub mtu: u16,
     /// The TCP port of this node's control plane, which every peer reaches whatever the policy says.
     pub control: Option<u16>,
+    /// What the host is asked to leave to the engine.
+    pub offloads: Offloads,
 }
 
 impl fmt::Debug for TunnelConfig {
@@ -107,7 +116,7 @@ impl Tunnel {
     /// A [`TunError`] inside when the device cannot be had; else when the port is taken or threads are refused.
     pub fn start(config: TunnelConfig, events: mpsc::Sender<TunnelInput>) -> anyhow::Result<Self> {
         let sockets = Sockets::open(config.port)?;
-        let device = Device::open(&config.name, config.mtu)?;
+        let device = Device::open(&config.name, config.mtu, config.offloads)?;
         let (stopped, alive) = io::pipe().context("Failed to open a pipe")?;
         let engine = Arc::new(Engine {
             device,
@@ -348,7 +357,8 @@ impl Engine {
 
     /// Writes a packet to the host, which may refuse it: a device that is down takes none.
     fn write(&self, packet: &[u8]) {
-        if let Err(error) = self.device.send(packet) {
+        let headed = [&Vnet::PLAIN.bytes(), packet].concat();
+        if let Err(error) = self.device.send(&headed) {
             tracing::trace!(%error, "packet not written to the device");
         }
     }

@@ -23,7 +23,7 @@ use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::store::{SledStore, Store as _};
 use crate::swarm::{Swarm, SwarmConfig};
-use crate::tunnel::{TunError, Tunnel, TunnelConfig};
+use crate::tunnel::{Offloads, TunError, Tunnel, TunnelConfig};
 
 /// Inputs that may wait for the loop; a fuller queue slows the links down and drops the engine's reports.
 const QUEUE: usize = 1024;
@@ -347,6 +347,7 @@ fn open_tunnel(
         port,
         mtu: MTU,
         control: Some(port),
+        offloads: Offloads::default(),
     };
     Tunnel::start(config, reporter.clone()).map_err(|error| {
         match error.downcast_ref::<TunError>() {

@@ -1,4 +1,4 @@
-//! The TUN device: opened under a free name, read and written one packet at a time.
+//! The TUN device: opened under a free name, read and written one packet at a time, which may be up to 64 KiB long.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -8,7 +8,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
+use nix::unistd::{read, write};
 use tun::AbstractDevice as _;
+
+use super::offload::{VNET_BYTES, Vnet};
 
 /// Where the kernel hands out TUN devices.
 const NODE: &str = "/dev/net/tun";
@@ -18,6 +21,18 @@ const NAME_BYTES_MAX: usize = 15;
 
 /// Names tried: the wanted one and the same with 1 to 99 appended.
 const NAMES_MAX: u32 = 100;
+
+/// What is asked of the host; what it refuses is done without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offloads {
+    /// Whole TCP streams and datagrams, cut and merged here.
+    #[default]
+    All,
+    /// The same for TCP alone.
+    Tcp,
+    /// One packet at a time.
+    None,
+}
 
 /// Why there is no TUN device; each wants another thing done.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +58,34 @@ pub enum TunError {
 pub(crate) struct Device {
     inner: tun::Device,
     name: String,
+    /// Whether a header of the host stands before each packet.
+    headed: bool,
+    /// Whether the host takes merged datagrams.
+    merges_udp: bool,
+}
+
+/// What the host is asked to leave to us (`linux/if_tun.h`).
+const CHECKSUM: u64 = 1;
+const TCP: u64 = 2 | 4;
+const UDP: u64 = 0x20 | 0x40;
+
+mod sys {
+    //! The one call of the TUN driver that no library makes.
+
+    use nix::{ioctl_write_int_bad, request_code_write};
+
+    ioctl_write_int_bad!(
+        /// `TUNSETOFFLOAD`.
+        set_offload,
+        request_code_write!(b'T', 208, size_of::<u32>())
+    );
 }
 
 impl Device {
     /// Makes a device of the wanted name, or of the first numbered form of it that is free.
-    pub(crate) fn open(wanted: &str, mtu: u16) -> Result<Self, TunError> {
+    ///
+    /// The host is asked for packets of up to 64 KiB, to be cut here; where it has none to give, each comes by itself.
+    pub(crate) fn open(wanted: &str, mtu: u16, offloads: Offloads) -> Result<Self, TunError> {
         if let Err(error) = probe_node() {
             return Err(explain(&error, tun_driver_present()));
         }
@@ -55,8 +93,8 @@ impl Device {
             if if_nametoindex(name.as_str()).is_ok() {
                 continue;
             }
-            match create(&name, mtu) {
-                Ok(inner) => return Ok(Self { inner, name }),
+            match create(&name, mtu, offloads) {
+                Ok(inner) => return Ok(Self::ready(inner, name, offloads)),
                 Err(error) if taken(&error) => {}
                 Err(error) => return Err(explain(&error, true)),
             }
@@ -64,19 +102,58 @@ impl Device {
         Err(TunError::InUse(wanted.to_owned()))
     }
 
+    fn ready(inner: tun::Device, name: String, offloads: Offloads) -> Self {
+        let headed = offloads != Offloads::None;
+        let mut device = Self {
+            inner,
+            name,
+            headed,
+            merges_udp: offloads == Offloads::All,
+        };
+        if headed {
+            // Kernels before 6.2 do not cut datagrams.
+            if device.merges_udp && device.ask(CHECKSUM | TCP | UDP).is_err() {
+                device.merges_udp = false;
+            }
+            if !device.merges_udp
+                && let Err(error) = device.ask(CHECKSUM | TCP)
+            {
+                tracing::warn!(%error, "the host gives packets one by one: bulk traffic is slow");
+            }
+        }
+        device
+    }
+
+    #[expect(unsafe_code, reason = "no library makes this call of the driver")]
+    fn ask(&self, offloads: u64) -> nix::Result<()> {
+        let flags = i32::try_from(offloads).expect("seven bits");
+        // SAFETY: the descriptor is a TUN device's and open, and the call takes a plain number.
+        unsafe { sys::set_offload(self.inner.as_raw_fd(), flags) }.map(|_| ())
+    }
+
+    /// Whether the host takes merged datagrams.
+    pub(crate) const fn merges_udp(&self) -> bool {
+        self.merges_udp
+    }
+
     /// The name that it got.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads one packet; `WouldBlock` when there is none.
+    /// Reads one packet behind the host's header: their length together. `WouldBlock` when there is none.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.recv(buffer)
+        let at = if self.headed { 0 } else { VNET_BYTES };
+        buffer[..VNET_BYTES].copy_from_slice(&Vnet::PLAIN.bytes());
+        let length = read(self, &mut buffer[at..])?;
+        Ok(at + length)
     }
 
-    /// Writes one packet to the host.
-    pub(crate) fn send(&self, packet: &[u8]) -> io::Result<()> {
-        self.inner.send(packet).map(|_| ())
+    /// Writes one packet with the host's header before it. Where the host knows none, it must be a plain one.
+    pub(crate) fn send(&self, headed: &[u8]) -> io::Result<()> {
+        let at = if self.headed { 0 } else { VNET_BYTES };
+        write(self, &headed[at..])?;
+        Ok(())
     }
 }
 
@@ -111,11 +188,12 @@ fn tun_driver_present() -> bool {
 }
 
 /// Makes the device and readies it for [`Device::receive`].
-fn create(name: &str, mtu: u16) -> io::Result<tun::Device> {
+fn create(name: &str, mtu: u16, offloads: Offloads) -> io::Result<tun::Device> {
     let mut configuration = tun::Configuration::default();
     configuration.tun_name(name).mtu(mtu);
     configuration.platform_config(|platform| {
         platform.ensure_root_privileges(false);
+        platform.vnet_hdr(offloads != Offloads::None);
     });
     let mut device = tun::Device::new(&configuration)?;
     device.set_nonblock()?;

@@ -1,4 +1,5 @@
-//! From the network to the device: one thread, one datagram at a time. Every byte here is hostile until it is opened.
+//! From the network to the device: one thread, from each row received to the call that gives the host what came of it.
+//! Every byte here is hostile until it is opened.
 
 use std::sync::Arc;
 
@@ -11,16 +12,19 @@ use meshnode_protocol::time::Moment;
 
 use super::filter::Verdict;
 use super::flows::Direction;
+use super::merge::{Added, Merge};
 use super::packet::Packet;
 use super::peer::{Content, Message, Peer};
 use super::router::Router;
-use super::sockets::Patience;
+use super::sockets::{Aside, Patience, Row, aside};
+use super::split::Split;
+use super::standing::Standing;
 use super::{Engine, Loss, Wake};
 
 /// Bytes of the largest UDP datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 
-/// Datagrams taken from one socket before the other has its turn.
+/// Rows taken from one socket before the other has its turn.
 const BATCH: usize = 64;
 
 /// Packets that a session can have waiting; the library queues no more.
@@ -29,17 +33,29 @@ const WAITING_MAX: usize = 256;
 /// The state of the inbound thread.
 pub(crate) struct Inbound {
     engine: Arc<Engine>,
-    datagram: Vec<u8>,
+    /// Where rows are received.
+    row: Vec<u8>,
+    aside: Aside,
+    /// For messages that carry no packet.
     out: Vec<u8>,
+    merge: Merge,
+    /// Whose packets are being merged.
+    merged: Option<Arc<Peer>>,
+    standing: Standing,
 }
 
 impl Inbound {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        let merge = Merge::new(engine.device.merges_udp());
         Self {
             engine,
-            datagram: vec![0; DATAGRAM_BYTES_MAX],
-            // Room for any datagram opened, and for any packet that waited, sealed.
+            row: vec![0; DATAGRAM_BYTES_MAX],
+            aside: aside(),
+            // Room for any packet that waited, sealed.
             out: vec![0; DATAGRAM_BYTES_MAX + 64],
+            merge,
+            merged: None,
+            standing: Standing::default(),
         }
     }
 
@@ -51,46 +67,59 @@ impl Inbound {
             .filter_map(|s| engine.sockets.fd(s))
             .collect();
         while engine.wait(&fds, None) == Wake::Ready {
-            self.drain(Socket::V4);
-            self.drain(Socket::V6);
+            let more = self.drain(Socket::V4) | self.drain(Socket::V6);
+            self.flush();
+            if !more {
+                self.standing.empty();
+            }
         }
     }
 
-    fn drain(&mut self, socket: Socket) {
+    /// Whether there is more.
+    fn drain(&mut self, socket: Socket) -> bool {
         for _ in 0..BATCH {
-            match self.engine.sockets.receive(socket, &mut self.datagram) {
-                Ok(Some((length, path))) => self.handle(length, path),
-                Ok(None) => return,
+            let engine = &self.engine.sockets;
+            match engine.receive(socket, &mut self.row, &mut self.aside) {
+                Ok(Some(row)) => self.handle(row),
+                Ok(None) => return false,
                 Err(error) => {
                     tracing::trace!(%error, "nothing received");
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
-    fn handle(&mut self, length: usize, path: Path) {
-        let datagram = &self.datagram[..length];
-        match classify(datagram) {
-            DatagramKind::WireGuard => self.handle_wireguard(length, path),
-            DatagramKind::Probe => self.engine.hand_over(datagram, path),
-            // Nothing here speaks STUN or carries for others: no answer, whatever it is.
-            DatagramKind::Stun | DatagramKind::Relay | DatagramKind::Other => {
-                self.engine.count(Loss::Malformed);
+    fn handle(&mut self, row: Row) {
+        let now = self.engine.now();
+        let engine = Arc::clone(&self.engine);
+        let router = engine.router.load();
+        let bytes = std::mem::take(&mut self.row);
+        // As on the way out, never one that stands alone.
+        let lost = self.standing.loses(now.uptime_us) && row.length > row.each;
+        let datagrams = bytes[..row.length].chunks(row.each);
+        for datagram in datagrams.skip(usize::from(lost)) {
+            match classify(datagram) {
+                DatagramKind::WireGuard => self.handle_wireguard(&router, datagram, row.path, now),
+                DatagramKind::Probe => engine.hand_over(datagram, row.path),
+                // Nothing here speaks STUN or carries for others: no answer, whatever it is.
+                DatagramKind::Stun | DatagramKind::Relay | DatagramKind::Other => {
+                    engine.count(Loss::Malformed);
+                }
             }
         }
+        self.row = bytes;
     }
 
-    fn handle_wireguard(&mut self, length: usize, path: Path) {
-        let now = self.engine.now();
-        let router = self.engine.router.load_full();
-        let datagram = &self.datagram[..length];
-        let found = match self.engine.identity.limiter.verify_packet(
+    fn handle_wireguard(&mut self, router: &Router, datagram: &[u8], path: Path, now: Moment) {
+        let verified = self.engine.identity.limiter.verify_packet(
             Some(path.remote.ip()),
             datagram,
             &mut self.out,
-        ) {
-            Ok(message) => self.engine.recipient(&router, &message),
+        );
+        let found = match verified {
+            Ok(message) => self.engine.recipient(router, &message),
             Err(TunnResult::WriteToNetwork(cookie)) => {
                 self.engine.sockets.send(path, cookie, Patience::Drop);
                 return;
@@ -101,26 +130,84 @@ impl Inbound {
             self.engine.count(Loss::Unauthentic);
             return;
         };
-        let received = peer.open(message, datagram, path, &mut self.out, now);
-        if received.moved {
-            self.engine.tell(TunnelInput::Moved {
-                key: peer.key(),
-                path,
-            });
+        if !self.merge.takes(peer.index(), datagram.len()) {
+            self.flush();
         }
-        match received.content {
-            Content::Nothing => {}
-            Content::Refused => self.engine.count(Loss::Unauthentic),
-            Content::Reply(bytes) => self.engine.sockets.send(path, bytes, Patience::Drop),
-            Content::Packet(bytes) => self.engine.deliver(&router, &peer, bytes, now),
+        let received = peer.open(message, datagram, path, self.merge.place(), now);
+        let (moved, session) = (received.moved, received.session);
+        let arrived = match received.content {
+            Content::Nothing => None,
+            Content::Refused => {
+                self.engine.count(Loss::Unauthentic);
+                None
+            }
+            Content::Reply(bytes) => {
+                self.engine.sockets.send(path, bytes, Patience::Drop);
+                None
+            }
+            Content::Packet(bytes) => Some(bytes.len()),
+        };
+        match arrived {
+            Some(length) => self.deliver(router, &peer, length, now),
+            None => self.merge.cancel(),
         }
-        if received.session {
+        if moved {
+            let key = peer.key();
+            self.engine.tell(TunnelInput::Moved { key, path });
+        }
+        if session {
             for _ in 0..WAITING_MAX {
                 let Some((path, bytes)) = peer.waiting(&mut self.out, now) else {
                     break;
                 };
                 self.engine.sockets.send(path, bytes, Patience::Drop);
             }
+        }
+    }
+
+    /// Puts a packet that was opened with those before it, or judges it and begins anew.
+    ///
+    /// What is merged is of one flow with what was judged, and opens, ends and changes nothing: no second look is
+    /// needed.
+    fn deliver(&mut self, router: &Router, peer: &Arc<Peer>, length: usize, now: Moment) {
+        match self.merge.add(length) {
+            Added::Merged => {}
+            Added::Apart => {
+                let packet = self.merge.apart(length);
+                let Some(length) = self.engine.admit(router, peer, packet, now) else {
+                    return;
+                };
+                self.flush();
+                self.merge.begin(peer.index(), length);
+                self.merged = Some(Arc::clone(peer));
+            }
+        }
+    }
+
+    /// Gives the host what was merged.
+    fn flush(&mut self) {
+        let Some(mut merged) = self.merge.finish() else {
+            return;
+        };
+        if let Some(peer) = self.merged.take() {
+            peer.let_in(merged.packets_bytes);
+        }
+        let Err(error) = self.engine.device.send(merged.with_header()) else {
+            return;
+        };
+        if merged.count == 1 {
+            tracing::trace!(%error, "packet not written to the device");
+            return;
+        }
+        tracing::debug!(%error, "the host takes no merged packet: one by one");
+        let vnet = merged.vnet;
+        let (bytes, length) = merged.whole();
+        let Some(mut split) = Split::new(bytes, length, vnet) else {
+            return;
+        };
+        for number in 0..split.count() {
+            let packet = split.packet(number);
+            split.padded(packet, 0, |packet| self.engine.write(packet));
         }
     }
 }
@@ -166,33 +253,31 @@ impl Engine {
         peer.map(|peer| (Arc::clone(peer), message))
     }
 
-    /// Hands an authentic packet to the host, if it is what this peer may send.
-    fn deliver(&self, router: &Router, peer: &Arc<Peer>, bytes: &[u8], now: Moment) {
+    /// Judges an authentic packet: its length, if this peer may send it to this node.
+    fn admit(&self, router: &Router, peer: &Arc<Peer>, bytes: &[u8], now: Moment) -> Option<usize> {
         let Some(packet) = Packet::parse(bytes) else {
             self.count(Loss::Malformed);
-            return;
+            return None;
         };
         if !router.owns(peer, packet.source()) {
             self.count(Loss::Spoofed);
-            return;
+            return None;
         }
         if !router.is_ours(packet.destination()) {
             self.count(Loss::Unroutable);
-            return;
+            return None;
         }
         match peer.filter().judge(&packet, Direction::In, now) {
-            Verdict::Pass => {}
+            Verdict::Pass => Some(packet.bytes().len()),
             // Without a word: who is not let in learns nothing from this end.
             Verdict::Denied => {
                 self.count(Loss::Denied);
-                return;
+                None
             }
             Verdict::Malformed => {
                 self.count(Loss::Malformed);
-                return;
+                None
             }
         }
-        peer.let_in(packet.bytes().len());
-        self.write(packet.bytes());
     }
 }

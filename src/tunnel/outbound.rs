@@ -1,4 +1,4 @@
-//! From the device to the network: one thread, one packet at a time.
+//! From the device to the network: one thread, from each read to the call that sends all that came of it.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,10 +9,14 @@ use meshnode_protocol::time::Moment;
 
 use super::filter::Verdict;
 use super::flows::Direction;
+use super::offload::{VNET_BYTES, Vnet};
 use super::packet::Packet;
-use super::peer::{OVERHEAD, Sent};
+use super::peer::{OVERHEAD, Peer, Sent};
 use super::refusal::refusal;
-use super::sockets::Patience;
+use super::router::Router;
+use super::split::Split;
+use super::standing::Standing;
+use super::train::Train;
 use super::{Engine, Loss, Wake};
 
 /// Bytes of the largest inner packet that is read whole.
@@ -31,7 +35,8 @@ const ANSWERS_PER_SECOND: u32 = 100;
 pub(crate) struct Outbound {
     engine: Arc<Engine>,
     packet: Vec<u8>,
-    out: Vec<u8>,
+    train: Train,
+    standing: Standing,
     answers: Answers,
 }
 
@@ -58,8 +63,9 @@ impl Outbound {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self {
             engine,
-            packet: vec![0; PACKET_BYTES_MAX + PADDING],
-            out: vec![0; PACKET_BYTES_MAX + PADDING + OVERHEAD],
+            packet: vec![0; VNET_BYTES + PACKET_BYTES_MAX + PADDING],
+            train: Train::new(),
+            standing: Standing::default(),
             answers: Answers::default(),
         }
     }
@@ -78,26 +84,75 @@ impl Outbound {
 
     fn drain(&mut self) -> io::Result<()> {
         for _ in 0..BATCH {
-            match self
-                .engine
-                .device
-                .receive(&mut self.packet[..PACKET_BYTES_MAX])
-            {
+            let room = VNET_BYTES + PACKET_BYTES_MAX;
+            match self.engine.device.receive(&mut self.packet[..room]) {
                 Ok(length) => self.handle(length, self.engine.now()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.standing.empty();
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        self.train.flush(&self.engine.sockets);
         Ok(())
     }
 
     fn handle(&mut self, length: usize, now: Moment) {
-        let Some(packet) = Packet::parse(&self.packet[..length]) else {
+        let router = self.engine.router.load();
+        let Some((vnet, peer)) = self.admit(&router, length, now) else {
+            return;
+        };
+        let length = length - VNET_BYTES;
+        let Some(mut split) = Split::new(&mut self.packet[VNET_BYTES..], length, vnet) else {
             self.engine.count(Loss::Malformed);
             return;
         };
-        let router = self.engine.router.load();
+        let count = split.count();
+        // A packet that stands alone is perhaps all that its flow has: it is never the one that is lost.
+        let loses = self.standing.loses(now.uptime_us) && count > 1;
+        for number in 0..count {
+            let packet = split.packet(number);
+            if loses && number == 0 && !split.mark(packet.clone()) {
+                continue;
+            }
+            let length = packet.len();
+            let padded = length
+                .next_multiple_of(PADDING)
+                .min(usize::from(self.engine.mtu))
+                .max(length);
+            let sockets = &self.engine.sockets;
+            let room = self.train.room(padded + OVERHEAD, sockets);
+            let sent = split.padded(packet, padded, |packet| {
+                match peer.seal(packet, length, room, now) {
+                    Sent::Datagram(path, bytes) => Some((path, bytes.len())),
+                    Sent::Waits | Sent::NoPath(false) => None,
+                    Sent::NoPath(true) => {
+                        self.engine.tell(TunnelInput::Wanted { key: peer.key() });
+                        None
+                    }
+                }
+            });
+            if let Some((path, bytes)) = sent {
+                self.train.push(path, bytes, sockets);
+            }
+        }
+    }
+
+    /// Judges the packet that was read, and answers one that goes nowhere: how to cut it, and whose it is.
+    fn admit<'a>(
+        &mut self,
+        router: &'a Router,
+        length: usize,
+        now: Moment,
+    ) -> Option<(Vnet, &'a Arc<Peer>)> {
+        let (vnet, packet) = self.packet[..length].split_first_chunk::<VNET_BYTES>()?;
+        let read = Vnet::parse(vnet).zip(Packet::parse(packet));
+        let Some((vnet, packet)) = read else {
+            self.engine.count(Loss::Malformed);
+            return None;
+        };
         let Some(peer) = router.by_address(packet.destination()) else {
             self.engine.count(Loss::Unroutable);
             if self.answers.one_more(now)
@@ -105,10 +160,10 @@ impl Outbound {
             {
                 self.engine.write(&error);
             }
-            return;
+            return None;
         };
         match peer.filter().judge(&packet, Direction::Out, now) {
-            Verdict::Pass => {}
+            Verdict::Pass => Some((vnet, peer)),
             Verdict::Denied => {
                 self.engine.count(Loss::Denied);
                 if self.answers.one_more(now)
@@ -116,24 +171,11 @@ impl Outbound {
                 {
                     self.engine.write(&refusal);
                 }
-                return;
+                None
             }
             Verdict::Malformed => {
                 self.engine.count(Loss::Malformed);
-                return;
-            }
-        }
-        let length = packet.bytes().len();
-        let padded = length
-            .next_multiple_of(PADDING)
-            .min(usize::from(self.engine.mtu))
-            .max(length);
-        self.packet[length..padded].fill(0);
-        match peer.seal(&self.packet[..padded], length, &mut self.out, now) {
-            Sent::Datagram(path, bytes) => self.engine.sockets.send(path, bytes, Patience::Wait),
-            Sent::Waits | Sent::NoPath(false) => {}
-            Sent::NoPath(true) => {
-                self.engine.tell(TunnelInput::Wanted { key: peer.key() });
+                None
             }
         }
     }

@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::split::sum_v4;
+use super::sum::Sum;
+
 /// Bytes of the smallest IPv4 header.
 const V4_HEADER: usize = 20;
 /// Bytes of the IPv6 header.
@@ -142,13 +145,12 @@ impl<'a> Packet<'a> {
         error[9] = ICMP;
         error[12..16].copy_from_slice(&destination.octets());
         error[16..20].copy_from_slice(&source.octets());
-        let sum = checksum(&error, 0);
-        error[10..12].copy_from_slice(&sum.to_be_bytes());
+        sum_v4(&mut error);
         // Type 3, destination unreachable.
         error.extend_from_slice(&[3, code, 0, 0, 0, 0, 0, 0]);
         error.extend_from_slice(quoted);
-        let sum = checksum(&error[V4_HEADER..], 0);
-        error[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+        let sum = Sum::default().bytes(&error[V4_HEADER..]).checksum();
+        error[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum);
         Some(error)
     }
 
@@ -172,10 +174,9 @@ impl<'a> Packet<'a> {
         // Type 1, destination unreachable.
         error.extend_from_slice(&[1, code, 0, 0, 0, 0, 0, 0]);
         error.extend_from_slice(quoted);
-        // The pseudo-header of RFC 8200 §8.1: both addresses, the length, the next header.
-        let pseudo = sum_words(&error[8..40], u64::from(length) + u64::from(ICMPV6));
-        let sum = checksum(&error[V6_HEADER..], pseudo);
-        error[V6_HEADER + 2..V6_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
+        let message = &error[V6_HEADER..];
+        let sum = Sum::pseudo(&error[8..40], ICMPV6, message.len()).bytes(message);
+        error[V6_HEADER + 2..V6_HEADER + 4].copy_from_slice(&sum.checksum());
         Some(error)
     }
 }
@@ -189,25 +190,6 @@ fn single_v4(address: Ipv4Addr) -> bool {
 
 fn single_v6(address: Ipv6Addr) -> bool {
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback())
-}
-
-/// Adds big-endian 16-bit words.
-pub(crate) fn sum_words(bytes: &[u8], start: u64) -> u64 {
-    bytes.chunks(2).fold(start, |sum, word| {
-        sum + u64::from(u16::from_be_bytes([
-            word[0],
-            word.get(1).copied().unwrap_or(0),
-        ]))
-    })
-}
-
-/// The internet checksum (RFC 1071) of some bytes on top of a sum.
-pub(crate) fn checksum(bytes: &[u8], start: u64) -> u16 {
-    let mut sum = sum_words(bytes, start);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).expect("folded to 16 bits")
 }
 
 #[cfg(test)]
@@ -271,8 +253,8 @@ pub(crate) mod tests {
         assert_eq!(parsed.source(), IpAddr::from([10, 0, 0, 2]));
         assert_eq!(parsed.destination(), IpAddr::from([10, 0, 0, 1]));
         assert_eq!(error[20..22], [3, 1]);
-        assert_eq!(checksum(&error[..20], 0), 0);
-        assert_eq!(checksum(&error[20..], 0), 0);
+        assert!(Sum::default().bytes(&error[..20]).is_right());
+        assert!(Sum::default().bytes(&error[20..]).is_right());
         assert_eq!(error[28..], bytes);
     }
 
@@ -281,8 +263,8 @@ pub(crate) mod tests {
         let bytes = v6("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
         let error = Packet::parse(&bytes).unwrap().unreachable().unwrap();
         assert_eq!(error[40..42], [1, 3]);
-        let pseudo = sum_words(&error[8..40], 8 + 48 + 58);
-        assert_eq!(checksum(&error[40..], pseudo), 0);
+        let pseudo = Sum::pseudo(&error[8..40], 58, 8 + 48);
+        assert!(pseudo.bytes(&error[40..]).is_right());
     }
 
     #[test]

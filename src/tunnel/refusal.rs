@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::packet::{Packet, checksum, sum_words};
+use super::packet::Packet;
+use super::split::sum_v4;
+use super::sum::Sum;
 use super::transport::{Content, Extent, Flags, Transport};
 use meshnode_protocol::access::number;
 
@@ -55,12 +57,8 @@ fn reset(packet: &Packet<'_>, at: usize, flags: Flags) -> Option<Vec<u8>> {
     let mut answer = ip_header(packet);
     // Both pseudo-headers (RFC 9293 §3.1, RFC 8200 §8.1) add up the addresses, the length and the protocol.
     let addresses = answer.len() - if answer[0] >> 4 == 4 { 8 } else { 32 };
-    let pseudo = sum_words(
-        &answer[addresses..],
-        u64::from(number::TCP) + TCP_HEADER as u64,
-    );
-    let sum = checksum(&tcp, pseudo);
-    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let sum = Sum::pseudo(&answer[addresses..], number::TCP, TCP_HEADER).bytes(&tcp);
+    tcp[16..18].copy_from_slice(&sum.checksum());
     answer.extend_from_slice(&tcp);
     Some(answer)
 }
@@ -72,8 +70,7 @@ fn ip_header(packet: &Packet<'_>) -> Vec<u8> {
             let mut header = vec![0x45, 0, 0, 20 + 20, 0, 0, 0, 0, 64, number::TCP, 0, 0];
             header.extend_from_slice(&destination.octets());
             header.extend_from_slice(&source.octets());
-            let sum = checksum(&header, 0);
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            sum_v4(&mut header);
             header
         }
         (source, destination) => {
@@ -122,9 +119,9 @@ mod tests {
         // Past the end of the sequence numbers: 4 bytes of data and the SYN.
         assert_eq!(reset[28..32], 3_u32.to_be_bytes());
         assert_eq!(reset[33], RST_ACK);
-        assert_eq!(checksum(&reset[..20], 0), 0);
-        let pseudo = sum_words(&reset[12..20], 6 + 20);
-        assert_eq!(checksum(&reset[20..], pseudo), 0);
+        assert!(Sum::default().bytes(&reset[..20]).is_right());
+        let pseudo = Sum::pseudo(&reset[12..20], number::TCP, 20);
+        assert!(pseudo.bytes(&reset[20..]).is_right());
     }
 
     #[test]
@@ -142,8 +139,8 @@ mod tests {
         bytes.extend_from_slice(&segment(2)[20..40]);
         let reset = refusal(&parsed(&bytes)).unwrap();
         assert_eq!(reset[8..24], [0xfc; 16]);
-        let pseudo = sum_words(&reset[8..40], 6 + 20);
-        assert_eq!(checksum(&reset[40..], pseudo), 0);
+        let pseudo = Sum::pseudo(&reset[8..40], number::TCP, 20);
+        assert!(pseudo.bytes(&reset[40..]).is_right());
     }
 
     #[test]

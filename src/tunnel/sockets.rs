@@ -1,16 +1,23 @@
 //! The UDP sockets: one for each address family, on one port.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use meshnode_protocol::peering::{Path, Socket};
+use nix::cmsg_space;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
+};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
-/// Bytes of each kernel buffer: about 25 ms at 1.2 Gbit/s, so that a burst survives a late wake-up.
-const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of each kernel buffer: about 10 ms at 5 Gbit/s, so that a burst survives a late wake-up.
+const BUFFER_BYTES: usize = 7 * 1024 * 1024;
 
 /// How long the sender of bulk traffic waits for room in the kernel before it loses the packet.
 const SEND_WAIT_MS: u16 = 100;
@@ -27,6 +34,24 @@ pub(crate) enum Patience {
     Drop,
 }
 
+/// Datagrams of one length from one sender, in a row; the last may be shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Bytes of all.
+    pub(crate) length: usize,
+    /// Bytes of each.
+    pub(crate) each: usize,
+    pub(crate) path: Path,
+}
+
+/// Room for what the kernel says beside a row.
+pub(crate) type Aside = Vec<u8>;
+
+/// Room for what the kernel says beside a row.
+pub(crate) fn aside() -> Aside {
+    cmsg_space!(i32)
+}
+
 /// Both sockets, bound to one port.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -34,6 +59,8 @@ pub(crate) struct Sockets {
     /// `None` where the kernel has no IPv6.
     v6: Option<UdpSocket>,
     port: u16,
+    /// Whether the kernel cuts rows for us (`UDP_SEGMENT`).
+    cuts: AtomicBool,
 }
 
 impl Sockets {
@@ -64,7 +91,12 @@ impl Sockets {
                 None
             }
         };
-        Ok(Self { v4, v6, port })
+        Ok(Self {
+            v4,
+            v6,
+            port,
+            cuts: AtomicBool::new(true),
+        })
     }
 
     /// The port of both.
@@ -77,25 +109,85 @@ impl Sockets {
         self.raw(socket).map(AsFd::as_fd)
     }
 
-    /// Receives one datagram if there is one: its length and the path that it came by.
+    /// Receives a row of datagrams if there is one.
     pub(crate) fn receive(
         &self,
         socket: Socket,
         buffer: &mut [u8],
-    ) -> io::Result<Option<(usize, Path)>> {
+        aside: &mut Aside,
+    ) -> io::Result<Option<Row>> {
         let Some(raw) = self.raw(socket) else {
             return Ok(None);
         };
-        match raw.recv_from(buffer) {
-            Ok((length, remote)) => Ok(Some((
-                length,
-                Path {
-                    socket,
-                    remote: normal(remote),
-                },
-            ))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+        let mut parts = [IoSliceMut::new(buffer)];
+        let received = recvmsg::<SockaddrStorage>(
+            raw.as_raw_fd(),
+            &mut parts,
+            Some(aside),
+            MsgFlags::MSG_DONTWAIT,
+        );
+        let received = match received {
+            Ok(received) => received,
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let length = received.bytes;
+        let mut each = length;
+        for message in received.cmsgs()? {
+            if let ControlMessageOwned::UdpGroSegments(bytes) = message {
+                each = usize::try_from(bytes).unwrap_or(length);
+            }
+        }
+        let Some(remote) = received.address.as_ref().and_then(address) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        Ok(Some(Row {
+            length,
+            each: each.max(1),
+            path: Path {
+                socket,
+                remote: normal(remote),
+            },
+        }))
+    }
+
+    /// Sends a row: datagrams of `each` bytes, the last perhaps shorter. Errors as with [`Self::send`].
+    pub(crate) fn send_row(&self, path: Path, bytes: &[u8], each: usize) {
+        let single = bytes.len() <= each;
+        if single || !self.cuts.load(Ordering::Relaxed) {
+            for datagram in bytes.chunks(each) {
+                self.send(path, datagram, Patience::Wait);
+            }
+            return;
+        }
+        let Some(raw) = self.raw(path.socket) else {
+            return;
+        };
+        let mut result = cut(raw, path, bytes, each);
+        if result == Err(Errno::EAGAIN) {
+            let mut room = [PollFd::new(raw.as_fd(), PollFlags::POLLOUT)];
+            // Whatever the wait brings, one more try tells.
+            let _ = poll(&mut room, PollTimeout::from(SEND_WAIT_MS));
+            result = cut(raw, path, bytes, each);
+        }
+        match result {
+            Ok(()) => {}
+            // No device on the way out can make checksums (EIO), or the kernel does not know the wish at all.
+            Err(error @ (Errno::EIO | Errno::EINVAL | Errno::ENOPROTOOPT | Errno::EOPNOTSUPP)) => {
+                if self.cuts.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(%error, "the kernel does not cut datagrams here: sending one by one");
+                }
+                for datagram in bytes.chunks(each) {
+                    self.send(path, datagram, Patience::Wait);
+                }
+            }
+            // Longer than the way allows: the kernel cuts no row then, and tells by single datagrams which.
+            Err(Errno::EMSGSIZE) => {
+                for datagram in bytes.chunks(each) {
+                    self.send(path, datagram, Patience::Wait);
+                }
+            }
+            Err(error) => tracing::trace!(%error, "datagrams not sent"),
         }
     }
 
@@ -137,12 +229,36 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Best effort: the kernel's own limit may be lower, and a small buffer still works.
-    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
-    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    // Best effort: without the right to force it the kernel's own limit may be lower, and a small buffer still works.
+    if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
+        let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    }
+    if setsockopt(&socket, sockopt::SndBufForce, &BUFFER_BYTES).is_err() {
+        let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    }
+    // Without it datagrams come one by one, as with kernels before 5.0.
+    let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Sends a row that the kernel cuts.
+fn cut(raw: &UdpSocket, path: Path, bytes: &[u8], each: usize) -> nix::Result<()> {
+    let each = u16::try_from(each).map_err(|_| Errno::EMSGSIZE)?;
+    let sent = sendmsg(
+        raw.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        &[ControlMessage::UdpGsoSegments(&each)],
+        MsgFlags::empty(),
+        Some(&SockaddrStorage::from(path.remote)),
+    );
+    sent.map(|_| ())
+}
+
+fn address(raw: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = raw.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| raw.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
 }
 
 /// A port from 1024 up, so that the one after it exists too.
@@ -197,10 +313,31 @@ mod tests {
         let theirs = Sockets::open(0).unwrap();
         let loopback = |port| Path::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
         theirs.send(loopback(ours.port()), b"hello", Patience::Wait);
-        let mut buffer = [0; 64];
-        let (length, path) = ours.receive(Socket::V4, &mut buffer).unwrap().unwrap();
-        assert_eq!(&buffer[..length], b"hello");
-        assert_eq!(path, loopback(theirs.port()));
-        assert!(ours.receive(Socket::V4, &mut buffer).unwrap().is_none());
+        let (mut buffer, mut aside) = ([0; 64], aside());
+        let row = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap();
+        let row = row.unwrap();
+        assert_eq!((&buffer[..row.length], row.each), (&b"hello"[..], 5));
+        assert_eq!(row.path, loopback(theirs.port()));
+        let nothing = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap();
+        assert!(nothing.is_none());
+    }
+
+    #[test]
+    fn a_row_arrives_as_its_datagrams_whether_or_not_the_kernel_cuts_it() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(10_300).collect();
+        for cuts in [true, false] {
+            let (ours, theirs) = (Sockets::open(0).unwrap(), Sockets::open(0).unwrap());
+            theirs.cuts.store(cuts, Ordering::Relaxed);
+            let to = Path::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ours.port()));
+            theirs.send_row(to, &bytes, 1000);
+            let (mut buffer, mut aside) = (vec![0; 65_535], aside());
+            let mut got = Vec::new();
+            while let Some(row) = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap() {
+                let datagrams = buffer[..row.length].chunks(row.each);
+                got.extend(datagrams.map(<[u8]>::to_vec));
+            }
+            let sent: Vec<_> = bytes.chunks(1000).map(<[u8]>::to_vec).collect();
+            assert_eq!(got, sent);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use boringtun::x25519::{PublicKey, StaticSecret};
 use meshnode::host::{Configured, Host};
-use meshnode::tunnel::{Tunnel, TunnelConfig};
+use meshnode::tunnel::{Offloads, Tunnel, TunnelConfig};
 use meshnode_protocol::id::{NodeId, WireGuardKey};
 use meshnode_protocol::identity::Secret;
 use meshnode_protocol::io::Interface;
@@ -77,6 +77,7 @@ impl Node {
             port: 0,
             mtu: MTU,
             control: Some(CONTROL),
+            offloads: Offloads::default(),
         };
         let tunnel = Tunnel::start(config, sender).expect("the tunnel starts");
         let interface = Interface {

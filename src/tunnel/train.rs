@@ -1,0 +1,79 @@
+//! Sealed packets on their way out: as long as they go one way and have one length, they go in one call.
+
+use meshnode_protocol::peering::Path;
+
+use super::sockets::Sockets;
+
+/// Datagrams in one row at most (`UDP_MAX_SEGMENTS` of older kernels).
+const COUNT_MAX: usize = 64;
+/// Bytes of one row at most: with its headers it is an IP packet to the kernel.
+const BYTES_MAX: usize = 65_000;
+/// Bytes of the largest sealed packet.
+pub(crate) const SEALED_MAX: usize = 65_535 + 64;
+
+/// A row of datagrams that is being made.
+#[derive(Debug)]
+pub(crate) struct Train {
+    buffer: Vec<u8>,
+    length: usize,
+    each: usize,
+    count: usize,
+    path: Option<Path>,
+    /// A shorter one was its last.
+    closed: bool,
+}
+
+impl Train {
+    pub(crate) fn new() -> Self {
+        Self {
+            buffer: vec![0; BYTES_MAX + SEALED_MAX],
+            length: 0,
+            each: 0,
+            count: 0,
+            path: None,
+            closed: false,
+        }
+    }
+
+    /// Room behind the row for one more datagram, of about so many bytes.
+    pub(crate) fn room(&mut self, bytes: usize, sockets: &Sockets) -> &mut [u8] {
+        if !self.takes(bytes) {
+            self.flush(sockets);
+        }
+        &mut self.buffer[self.length..]
+    }
+
+    fn takes(&self, bytes: usize) -> bool {
+        self.count == 0
+            || !self.closed
+                && bytes <= self.each
+                && self.count < COUNT_MAX
+                && self.length + bytes <= BYTES_MAX
+    }
+
+    /// Takes the datagram that was written into the room.
+    pub(crate) fn push(&mut self, path: Path, bytes: usize, sockets: &Sockets) {
+        if self.count > 0 && (self.path != Some(path) || !self.takes(bytes)) {
+            let at = self.length;
+            self.flush(sockets);
+            self.buffer.copy_within(at..at + bytes, 0);
+        }
+        if self.count == 0 {
+            self.path = Some(path);
+            self.each = bytes;
+        }
+        self.closed = bytes < self.each;
+        self.length += bytes;
+        self.count += 1;
+    }
+
+    /// Sends the row.
+    pub(crate) fn flush(&mut self, sockets: &Sockets) {
+        if let Some(path) = self.path.take() {
+            sockets.send_row(path, &self.buffer[..self.length], self.each);
+        }
+        self.length = 0;
+        self.count = 0;
+        self.closed = false;
+    }
+}
