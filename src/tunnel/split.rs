@@ -222,4 +222,4 @@ pub(crate) fn sum_v4(packet: &mut [u8]) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
