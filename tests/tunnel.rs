@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "tunnel/bulk.rs"]
+mod bulk;
 #[path = "tunnel/filter.rs"]
 mod filter;
 #[path = "tunnel/lab.rs"]
@@ -22,17 +24,23 @@ use std::process::{Command, Stdio};
 use lab::{Namespace, as_root, eventually};
 use meshnode::endpoints::Changes;
 use meshnode::host::{Held, Host};
+use meshnode::tunnel::Offloads;
 use meshnode_protocol::peering::{PeerChange, Roaming, TunnelInput};
 use meshnode_protocol::probe::{MAGIC, PROBE_BYTES_MIN};
 use node::{Node, config, ipv4, key};
 
 /// Nodes 1 and 2 with a cable between, acquainted; 1 knows the way to 2, not the other way round.
 fn pair(roaming: Roaming) -> (Namespace, Namespace, Node, Node) {
+    pair_with(roaming, Offloads::All)
+}
+
+/// The same, asking so much of their hosts.
+fn pair_with(roaming: Roaming, offloads: Offloads) -> (Namespace, Namespace, Node, Node) {
     let (left, right) = (Namespace::new(), Namespace::new());
     left.cable(&right, "cable", 2);
     let (one, two) = (
-        Node::start(&left, 1, &[2, 3]),
-        Node::start(&right, 2, &[1, 3]),
+        Node::start_with(&left, 1, &[2, 3], offloads),
+        Node::start_with(&right, 2, &[1, 3], offloads),
     );
     one.meet(2, roaming);
     two.meet(1, roaming);
@@ -291,7 +299,7 @@ fn after_kill_9_neither_device_nor_route_is_left() {
 #[test]
 fn held_until_killed() {
     if std::env::var_os("MESHNODE_HOLD").is_some() {
-        let _held = Node::start_here(1, &[2]);
+        let _held = Node::start_here(1, &[2], Offloads::All);
         std::thread::sleep(std::time::Duration::from_secs(60));
     }
 }
@@ -307,7 +315,7 @@ fn what_another_device_holds_is_left_to_it() {
         place.ip("route add 100.64.0.9/32 dev other");
         place.ip("route add 100.64.0.0/10 dev other");
         let held = place.run(|| {
-            let (node, _) = Node::start_here(1, &[]);
+            let (node, _) = Node::start_here(1, &[], Offloads::All);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

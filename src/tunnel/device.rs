@@ -58,10 +58,8 @@ pub enum TunError {
 pub(crate) struct Device {
     inner: tun::Device,
     name: String,
-    /// Whether a header of the host stands before each packet.
-    headed: bool,
-    /// Whether the host takes merged datagrams.
-    merges_udp: bool,
+    /// What the host does take off us. With anything, a header of it stands before each packet.
+    offloads: Offloads,
 }
 
 /// What the host is asked to leave to us (`linux/if_tun.h`).
@@ -103,23 +101,19 @@ impl Device {
     }
 
     fn ready(inner: tun::Device, name: String, offloads: Offloads) -> Self {
-        let headed = offloads != Offloads::None;
         let mut device = Self {
             inner,
             name,
-            headed,
-            merges_udp: offloads == Offloads::All,
+            offloads,
         };
-        if headed {
-            // Kernels before 6.2 do not cut datagrams.
-            if device.merges_udp && device.ask(CHECKSUM | TCP | UDP).is_err() {
-                device.merges_udp = false;
-            }
-            if !device.merges_udp
-                && let Err(error) = device.ask(CHECKSUM | TCP)
-            {
-                tracing::warn!(%error, "the host gives packets one by one: bulk traffic is slow");
-            }
+        // Kernels before 6.2 do not cut datagrams.
+        if offloads == Offloads::All && device.ask(CHECKSUM | TCP | UDP).is_err() {
+            device.offloads = Offloads::Tcp;
+        }
+        if device.offloads == Offloads::Tcp
+            && let Err(error) = device.ask(CHECKSUM | TCP)
+        {
+            tracing::warn!(%error, "the host gives packets one by one: bulk traffic is slow");
         }
         device
     }
@@ -131,9 +125,17 @@ impl Device {
         unsafe { sys::set_offload(self.inner.as_raw_fd(), flags) }.map(|_| ())
     }
 
-    /// Whether the host takes merged datagrams.
-    pub(crate) const fn merges_udp(&self) -> bool {
-        self.merges_udp
+    /// What the host takes off us.
+    pub(crate) const fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    /// Where in a buffer the host's part begins.
+    const fn begin(&self) -> usize {
+        match self.offloads {
+            Offloads::All | Offloads::Tcp => 0,
+            Offloads::None => VNET_BYTES,
+        }
     }
 
     /// The name that it got.
@@ -143,7 +145,7 @@ impl Device {
 
     /// Reads one packet behind the host's header: their length together. `WouldBlock` when there is none.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let at = if self.headed { 0 } else { VNET_BYTES };
+        let at = self.begin();
         buffer[..VNET_BYTES].copy_from_slice(&Vnet::PLAIN.bytes());
         let length = read(self, &mut buffer[at..])?;
         Ok(at + length)
@@ -151,8 +153,7 @@ impl Device {
 
     /// Writes one packet with the host's header before it. Where the host knows none, it must be a plain one.
     pub(crate) fn send(&self, headed: &[u8]) -> io::Result<()> {
-        let at = if self.headed { 0 } else { VNET_BYTES };
-        write(self, &headed[at..])?;
+        write(self, &headed[self.begin()..])?;
         Ok(())
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        let merge = Merge::new(engine.device.merges_udp());
+        let merge = Merge::new(engine.device.offloads());
         Self {
             engine,
             row: vec![0; DATAGRAM_BYTES_MAX],

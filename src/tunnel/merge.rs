@@ -5,6 +5,7 @@
 
 use meshnode_protocol::access::number;
 
+use super::device::Offloads;
 use super::offload::{Cut, Unsummed, VNET_BYTES, Vnet};
 use super::split::sum_v4;
 use super::sum::Sum;
@@ -54,7 +55,8 @@ pub(crate) struct Merge {
     /// Nothing may follow any more.
     closed: bool,
     pushed: bool,
-    udp: bool,
+    /// What the host cuts again.
+    offloads: Offloads,
 }
 
 /// What a packet that could be merged looks like.
@@ -79,8 +81,8 @@ pub(crate) enum Added {
 }
 
 impl Merge {
-    /// `udp` is whether the host takes merged datagrams.
-    pub(crate) fn new(udp: bool) -> Self {
+    /// For a host that takes so much.
+    pub(crate) fn new(offloads: Offloads) -> Self {
         Self {
             buffer: vec![0; BASE + MERGED_MAX + ROOM],
             spare: vec![0; BASE + MERGED_MAX + ROOM],
@@ -94,7 +96,7 @@ impl Merge {
             next: 0,
             closed: false,
             pushed: false,
-            udp,
+            offloads,
         }
     }
 
@@ -178,14 +180,16 @@ impl Merge {
         self.pushed = false;
         if let Some(first) = self.first {
             self.headers[..first.headers].copy_from_slice(&packet[..first.headers]);
-            self.closed = if first.tcp {
+            self.closed = if self.offloads == Offloads::None {
+                true
+            } else if first.tcp {
                 let transport = &packet[first.at..];
                 let sequence = transport[4..8].try_into().expect("four bytes");
                 // As above.
                 self.next = u32::from_be_bytes(sequence).wrapping_add(first.payload as u32);
                 first.payload == 0 || transport[13] != ACK
             } else {
-                first.payload == 0 || !self.udp
+                first.payload == 0 || self.offloads != Offloads::All
             };
         }
     }

@@ -62,14 +62,24 @@ pub(crate) fn config(number: u8, roaming: Roaming) -> PeerConfig {
 impl Node {
     /// Starts inside a namespace, routes to `peers`, and lets in packets to its own addresses alone.
     pub(crate) fn start(namespace: &Namespace, number: u8, peers: &'static [u8]) -> Self {
-        let (node, configured) = namespace.run(move || Self::start_here(number, peers));
+        Self::start_with(namespace, number, peers, Offloads::All)
+    }
+
+    /// The same, asking so much of the host.
+    pub(crate) fn start_with(
+        namespace: &Namespace,
+        number: u8,
+        peers: &'static [u8],
+        offloads: Offloads,
+    ) -> Self {
+        let (node, configured) = namespace.run(move || Self::start_here(number, peers, offloads));
         assert_eq!(configured.ipv4, Some(meshnode::host::Held::Ours));
         assert_eq!(configured.ipv6, meshnode::host::Held::Ours);
         node
     }
 
     /// Starts in the namespace of this thread.
-    pub(crate) fn start_here(number: u8, peers: &[u8]) -> (Self, Configured) {
+    pub(crate) fn start_here(number: u8, peers: &[u8], offloads: Offloads) -> (Self, Configured) {
         let (sender, events) = mpsc::channel(256);
         let config = TunnelConfig {
             name: format!("mn-test{number}"),
@@ -77,7 +87,7 @@ impl Node {
             port: 0,
             mtu: MTU,
             control: Some(CONTROL),
-            offloads: Offloads::default(),
+            offloads,
         };
         let tunnel = Tunnel::start(config, sender).expect("the tunnel starts");
         let interface = Interface {

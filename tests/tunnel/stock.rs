@@ -10,7 +10,7 @@ use crate::node::Node;
 /// The number of the stock node; its secret is that of `node::secret`.
 pub(crate) const STOCK: u8 = 5;
 /// Its UDP port.
-const PORT: u16 = 51820;
+pub(crate) const PORT: u16 = 51820;
 
 /// Starts `wireguard-go` as node 5 with node 1 as its peer.
 pub(crate) fn stock(place: &Namespace, device: &str, endpoint: &str) -> Guard {

@@ -6,8 +6,8 @@ use super::super::split::tests::{Flow, cut, flow};
 use super::*;
 
 /// Packets as they come to one host, each of a peer; what the host makes of what it gets, and in how many pieces.
-fn through(packets: &[(u32, Vec<u8>)], udp: bool) -> (Vec<Vec<u8>>, usize) {
-    let mut merge = Merge::new(udp);
+fn through(packets: &[(u32, Vec<u8>)], offloads: Offloads) -> (Vec<Vec<u8>>, usize) {
+    let mut merge = Merge::new(offloads);
     let (mut out, mut pieces) = (Vec::new(), 0);
     let mut give = |merge: &mut Merge| {
         let Some(merged) = merge.finish() else { return };
@@ -94,7 +94,7 @@ proptest! {
         payload in proptest::collection::vec(any::<u8>(), 0..30_000),
     ) {
         let packets = flow.packets(&payload);
-        let (out, pieces) = through(&of_one(packets.clone()), true);
+        let (out, pieces) = through(&of_one(packets.clone()), Offloads::All);
         let same = |packets: &[Vec<u8>]| -> Vec<_> { packets.iter().map(|p| read(p)).collect() };
         prop_assert_eq!(same(&out), same(&packets));
         if !flow.tcp || flow.flags & !8 == 16 {
@@ -107,7 +107,7 @@ proptest! {
     fn no_mishap_loses_changes_or_mixes_anything(
         flows in proptest::collection::vec((flow(), 0..4000_usize), 1..4),
         mishaps in proptest::collection::vec(mishap(), 0..60),
-        udp in any::<bool>(),
+        offloads in proptest::sample::select(vec![Offloads::All, Offloads::Tcp, Offloads::None]),
     ) {
         let mut packets: Vec<(u32, Vec<u8>)> = Vec::new();
         for (flow, bytes) in &flows {
@@ -131,7 +131,7 @@ proptest! {
                 Mishap::Nothing => packets.insert(number, (1, Vec::new())),
             }
         }
-        let (out, _) = through(&packets, udp);
+        let (out, _) = through(&packets, offloads);
         packets.retain(|(_, packet)| !packet.is_empty());
         let came: Vec<_> = out.iter().map(|packet| read(packet)).collect();
         let sent: Vec<_> = packets.iter().map(|(_, packet)| read(packet)).collect();
@@ -142,7 +142,7 @@ proptest! {
     fn garbage_goes_through_as_it_is(
         packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..200), 0..20),
     ) {
-        let (out, pieces) = through(&of_one(packets.clone()), true);
+        let (out, pieces) = through(&of_one(packets.clone()), Offloads::All);
         prop_assert_eq!(out, packets);
         prop_assert!(pieces <= 20);
     }
@@ -170,7 +170,7 @@ fn pieces_when(change: impl Fn(&mut Flow)) -> usize {
     let mut other = flow;
     change(&mut other);
     let second = other.packet(1, 1000, other.flags, &[2; 1000]);
-    through(&of_one(vec![first, second]), true).1
+    through(&of_one(vec![first, second]), Offloads::All).1
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_wrong_checksum_is_never_hidden_by_a_merge() {
     let flow = stream(1000);
     let mut packets = flow.packets(&[9; 3000]);
     packets[1][500] ^= 1;
-    let (out, pieces) = through(&of_one(packets.clone()), true);
+    let (out, pieces) = through(&of_one(packets.clone()), Offloads::All);
     assert_eq!(out, packets);
     assert_eq!(pieces, 3);
 }
@@ -205,19 +205,22 @@ fn a_wrong_checksum_is_never_hidden_by_a_merge() {
 #[test]
 fn a_whole_row_is_one_piece_and_another_peers_packet_is_not_in_it() {
     let packets = of_one(stream(1380).packets(&vec![1; 45 * 1380]));
-    assert_eq!(through(&packets, true).1, 1);
+    assert_eq!(through(&packets, Offloads::All).1, 1);
     let mut mixed = packets;
     mixed[20].0 = 2;
-    assert_eq!(through(&mixed, true).1, 3);
+    assert_eq!(through(&mixed, Offloads::All).1, 3);
 }
 
 #[test]
-fn a_host_that_takes_no_merged_datagrams_gets_none() {
+fn a_host_gets_merged_what_it_takes_and_nothing_else() {
     let flow = Flow {
         tcp: false,
         ..stream(1000)
     };
     let packets = of_one(flow.packets(&[1; 5000]));
-    assert_eq!(through(&packets, true).1, 1);
-    assert_eq!(through(&packets, false).1, 5);
+    assert_eq!(through(&packets, Offloads::All).1, 1);
+    assert_eq!(through(&packets, Offloads::Tcp).1, 5);
+    let packets = of_one(stream(1000).packets(&[1; 5000]));
+    assert_eq!(through(&packets, Offloads::Tcp).1, 1);
+    assert_eq!(through(&packets, Offloads::None).1, 5);
 }
