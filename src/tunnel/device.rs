@@ -63,9 +63,9 @@ pub(crate) struct Device {
 }
 
 /// What the host is asked to leave to us (`linux/if_tun.h`).
-const CHECKSUM: u64 = 1;
-const TCP: u64 = 2 | 4;
-const UDP: u64 = 0x20 | 0x40;
+const CHECKSUM: i32 = 1;
+const TCP: i32 = 2 | 4;
+const UDP: i32 = 0x20 | 0x40;
 
 mod sys {
     //! The one call of the TUN driver that no library makes.
@@ -119,10 +119,9 @@ impl Device {
     }
 
     #[expect(unsafe_code, reason = "no library makes this call of the driver")]
-    fn ask(&self, offloads: u64) -> nix::Result<()> {
-        let flags = i32::try_from(offloads).expect("seven bits");
+    fn ask(&self, offloads: i32) -> nix::Result<()> {
         // SAFETY: the descriptor is a TUN device's and open, and the call takes a plain number.
-        unsafe { sys::set_offload(self.inner.as_raw_fd(), flags) }.map(|_| ())
+        unsafe { sys::set_offload(self.inner.as_raw_fd(), offloads) }.map(|_| ())
     }
 
     /// What the host takes off us.

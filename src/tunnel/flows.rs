@@ -271,9 +271,13 @@ impl Flows {
 
     /// Looks at every flow again; it stays in its stage.
     pub(super) fn judge(&mut self, mut judge: impl FnMut(&Key, &mut Flow)) {
-        for slot in self.index.values() {
-            let slot = &mut self.slots[*slot as usize];
-            judge(&slot.key, &mut slot.flow);
+        for stage in Stage::ALL {
+            let mut at = self.queues[stage as usize].oldest;
+            while at != NONE {
+                let slot = self.slot_mut(at);
+                judge(&slot.key, &mut slot.flow);
+                at = slot.after;
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! From the network to the device: one thread, from each row received to the call that gives the host what came of it.
+//! From the network to the device: one thread, from each train received to the call that gives the host what came of it.
 //! Every byte here is hostile until it is opened.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::merge::{Added, Merge};
 use super::packet::Packet;
 use super::peer::{Content, Message, Peer};
 use super::router::Router;
-use super::sockets::{Aside, Patience, Row, aside};
+use super::sockets::{Arrival, Aside, Patience, aside};
 use super::split::Split;
 use super::standing::Standing;
 use super::{Engine, Loss, Wake};
@@ -33,8 +33,8 @@ const WAITING_MAX: usize = 256;
 /// The state of the inbound thread.
 pub(crate) struct Inbound {
     engine: Arc<Engine>,
-    /// Where rows are received.
-    row: Vec<u8>,
+    /// Where trains are received.
+    train: Vec<u8>,
     aside: Aside,
     /// For messages that carry no packet.
     out: Vec<u8>,
@@ -49,7 +49,7 @@ impl Inbound {
         let merge = Merge::new(engine.device.offloads());
         Self {
             engine,
-            row: vec![0; DATAGRAM_BYTES_MAX],
+            train: vec![0; DATAGRAM_BYTES_MAX],
             aside: aside(),
             // Room for any packet that waited, sealed.
             out: vec![0; DATAGRAM_BYTES_MAX + 64],
@@ -79,8 +79,8 @@ impl Inbound {
     fn drain(&mut self, socket: Socket) -> bool {
         for _ in 0..BATCH {
             let engine = &self.engine.sockets;
-            match engine.receive(socket, &mut self.row, &mut self.aside) {
-                Ok(Some(row)) => self.handle(row),
+            match engine.receive(socket, &mut self.train, &mut self.aside) {
+                Ok(Some(train)) => self.handle(train),
                 Ok(None) => return false,
                 Err(error) => {
                     tracing::trace!(%error, "nothing received");
@@ -91,25 +91,27 @@ impl Inbound {
         true
     }
 
-    fn handle(&mut self, row: Row) {
+    fn handle(&mut self, train: Arrival) {
         let now = self.engine.now();
         let engine = Arc::clone(&self.engine);
         let router = engine.router.load();
-        let bytes = std::mem::take(&mut self.row);
+        let bytes = std::mem::take(&mut self.train);
         // As on the way out, never one that stands alone.
-        let lost = self.standing.loses(now.uptime_us) && row.length > row.each;
-        let datagrams = bytes[..row.length].chunks(row.each);
+        let lost = self.standing.loses(now.uptime_us) && train.length > train.each;
+        let datagrams = bytes[..train.length].chunks(train.each);
         for datagram in datagrams.skip(usize::from(lost)) {
             match classify(datagram) {
-                DatagramKind::WireGuard => self.handle_wireguard(&router, datagram, row.path, now),
-                DatagramKind::Probe => engine.hand_over(datagram, row.path),
+                DatagramKind::WireGuard => {
+                    self.handle_wireguard(&router, datagram, train.path, now)
+                }
+                DatagramKind::Probe => engine.hand_over(datagram, train.path),
                 // Nothing here speaks STUN or carries for others: no answer, whatever it is.
                 DatagramKind::Stun | DatagramKind::Relay | DatagramKind::Other => {
                     engine.count(Loss::Malformed);
                 }
             }
         }
-        self.row = bytes;
+        self.train = bytes;
     }
 
     fn handle_wireguard(&mut self, router: &Router, datagram: &[u8], path: Path, now: Moment) {

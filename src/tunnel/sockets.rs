@@ -34,9 +34,9 @@ pub(crate) enum Patience {
     Drop,
 }
 
-/// Datagrams of one length from one sender, in a row; the last may be shorter.
+/// A train of datagrams as it came: of one length, from one sender; the last may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
+pub(crate) struct Arrival {
     /// Bytes of all.
     pub(crate) length: usize,
     /// Bytes of each.
@@ -44,10 +44,10 @@ pub(crate) struct Row {
     pub(crate) path: Path,
 }
 
-/// Room for what the kernel says beside a row.
+/// Room for what the kernel says beside a train.
 pub(crate) type Aside = Vec<u8>;
 
-/// Room for what the kernel says beside a row.
+/// Room for what the kernel says beside a train.
 pub(crate) fn aside() -> Aside {
     cmsg_space!(i32)
 }
@@ -59,7 +59,7 @@ pub(crate) struct Sockets {
     /// `None` where the kernel has no IPv6.
     v6: Option<UdpSocket>,
     port: u16,
-    /// Whether the kernel cuts rows for us (`UDP_SEGMENT`).
+    /// Whether the kernel cuts trains for us (`UDP_SEGMENT`).
     cuts: AtomicBool,
 }
 
@@ -109,13 +109,13 @@ impl Sockets {
         self.raw(socket).map(AsFd::as_fd)
     }
 
-    /// Receives a row of datagrams if there is one.
+    /// Receives a train of datagrams if there is one.
     pub(crate) fn receive(
         &self,
         socket: Socket,
         buffer: &mut [u8],
         aside: &mut Aside,
-    ) -> io::Result<Option<Row>> {
+    ) -> io::Result<Option<Arrival>> {
         let Some(raw) = self.raw(socket) else {
             return Ok(None);
         };
@@ -141,7 +141,7 @@ impl Sockets {
         let Some(remote) = received.address.as_ref().and_then(address) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        Ok(Some(Row {
+        Ok(Some(Arrival {
             length,
             each: each.max(1),
             path: Path {
@@ -151,8 +151,8 @@ impl Sockets {
         }))
     }
 
-    /// Sends a row: datagrams of `each` bytes, the last perhaps shorter. Errors as with [`Self::send`].
-    pub(crate) fn send_row(&self, path: Path, bytes: &[u8], each: usize) {
+    /// Sends a train: datagrams of `each` bytes, the last perhaps shorter. Errors as with [`Self::send`].
+    pub(crate) fn send_train(&self, path: Path, bytes: &[u8], each: usize) {
         let single = bytes.len() <= each;
         if single || !self.cuts.load(Ordering::Relaxed) {
             for datagram in bytes.chunks(each) {
@@ -181,7 +181,7 @@ impl Sockets {
                     self.send(path, datagram, Patience::Wait);
                 }
             }
-            // Longer than the way allows: the kernel cuts no row then, and tells by single datagrams which.
+            // Longer than the way allows: the kernel cuts no train then, and tells by single datagrams which.
             Err(Errno::EMSGSIZE) => {
                 for datagram in bytes.chunks(each) {
                     self.send(path, datagram, Patience::Wait);
@@ -243,7 +243,7 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Sends a row that the kernel cuts.
+/// Sends a train that the kernel cuts.
 fn cut(raw: &UdpSocket, path: Path, bytes: &[u8], each: usize) -> nix::Result<()> {
     let each = u16::try_from(each).map_err(|_| Errno::EMSGSIZE)?;
     let sent = sendmsg(
@@ -314,26 +314,26 @@ mod tests {
         let loopback = |port| Path::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
         theirs.send(loopback(ours.port()), b"hello", Patience::Wait);
         let (mut buffer, mut aside) = ([0; 64], aside());
-        let row = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap();
-        let row = row.unwrap();
-        assert_eq!((&buffer[..row.length], row.each), (&b"hello"[..], 5));
-        assert_eq!(row.path, loopback(theirs.port()));
+        let train = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap();
+        let train = train.unwrap();
+        assert_eq!((&buffer[..train.length], train.each), (&b"hello"[..], 5));
+        assert_eq!(train.path, loopback(theirs.port()));
         let nothing = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap();
         assert!(nothing.is_none());
     }
 
     #[test]
-    fn a_row_arrives_as_its_datagrams_whether_or_not_the_kernel_cuts_it() {
+    fn a_train_arrives_as_its_datagrams_whether_or_not_the_kernel_cuts_it() {
         let bytes: Vec<u8> = (0..=255).cycle().take(10_300).collect();
         for cuts in [true, false] {
             let (ours, theirs) = (Sockets::open(0).unwrap(), Sockets::open(0).unwrap());
             theirs.cuts.store(cuts, Ordering::Relaxed);
             let to = Path::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ours.port()));
-            theirs.send_row(to, &bytes, 1000);
+            theirs.send_train(to, &bytes, 1000);
             let (mut buffer, mut aside) = (vec![0; 65_535], aside());
             let mut got = Vec::new();
-            while let Some(row) = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap() {
-                let datagrams = buffer[..row.length].chunks(row.each);
+            while let Some(train) = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap() {
+                let datagrams = buffer[..train.length].chunks(train.each);
                 got.extend(datagrams.map(<[u8]>::to_vec));
             }
             let sent: Vec<_> = bytes.chunks(1000).map(<[u8]>::to_vec).collect();

@@ -4,14 +4,14 @@ use meshnode_protocol::peering::Path;
 
 use super::sockets::Sockets;
 
-/// Datagrams in one row at most (`UDP_MAX_SEGMENTS` of older kernels).
+/// Datagrams in one train at most (`UDP_MAX_SEGMENTS` of older kernels).
 const COUNT_MAX: usize = 64;
-/// Bytes of one row at most: with its headers it is an IP packet to the kernel.
+/// Bytes of one train at most: with its headers it is an IP packet to the kernel.
 const BYTES_MAX: usize = 65_000;
 /// Bytes of the largest sealed packet.
 pub(crate) const SEALED_MAX: usize = 65_535 + 64;
 
-/// A row of datagrams that is being made.
+/// A train of datagrams that is being made.
 #[derive(Debug)]
 pub(crate) struct Train {
     buffer: Vec<u8>,
@@ -35,7 +35,7 @@ impl Train {
         }
     }
 
-    /// Room behind the row for one more datagram, of about so many bytes.
+    /// Room behind the train for one more datagram, of about so many bytes.
     pub(crate) fn room(&mut self, bytes: usize, sockets: &Sockets) -> &mut [u8] {
         if !self.takes(bytes) {
             self.flush(sockets);
@@ -67,10 +67,10 @@ impl Train {
         self.count += 1;
     }
 
-    /// Sends the row.
+    /// Sends the train.
     pub(crate) fn flush(&mut self, sockets: &Sockets) {
         if let Some(path) = self.path.take() {
-            sockets.send_row(path, &self.buffer[..self.length], self.each);
+            sockets.send_train(path, &self.buffer[..self.length], self.each);
         }
         self.length = 0;
         self.count = 0;

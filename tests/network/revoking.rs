@@ -121,7 +121,7 @@ fn live_traffic_is_cut(nodes: &[Node], guest: &Node, name: &str) -> Duration {
     let (nas, others) = nodes.split_first().unwrap();
     guest.join(&nas.invite(&[]));
     eventually("all know the guest", PATIENCE, || {
-        let knows = |node: &Node| names(&node.status()).contains(&name.to_owned());
+        let knows = |node: &Node| names(&node.status()).contains(name);
         others.iter().all(knows)
     });
     for other in others {
@@ -148,7 +148,7 @@ fn live_traffic_is_cut(nodes: &[Node], guest: &Node, name: &str) -> Duration {
         guest.status()["state"] == "revoked"
     });
     for node in nodes {
-        assert!(!names(&node.status()).contains(&name.to_owned()));
+        assert!(!names(&node.status()).contains(name));
     }
     cut
 }

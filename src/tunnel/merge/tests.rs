@@ -203,7 +203,7 @@ fn a_wrong_checksum_is_never_hidden_by_a_merge() {
 }
 
 #[test]
-fn a_whole_row_is_one_piece_and_another_peers_packet_is_not_in_it() {
+fn a_whole_train_is_one_piece_and_another_peers_packet_is_not_in_it() {
     let packets = of_one(stream(1380).packets(&vec![1; 45 * 1380]));
     assert_eq!(through(&packets, Offloads::All).1, 1);
     let mut mixed = packets;
