@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 
 use crate::authority::{AdmitInserted, Authority, AuthorityError, Inserted};
-use crate::body::Body;
 use crate::claim::Admit;
 use crate::epochs::Epochs;
 use crate::id::{AdmitId, Digest, NodeId, OpId};
@@ -29,7 +28,6 @@ pub struct Ledger {
     pub records: Records,
     ops: Index,
     admits: Index,
-    named: BTreeSet<NodeId>,
 }
 
 /// What an insertion changed.
@@ -64,16 +62,11 @@ impl Ledger {
     #[must_use]
     pub fn new(genesis: Op, realm: Realm) -> Self {
         let (id, hash) = (Digest::new(*genesis.id().as_bytes()), op_hash(&genesis));
-        let mut named = BTreeSet::new();
-        if let Body::Genesis(body) = genesis.body() {
-            named.insert(body.founder);
-        }
         let mut ledger = Self {
             authority: Authority::found(genesis, realm),
             records: Records::default(),
             ops: Index::default(),
             admits: Index::default(),
-            named,
         };
         ledger.ops.insert(id, hash);
         ledger
@@ -117,9 +110,6 @@ impl Ledger {
             .authority
             .op(id)
             .expect("an op that was just added is there");
-        if let Body::Grant(grant) = op.body() {
-            self.named.insert(grant.device);
-        }
         self.ops.insert(Digest::new(*id.as_bytes()), op_hash(op));
         change.writes.push(Write::Op(*id, op.bytes().to_vec()));
         change.authority = true;
@@ -134,26 +124,39 @@ impl Ledger {
                     .authority
                     .admit(&id)
                     .expect("an admit that was just added is there");
-                self.named.insert(admit.claim().device);
                 self.admits
                     .insert(Digest::new(*id.as_bytes()), short_hash(admit.bytes()));
                 change.writes.push(Write::Admit(id, admit.bytes().to_vec()));
-                if let Some(dropped) = dropped {
+                if let Some((dropped, device)) = dropped {
                     self.admits.remove(&Digest::new(*dropped.as_bytes()));
                     change.writes.push(Write::DropAdmit(dropped));
+                    self.drop_records(&device, change);
                 }
                 change.authority = true;
             }
             Ok(AdmitInserted::Known | AdmitInserted::NotKept) => {}
-            Err(AuthorityError::UnknownInvite(_)) => change.held = true,
+            Err(AuthorityError::UnknownInvite(_) | AuthorityError::UnknownWitness(_)) => {
+                change.held = true;
+            }
             Err(_) => change.refused += 1,
+        }
+    }
+
+    /// A device that nothing stored names any more has no records: who never heard of it takes none either.
+    fn drop_records(&mut self, device: &NodeId, change: &mut Change) {
+        if self.authority.names(device) {
+            return;
+        }
+        for key in self.records.forget(device) {
+            change.writes.push(Write::DropRecord(key));
+            change.devices.insert(*device);
         }
     }
 
     /// Takes a record's bytes. Only devices that a stored grant or admit names have any.
     pub fn insert_record(&mut self, bytes: &[u8], change: &mut Change) {
         match Record::peek(bytes) {
-            Some((slot, _)) if self.named.contains(&slot.device) => {}
+            Some((slot, _)) if self.authority.names(&slot.device) => {}
             Some(_) => {
                 change.held = true;
                 return;
@@ -164,12 +167,15 @@ impl Ledger {
             }
         }
         match self.records.insert(bytes, &self.authority.network()) {
-            Ok(RecordInserted::Newest(slot)) => {
+            Ok(RecordInserted::Newest { slot, evicted }) => {
                 change.devices.insert(slot.device);
                 change.left |= slot.kind == RecordKind::LEFT;
                 change
                     .writes
                     .push(Write::Record(slot.key(), bytes.to_vec()));
+                change
+                    .writes
+                    .extend(evicted.map(|evicted| Write::DropRecord(evicted.key())));
             }
             Ok(RecordInserted::Stale) => {}
             Err(_) => change.refused += 1,
@@ -179,7 +185,7 @@ impl Ledger {
     /// Whether the device may have records here.
     #[must_use]
     pub fn names(&self, device: &NodeId) -> bool {
-        self.named.contains(device)
+        self.authority.names(device)
     }
 
     /// What is here, in short.
@@ -312,11 +318,12 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::body::{Genesis, Ipv4Range};
+    use crate::body::{Body, Genesis, Ipv4Range, Policy};
     use crate::codec::Ext;
     use crate::id::{NodeId, RootKey};
     use crate::identity::Secret;
     use crate::name::{NetworkName, NodeName};
+    use crate::op::Draft;
     use crate::record::{RecordBody, RecordKind};
     use crate::time::Timestamp;
 
@@ -370,10 +377,56 @@ mod tests {
         let (mut a, mut b) = (founded(&founder), founded(&founder));
         let mut change = Change::default();
         for (one, other) in records.iter().zip(records.iter().rev()) {
-            a.insert_record(one.bytes(), &mut change);
-            b.insert_record(other.bytes(), &mut change);
+            a.insert_record(other.bytes(), &mut change);
+            b.insert_record(one.bytes(), &mut Change::default());
         }
         assert_eq!(a.records.iter().count(), crate::limits::FOREIGN_RECORDS_MAX);
         assert_eq!(a.summary().roots, b.summary().roots);
+        // A store that does what it is told holds what the replicas hold.
+        let mut disk = BTreeSet::new();
+        for write in change.writes {
+            match write {
+                Write::Record(key, _) => drop(disk.insert(key)),
+                Write::DropRecord(key) => assert!(disk.remove(&key)),
+                Write::Op(..)
+                | Write::Admit(..)
+                | Write::DropAdmit(_)
+                | Write::Secrets(_)
+                | Write::Heads(_)
+                | Write::Heard(..)
+                | Write::Blocked(_) => panic!("records alone were said"),
+            }
+        }
+        let kept: BTreeSet<_> = a.records.iter().map(|record| record.slot().key()).collect();
+        assert_eq!(disk, kept);
+    }
+
+    /// Who has the stub alone must be seen to lack the body; who has both has the same as who never saw the stub.
+    #[test]
+    fn a_stub_is_another_item_than_its_op_until_the_body_comes() {
+        let founder = Secret::from_seed(&[1; 32]);
+        let (mut whole, mut stubbed) = (founded(&founder), founded(&founder));
+        let body = Body::Policy(Policy {
+            base: OpId::ZERO,
+            change: b"a change".to_vec(),
+            ext: Ext::NONE,
+        });
+        let genesis = whole.authority.realm().genesis;
+        let draft = Draft {
+            network: whole.authority.network(),
+            authority: genesis,
+            time: Timestamp::from_ms(2),
+            parents: vec![genesis],
+        };
+        let op = Op::sign(body, draft, &founder);
+        let length = usize::try_from(op.header().body_len).unwrap();
+        let stub = &op.bytes()[..op.bytes().len() - length];
+        let mut change = Change::default();
+        whole.insert_op(op.bytes(), &mut change);
+        stubbed.insert_op(stub, &mut change);
+        assert_ne!(whole.summary().roots[0], stubbed.summary().roots[0]);
+        stubbed.insert_op(op.bytes(), &mut change);
+        assert_eq!(whole.summary().roots[0], stubbed.summary().roots[0]);
+        assert_eq!(change.writes.len(), 3);
     }
 }
