@@ -25,6 +25,8 @@ mod net;
 mod news;
 mod policy;
 mod report;
+#[cfg(test)]
+mod stage;
 mod start;
 mod ways;
 mod witness;

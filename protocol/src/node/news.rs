@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use super::net::{Net, Phase};
 use super::{Node, Pending};
 use crate::body::Body;
+use crate::claim::Admit;
 use crate::id::{NodeId, OpId, TransportKey};
 use crate::io::{Notice, RevokedBy};
 use crate::ledger::Change;
@@ -96,7 +97,13 @@ impl Node {
         let Some(revoke) = net.view.revoked().get(device).copied() else {
             return false;
         };
-        let ops = net.news(device, &[revoke]);
+        let ops = if net.was_in(device) {
+            net.news(device, &[revoke])
+        } else {
+            // Who only ever knocked learns that it is out, and nothing of the network.
+            let revoke = net.authority().op(&revoke).map(|op| op.bytes().to_vec());
+            revoke.into_iter().collect()
+        };
         self.send_news(peer, ops, true)
     }
 
@@ -166,6 +173,17 @@ impl Node {
 }
 
 impl Net {
+    /// Whether a device was ever let in: by the genesis, a grant, or a member under an invite without approval.
+    fn was_in(&self, device: &NodeId) -> bool {
+        let authority = self.authority();
+        let let_in = |admit: &Admit| {
+            let invite = authority.op(&admit.claim().invite).map(Op::body);
+            let invite = invite.and_then(Body::invite);
+            admit.claim().device == *device && invite.is_some_and(|invite| !invite.terms.approve)
+        };
+        authority.titled(device) || authority.admits().any(let_in)
+    }
+
     /// Whether an op is by the root set or by a device with a stored grant that makes it an admin.
     fn vouches(&self, bytes: &[u8]) -> bool {
         let Ok(op) = Op::parse(bytes, self.authority().realm()) else {
