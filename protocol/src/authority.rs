@@ -5,6 +5,7 @@
 
 mod admits;
 mod held;
+mod payers;
 #[cfg(test)]
 mod tests;
 
@@ -76,8 +77,8 @@ pub struct Authority {
     entries: Vec<Entry>,
     index: BTreeMap<OpId, u32>,
     heads: BTreeSet<OpId>,
-    /// The founder and the devices of all stored grants, whether they count or not.
-    titled: BTreeSet<NodeId>,
+    /// The founder and the devices of all stored grants, whether they count or not, and the place of the first.
+    titled: BTreeMap<NodeId, u32>,
     held: Held,
     admits: Admits,
 }
@@ -112,7 +113,7 @@ impl Authority {
             "a network is founded by the genesis of its realm"
         );
         let titled = match genesis.body() {
-            Body::Genesis(genesis) => BTreeSet::from([genesis.founder]),
+            Body::Genesis(genesis) => BTreeMap::from([(genesis.founder, 0)]),
             Body::Grant(_)
             | Body::Invite(_)
             | Body::Revoke(_)
@@ -168,6 +169,18 @@ impl Authority {
     /// # Errors
     /// When the bytes are no op of this network, or its author may not say it.
     pub fn insert_op(&mut self, bytes: &[u8]) -> Result<Inserted, AuthorityError> {
+        self.insert_op_of(bytes, None)
+    }
+
+    /// The same of a peer, whose share of the room for held ops it takes up if it has to wait.
+    ///
+    /// # Errors
+    /// As [`Self::insert_op`].
+    pub fn insert_op_of(
+        &mut self,
+        bytes: &[u8],
+        giver: Option<NodeId>,
+    ) -> Result<Inserted, AuthorityError> {
         let id = Op::peek_id(bytes)?;
         if self.op(&id).is_some_and(|op| !op.is_stub()) {
             return Ok(Inserted::Known);
@@ -175,11 +188,11 @@ impl Authority {
         if self.held.op(&id).is_some_and(|op| !op.is_stub()) {
             return Ok(Inserted::Held);
         }
-        self.insert(Op::parse(bytes, &self.realm)?)
+        self.insert(Op::parse(bytes, &self.realm)?, giver)
     }
 
     /// Takes an op whose bytes and signatures hold.
-    fn insert(&mut self, op: Op) -> Result<Inserted, AuthorityError> {
+    fn insert(&mut self, op: Op, giver: Option<NodeId>) -> Result<Inserted, AuthorityError> {
         let id = op.id();
         if let Some(place) = self.index.get(&id) {
             let entry = &mut self.entries[*place as usize];
@@ -192,15 +205,15 @@ impl Authority {
         let missing = |parent: &&OpId| !self.index.contains_key(*parent);
         if let Some(parent) = op.header().parents.iter().find(missing).copied() {
             self.refuse_powerless(&op)?;
-            self.held.keep(op, parent);
+            self.held.keep(op, parent, giver);
             return Ok(Inserted::Held);
         }
         self.store(op)?;
         let mut added = vec![id];
         let mut next = 0;
         while let Some(parent) = added.get(next).copied() {
-            for orphan in self.held.release(&parent) {
-                added.extend(self.adopt(orphan));
+            for (orphan, giver) in self.held.release(&parent) {
+                added.extend(self.adopt(orphan, giver));
             }
             next += 1;
         }
@@ -219,10 +232,10 @@ impl Authority {
     }
 
     /// Stores a held op if nothing else is missing; a held op that breaks a rule is dropped.
-    fn adopt(&mut self, orphan: Op) -> Option<OpId> {
+    fn adopt(&mut self, orphan: Op, giver: Option<NodeId>) -> Option<OpId> {
         let missing = |parent: &&OpId| !self.index.contains_key(*parent);
         if let Some(parent) = orphan.header().parents.iter().find(missing).copied() {
-            self.held.keep(orphan, parent);
+            self.held.keep(orphan, parent, giver);
             return None;
         }
         let id = orphan.id();
@@ -250,7 +263,7 @@ impl Authority {
         }
         self.heads.insert(entry.op.id());
         if let Body::Grant(grant) = entry.op.body() {
-            self.titled.insert(grant.device);
+            self.titled.entry(grant.device).or_insert(place);
         }
         self.index.insert(entry.op.id(), place);
         self.entries.push(entry);
@@ -304,7 +317,7 @@ impl Authority {
     /// Whether a device is the founder, or a stored grant names it; whether that counts is not asked.
     #[must_use]
     pub fn titled(&self, device: &NodeId) -> bool {
-        self.titled.contains(device)
+        self.titled.contains_key(device)
     }
 
     /// Whether the genesis, a stored grant or a stored admit names a device: then it may have records.

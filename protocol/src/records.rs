@@ -189,6 +189,18 @@ impl Records {
         self.slots.get(self.keys.get(key)?)
     }
 
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// All records.
     pub fn iter(&self) -> impl Iterator<Item = &Record> {
         self.slots.values()

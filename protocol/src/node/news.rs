@@ -32,18 +32,28 @@ const FRAME_BYTES: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     last: BTreeMap<IpAddr, u64>,
+    asked: BTreeMap<IpAddr, u64>,
 }
 
 impl Mailbox {
     /// Whether an address may hand over news now; if so it may not again for a while.
     fn admits(&mut self, address: IpAddr, at: u64) -> bool {
-        self.last.retain(|_, last| *last + NEWS_EVERY_MS > at);
-        if self.last.contains_key(&address) || self.last.len() >= ADDRESSES_MAX {
-            return false;
-        }
-        self.last.insert(address, at);
-        true
+        once(&mut self.last, address, at)
     }
+
+    /// Whether a device at an address, that has no standing here, may be asked for what it has; likewise.
+    pub(super) fn may_be_asked(&mut self, address: IpAddr, at: u64) -> bool {
+        once(&mut self.asked, address, at)
+    }
+}
+
+fn once(last: &mut BTreeMap<IpAddr, u64>, address: IpAddr, at: u64) -> bool {
+    last.retain(|_, last| *last + NEWS_EVERY_MS > at);
+    if last.contains_key(&address) || last.len() >= ADDRESSES_MAX {
+        return false;
+    }
+    last.insert(address, at);
+    true
 }
 
 impl Node {
@@ -64,8 +74,10 @@ impl Node {
         }
         if ops.first().is_some_and(|first| net.vouches(first)) {
             let mut change = Change::default();
+            let arrival = self.arrival(&peer, now);
+            let net = self.net.as_mut()?;
             for op in &ops {
-                net.ledger.insert_op(op, &mut change);
+                net.ledger.take_op(op, &arrival, &mut change);
             }
             let new: Vec<_> = ops
                 .iter()

@@ -244,6 +244,7 @@ impl Node {
         if net.stale {
             warnings.push(Warning::Stale);
         }
+        warnings.extend(net.floods(now));
         warnings.extend(net.policy.warnings());
         warnings.extend(self.later_warnings(net, now));
         warnings

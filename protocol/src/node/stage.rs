@@ -11,9 +11,10 @@ use crate::body::{
 };
 use crate::claim::{Admit, AdmitTerms, Claim, ClaimTerms};
 use crate::codec::Ext;
+use crate::custody::Custody;
 use crate::id::{Digest, InviteKey, NodeId, OpId, TransportKey};
 use crate::identity::{Context, Keys, Secret};
-use crate::io::{Input, Notice, Output};
+use crate::io::{Input, Notice, Output, Stored};
 use crate::ledger::Change;
 use crate::link::{LinkId, LinkInput, LinkOutput, Service};
 use crate::name::{NetworkName, NodeName};
@@ -106,6 +107,20 @@ pub(super) fn notices(outputs: &[Output]) -> Vec<&Notice> {
         _ => None,
     });
     notices.collect()
+}
+
+/// The node of a device, over all that a founder has.
+pub(super) fn resumed(founder: &Node, keys: &Keys, now: Moment) -> Node {
+    let mut custody = Custody::new(keys);
+    custody.genesis.clone_from(&founder.custody.genesis);
+    custody.epochs.clone_from(&founder.custody.epochs);
+    custody.joined = true;
+    let ledger = founder.net.as_ref().unwrap().ledger.clone();
+    let stored = Stored {
+        secrets: Some(custody.to_bytes()),
+        ..Stored::default()
+    };
+    Node::resume_over(ledger, &stored, setup(), [8; 32], now).unwrap()
 }
 
 /// What an op stands on when its author has heard everything.
@@ -249,9 +264,20 @@ pub(super) fn admit(node: &mut Node, claim: Claim) {
 
 /// A device tells the time.
 pub(super) fn tip(node: &mut Node, device: &Secret, time: Timestamp, now: Moment) {
+    tip_of(node, device, Vec::new(), time, now);
+}
+
+/// A device tells what it knows, and the time.
+pub(super) fn tip_of(
+    node: &mut Node,
+    device: &Secret,
+    heads: Vec<OpId>,
+    time: Timestamp,
+    now: Moment,
+) {
     let stored = node.net.as_ref().unwrap().authority();
     let tip = Tip {
-        heads: Vec::new(),
+        heads,
         ops: 1,
         root: stored.realm().genesis,
         policy_base: None,

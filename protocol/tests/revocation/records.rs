@@ -1,11 +1,12 @@
 //! Device records: only the newest of a slot stays, and only its own device writes it.
 
+use meshnode_protocol::codec::Ext;
 use meshnode_protocol::id::Signature;
 use meshnode_protocol::identity::Keys;
 use meshnode_protocol::io::Write;
 use meshnode_protocol::ledger::{Change, Ledger};
 use meshnode_protocol::limits::ADMITS_PER_INVITE_MAX;
-use meshnode_protocol::record::{Record, RecordBody, RecordError};
+use meshnode_protocol::record::{NodeRecord, Record, RecordBody, RecordError};
 use meshnode_protocol::records::{RecordInserted, Records};
 
 use crate::cast::{Cast, F, X, actor};
@@ -83,4 +84,41 @@ fn rec_foreign_signer_rejected() {
         matches!(refused, Err(RecordError::Signature(_))),
         "{refused:?}"
     );
+}
+
+/// A device says that another's tunnel key, or transport key, is its own.
+#[test]
+fn foreign_wg_key_refused() {
+    let cast = Cast::founded();
+    let network = cast.authority.network();
+    let (own, other) = (&cast.keys[X], &cast.keys[F]);
+    let sound = NodeRecord {
+        transport: own.transport_binding(&network),
+        tunnel: own.tunnel_binding(&network),
+        tunnel_next: None,
+        os: "test".to_owned(),
+        version: "1".to_owned(),
+        ext: Ext::NONE,
+    };
+    let stolen = [
+        NodeRecord {
+            tunnel: other.tunnel_binding(&network),
+            ..sound.clone()
+        },
+        NodeRecord {
+            tunnel_next: Some(other.tunnel_binding(&network)),
+            ..sound.clone()
+        },
+        NodeRecord {
+            transport: other.transport_binding(&network),
+            ..sound.clone()
+        },
+    ];
+    let takes = |body: NodeRecord| {
+        let body = RecordBody::Node(Box::new(body));
+        let record = Record::sign(network, 1, body, &own.device);
+        Records::default().insert(record.bytes(), &network).is_ok()
+    };
+    assert!(takes(sound));
+    assert!(!stolen.into_iter().any(takes));
 }

@@ -1,13 +1,17 @@
 //! Whose word tells the time, and what ends with whose right.
 
 use crate::body::{Body, Level};
+use crate::codec::Ext;
+use crate::id::OpId;
 use crate::identity::Keys;
-use crate::io::{Command, CommandId, Input, InviteOptions};
+use crate::io::{Command, CommandId, Input, InviteOptions, Warning};
 use crate::node::Founded;
 use crate::node::stage::{
-    at, claim, draft, founded, genesis, grant, invite, keys, revoke, say, store, tip,
+    at, claim, draft, founded, genesis, grant, invite, keys, resumed, revoke, say, store, tip,
+    tip_of,
 };
 use crate::op::Op;
+use crate::record::{Record, RecordBody, RecordKind, Seen};
 use crate::time::{Moment, Timestamp};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -105,17 +109,7 @@ fn admin_for_a_time(founder: &mut crate::node::Node, admin: &Keys) -> crate::nod
         Some(in_hours(48)),
     )));
     say(founder, body, at(1));
-    let mut custody = crate::custody::Custody::new(admin);
-    custody.genesis.clone_from(&founder.custody.genesis);
-    custody.epochs.clone_from(&founder.custody.epochs);
-    custody.joined = true;
-    let ledger = founder.net.as_ref().unwrap().ledger.clone();
-    let stored = crate::io::Stored {
-        secrets: Some(custody.to_bytes()),
-        ..Default::default()
-    };
-    let setup = crate::node::stage::setup();
-    crate::node::Node::resume_over(ledger, &stored, setup, [8; 32], at(2)).unwrap()
+    resumed(founder, admin, at(2))
 }
 
 #[test]
@@ -237,5 +231,70 @@ fn a_grant_that_outlives_its_author_is_refused_whoever_signs_it() {
             let net = node.net.as_mut().unwrap();
             assert!(net.ledger.authority.insert_op(op.bytes()).is_err());
         }
+    }
+}
+
+/// A member hears of no admin for a week.
+#[test]
+fn tip_warning() {
+    let Founded { mut node, .. } = founded();
+    let member = keys(1);
+    let body = Body::Grant(Box::new(grant(member.node(), 255, "member", None)));
+    say(&mut node, body, at(1));
+    let founder = node.keys.device.clone();
+    let mut member = resumed(&node, &member, at(2));
+    tip(&mut member, &founder, at(2).wall, at(3));
+    let warned = |days: u64| {
+        let warnings = member.snapshot(at(days * DAY_MS + 10)).unwrap().warnings;
+        let stale = |warning: &&Warning| matches!(warning, Warning::StaleAdmins { .. });
+        warnings.iter().find(stale).cloned()
+    };
+    assert_eq!(warned(6), None);
+    assert_eq!(warned(7), Some(Warning::StaleAdmins { days: 7 }));
+}
+
+/// Somebody keeps ops back: an admin's Tip names what nobody gives.
+#[test]
+fn eclipse_warns() {
+    let Founded { mut node, .. } = founded();
+    let admin = keys(1);
+    let body = Body::Grant(Box::new(grant(admin.node(), 5, "admin", None)));
+    let known = say(&mut node, body, at(1)).id();
+    let stale = |node: &crate::node::Node| {
+        let warnings = node.snapshot(at(3)).unwrap().warnings;
+        warnings.contains(&Warning::Stale)
+    };
+    for (head, warns) in [(known, false), (OpId::new([9; 32]), true)] {
+        tip_of(&mut node, &admin.device, vec![head], at(2).wall, at(2));
+        assert_eq!(stale(&node), warns);
+    }
+}
+
+/// Whatever clock a record's writer has, and whatever clock its reader has.
+#[test]
+fn record_1970_clock() {
+    let Founded { mut node, .. } = founded();
+    let member = keys(1);
+    let body = Body::Grant(Box::new(grant(member.node(), 255, "member", None)));
+    say(&mut node, body, at(1));
+    let network = node.net.as_ref().unwrap().authority().network();
+    let booted = Moment {
+        uptime_us: 9_000,
+        wall: Timestamp::from_ms(3),
+    };
+    for (seq, now) in [(5, at(2)), (at(3).wall.ms(), booted), (1 << 62, booted)] {
+        let seen = Seen {
+            heads: Vec::new(),
+            ops: 1,
+            epoch: 0,
+            policy: None,
+            ext: Ext::NONE,
+        };
+        let record = Record::sign(network, seq, RecordBody::Seen(seen), &member.device);
+        node.take_record(record.bytes());
+        node.handle(Input::Timeout, now);
+        let records = &node.net.as_ref().unwrap().ledger.records;
+        let held = records.of(&member.node(), RecordKind::SEEN);
+        assert_eq!(held.map(Record::seq), Some(seq));
     }
 }
