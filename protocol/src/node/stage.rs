@@ -91,20 +91,25 @@ pub(super) fn drain(node: &mut Node) -> Vec<Output> {
 
 /// The questions among outputs.
 pub(super) fn asked(outputs: &[Output], service: Service) -> Vec<Vec<u8>> {
-    let questions = outputs.iter().filter_map(|output| match output {
-        Output::Link(LinkOutput::Ask {
+    let questions = outputs.iter().filter_map(|output| {
+        let Output::Link(LinkOutput::Ask {
             service: to, bytes, ..
-        }) if *to == service => Some(bytes.clone()),
-        _ => None,
+        }) = output
+        else {
+            return None;
+        };
+        (*to == service).then(|| bytes.clone())
     });
     questions.collect()
 }
 
 /// The log lines among outputs.
 pub(super) fn notices(outputs: &[Output]) -> Vec<&Notice> {
-    let notices = outputs.iter().filter_map(|output| match output {
-        Output::Notice(notice) => Some(notice),
-        _ => None,
+    let notices = outputs.iter().filter_map(|output| {
+        let Output::Notice(notice) = output else {
+            return None;
+        };
+        Some(notice)
     });
     notices.collect()
 }

@@ -89,7 +89,7 @@ fn a_flood_is_told_once_an_hour_and_rests_with_it() {
 #[test]
 fn what_was_turned_away_is_asked_for_again_in_time_and_memory_is_bounded() {
     let mut quota = Quota::default();
-    let key = |number: usize| hash(&number.to_le_bytes());
+    let key = |number: usize| hash(&(number as u64).to_le_bytes());
     for number in 0..=TURNED_AWAY_MAX {
         quota.turn_away(key(number), 100, 1);
     }

@@ -51,12 +51,7 @@ impl Model<'_> {
             caps.contains(Caps::LABEL) || (own.all(|own| own) && whose == owner)
         };
         let members = caps.contains(Caps::MEMBERS);
-        // What a right gives ends with it.
-        let end = cited.body().grant().and_then(|own| own.expires);
-        let ends = |then: Option<Timestamp>| {
-            end.is_none_or(|end| then.is_some_and(|then| then <= end))
-                || loose(Slip::OutlivesAuthor)
-        };
+        let ends = |then| ends_in_time(cited, then) || loose(Slip::OutlivesAuthor);
         let body = match op.body() {
             Body::Genesis(_) => false,
             Body::Grant(grant) => {
@@ -133,6 +128,12 @@ impl Model<'_> {
         let key = invite.terms.key.key();
         verify(key, Context::Net, &fields, &invite.net_signature).is_ok()
     }
+}
+
+/// What a right gives ends with it.
+fn ends_in_time(cited: &Op, then: Option<Timestamp>) -> bool {
+    let end = cited.body().grant().and_then(|own| own.expires);
+    end.is_none_or(|end| then.is_some_and(|then| then <= end))
 }
 
 fn given<'a>(cited: &'a Op, author: &Author) -> Option<Given<'a>> {

@@ -75,14 +75,13 @@ fn an_admin_that_says_more_than_any_honest_one_is_told_of_once_and_in_status() {
             ..Items::default()
         };
         let outputs = gossip(&mut node, number, &items, 10);
-        told.extend(
-            notices(&outputs)
-                .into_iter()
-                .filter_map(|notice| match notice {
-                    Notice::Flood(name, ops) => Some((name.clone(), *ops)),
-                    _ => None,
-                }),
-        );
+        let floods = notices(&outputs).into_iter().filter_map(|notice| {
+            let Notice::Flood(name, ops) = notice else {
+                return None;
+            };
+            Some((name.clone(), *ops))
+        });
+        told.extend(floods);
     }
     let name = NodeName::parse("admin").unwrap();
     assert_eq!(told, [(Some(name.clone()), AUTHOR_OPS_PER_HOUR + 1)]);
@@ -109,13 +108,17 @@ fn a_member_that_floods_records_by_gossip_is_heard_slowly() {
             ..Items::default()
         };
         let outputs = gossip(node, record.seq(), &items, 10);
-        let writes = outputs.iter().filter_map(|output| match output {
-            Output::Persist { writes, .. } => Some(writes),
-            _ => None,
+        let writes = outputs.iter().filter_map(|output| {
+            let Output::Persist { writes, .. } = output else {
+                return None;
+            };
+            Some(writes)
         });
-        let ours = writes.flatten().filter_map(|write| match write {
-            Write::Record(_, bytes) if bytes == record.bytes() => Some(bytes.len() as u64),
-            _ => None,
+        let ours = writes.flatten().filter_map(|write| {
+            let Write::Record(_, bytes) = write else {
+                return None;
+            };
+            (bytes == record.bytes()).then_some(bytes.len() as u64)
         });
         ours.sum::<u64>()
     };
@@ -152,19 +155,18 @@ fn a_peer_whose_answers_bring_nothing_is_left_alone_for_a_minute() {
     node.start_pull(transport(2));
     for number in 0..200 {
         let outputs = drain(&mut node);
-        let asked = outputs.iter().find_map(|output| match output {
-            Output::Link(LinkOutput::Ask {
-                call,
-                service: Service::Sync,
-                bytes,
-                ..
-            }) => Some((*call, SyncRequest::parse(bytes).unwrap())),
-            _ => None,
+        let asked = outputs.iter().find_map(|output| {
+            let Output::Link(LinkOutput::Ask { call, bytes, .. }) = output else {
+                return None;
+            };
+            Some((*call, SyncRequest::parse(bytes).ok()?))
         });
         let Some((call, question)) = asked else { break };
         questions += 1;
         last = Some(call);
-        let key = |at: usize| crate::identity::hash(&(number * KEYS_SENT_MAX + at).to_le_bytes());
+        let key = |at: usize| {
+            crate::identity::hash(&((number * KEYS_SENT_MAX + at) as u64).to_le_bytes())
+        };
         let answer = match question {
             SyncRequest::Summary(_) => SyncAnswer::Summary(Summary {
                 roots: [crate::id::Digest::new([9; 32]); 3],
@@ -222,13 +224,12 @@ fn a_member_that_asks_without_end_is_refused_until_the_next_minute() {
             bytes: question.to_bytes(),
         };
         node.handle(Input::Link(input), at(ms));
-        let answered = drain(&mut node)
-            .into_iter()
-            .find_map(|output| match output {
-                Output::Link(LinkOutput::Answer { bytes, .. }) => Some(bytes.len() as u64),
-                _ => None,
-            });
-        answered
+        drain(&mut node).into_iter().find_map(|output| {
+            let Output::Link(LinkOutput::Answer { bytes, .. }) = output else {
+                return None;
+            };
+            Some(bytes.len() as u64)
+        })
     };
     let mut served = 0;
     let mut number = 0;
