@@ -201,6 +201,7 @@ impl SledStore {
                 | Write::Admit(..)
                 | Write::DropAdmit(_)
                 | Write::Record(..)
+                | Write::DropRecord(_)
                 | Write::Heard(..) => {}
             }
         }
@@ -228,6 +229,7 @@ impl SledStore {
                 Write::Admit(id, bytes) => shelf.put(Kind::Admit, id.as_bytes(), bytes),
                 Write::DropAdmit(id) => shelf.remove(Kind::Admit, id.as_bytes()),
                 Write::Record(slot, bytes) => shelf.put(Kind::Record, slot.as_bytes(), bytes),
+                Write::DropRecord(slot) => shelf.remove(Kind::Record, slot.as_bytes()),
                 Write::Heard(id, at) => shelf.put_time(id.as_bytes(), *at),
                 // They wait for the flush.
                 Write::Secrets(_) | Write::Heads(_) | Write::Blocked(_) => Ok(()),
@@ -403,7 +405,7 @@ fn name_fault(dir: &Path, reason: String) -> StoreError {
 fn size_of_writes(writes: &[Write]) -> usize {
     let size = |write: &Write| match write {
         Write::Op(_, bytes) | Write::Admit(_, bytes) | Write::Record(_, bytes) => bytes.len() + 64,
-        Write::DropAdmit(_) | Write::Heard(..) => 64,
+        Write::DropAdmit(_) | Write::DropRecord(_) | Write::Heard(..) => 64,
         Write::Secrets(bytes) => bytes.len(),
         Write::Heads(ids) => ids.len() * 32,
         Write::Blocked(ids) => ids.len() * 32,

@@ -37,14 +37,17 @@ fn a_new_directory_is_fresh_and_after_a_write_it_is_whole() {
 }
 
 #[test]
-fn a_record_replaces_the_one_in_its_slot_and_a_dropped_admit_is_gone() {
+fn a_record_replaces_the_one_in_its_slot_and_what_was_dropped_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = SledStore::open(dir.path()).unwrap();
     store.write(&membership(1), true).unwrap();
     let slot = Digest::new([7; 32]);
     let newer = Write::Record(slot, b"newer record".to_vec());
     let dropped = Write::DropAdmit(AdmitId::new([6; 32]));
-    store.write(&[newer, dropped], true).unwrap();
+    let other = Digest::new([8; 32]);
+    let evicted = Write::Record(other, b"evicted record".to_vec());
+    let writes = [newer, dropped, evicted, Write::DropRecord(other)];
+    store.write(&writes, true).unwrap();
 
     let stored = store.load().unwrap();
     assert_eq!(stored.records, vec![b"newer record".to_vec()]);

@@ -5,6 +5,7 @@
 
 mod admits;
 mod held;
+mod payers;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use crate::body::{Body, Genesis, Kind, Level};
 use crate::claim::{Admit, ClaimError};
-use crate::id::{AdmitId, NetworkId, OpId};
+use crate::id::{AdmitId, NetworkId, NodeId, OpId};
 use crate::op::{Op, OpError, Realm};
 use crate::structure::{self, Lookup, StructureError};
 
@@ -38,6 +39,9 @@ pub enum AuthorityError {
     /// An admit under an invite that is not stored; ask again when it is.
     #[error("the invite {0} is not known")]
     UnknownInvite(OpId),
+    /// An admit by a device that no stored op made a member; ask again when one does.
+    #[error("no stored op lets the witness {0} in")]
+    UnknownWitness(NodeId),
 }
 
 /// What became of an op.
@@ -56,8 +60,8 @@ pub enum Inserted {
 pub enum AdmitInserted {
     /// Stored.
     Added {
-        /// The admit that lost its place to it.
-        dropped: Option<AdmitId>,
+        /// The admit that lost its place to it, and its device.
+        dropped: Option<(AdmitId, NodeId)>,
     },
     /// Stored before.
     Known,
@@ -73,6 +77,8 @@ pub struct Authority {
     entries: Vec<Entry>,
     index: BTreeMap<OpId, u32>,
     heads: BTreeSet<OpId>,
+    /// The founder and the devices of all stored grants, whether they count or not, and the place of the first.
+    titled: BTreeMap<NodeId, u32>,
     held: Held,
     admits: Admits,
 }
@@ -106,6 +112,18 @@ impl Authority {
             id == realm.genesis && matches!(genesis.body(), Body::Genesis(_)),
             "a network is founded by the genesis of its realm"
         );
+        let titled = match genesis.body() {
+            Body::Genesis(genesis) => BTreeMap::from([(genesis.founder, 0)]),
+            Body::Grant(_)
+            | Body::Invite(_)
+            | Body::Revoke(_)
+            | Body::InviteClose(_)
+            | Body::Policy(_)
+            | Body::PolicyBase(_)
+            | Body::Rekey(_)
+            | Body::Noop
+            | Body::Opaque => unreachable!("it was just looked at"),
+        };
         let entry = Entry {
             op: genesis,
             level: Level::ROOT,
@@ -119,6 +137,7 @@ impl Authority {
             entries: vec![entry],
             index: BTreeMap::from([(id, 0)]),
             heads: BTreeSet::from([id]),
+            titled,
             held: Held::default(),
             admits: Admits::default(),
         }
@@ -150,6 +169,18 @@ impl Authority {
     /// # Errors
     /// When the bytes are no op of this network, or its author may not say it.
     pub fn insert_op(&mut self, bytes: &[u8]) -> Result<Inserted, AuthorityError> {
+        self.insert_op_of(bytes, None)
+    }
+
+    /// The same of a peer, whose share of the room for held ops it takes up if it has to wait.
+    ///
+    /// # Errors
+    /// As [`Self::insert_op`].
+    pub fn insert_op_of(
+        &mut self,
+        bytes: &[u8],
+        giver: Option<NodeId>,
+    ) -> Result<Inserted, AuthorityError> {
         let id = Op::peek_id(bytes)?;
         if self.op(&id).is_some_and(|op| !op.is_stub()) {
             return Ok(Inserted::Known);
@@ -157,11 +188,11 @@ impl Authority {
         if self.held.op(&id).is_some_and(|op| !op.is_stub()) {
             return Ok(Inserted::Held);
         }
-        self.insert(Op::parse(bytes, &self.realm)?)
+        self.insert(Op::parse(bytes, &self.realm)?, giver)
     }
 
     /// Takes an op whose bytes and signatures hold.
-    fn insert(&mut self, op: Op) -> Result<Inserted, AuthorityError> {
+    fn insert(&mut self, op: Op, giver: Option<NodeId>) -> Result<Inserted, AuthorityError> {
         let id = op.id();
         if let Some(place) = self.index.get(&id) {
             let entry = &mut self.entries[*place as usize];
@@ -174,15 +205,15 @@ impl Authority {
         let missing = |parent: &&OpId| !self.index.contains_key(*parent);
         if let Some(parent) = op.header().parents.iter().find(missing).copied() {
             self.refuse_powerless(&op)?;
-            self.held.keep(op, parent);
+            self.held.keep(op, parent, giver);
             return Ok(Inserted::Held);
         }
         self.store(op)?;
         let mut added = vec![id];
         let mut next = 0;
         while let Some(parent) = added.get(next).copied() {
-            for orphan in self.held.release(&parent) {
-                added.extend(self.adopt(orphan));
+            for (orphan, giver) in self.held.release(&parent) {
+                added.extend(self.adopt(orphan, giver));
             }
             next += 1;
         }
@@ -201,10 +232,10 @@ impl Authority {
     }
 
     /// Stores a held op if nothing else is missing; a held op that breaks a rule is dropped.
-    fn adopt(&mut self, orphan: Op) -> Option<OpId> {
+    fn adopt(&mut self, orphan: Op, giver: Option<NodeId>) -> Option<OpId> {
         let missing = |parent: &&OpId| !self.index.contains_key(*parent);
         if let Some(parent) = orphan.header().parents.iter().find(missing).copied() {
-            self.held.keep(orphan, parent);
+            self.held.keep(orphan, parent, giver);
             return None;
         }
         let id = orphan.id();
@@ -231,6 +262,9 @@ impl Authority {
             self.heads.remove(parent);
         }
         self.heads.insert(entry.op.id());
+        if let Body::Grant(grant) = entry.op.body() {
+            self.titled.entry(grant.device).or_insert(place);
+        }
         self.index.insert(entry.op.id(), place);
         self.entries.push(entry);
         Ok(())
@@ -238,8 +272,13 @@ impl Authority {
 
     /// Takes an admit from its bytes. Of one invite, device and witness the smallest id stays, of one invite 64.
     ///
+    /// Its witness must be the founder or have a stored grant: nobody else can ever be a settled member, and whoever
+    /// holds a code can make up as many others as it likes. Grants only become more, so what is refused for want of one
+    /// is taken when it comes, whatever the order.
+    ///
     /// # Errors
-    /// When the bytes are no admit of this network, its invite is not stored, or a signature is wrong.
+    /// When the bytes are no admit of this network, its invite or its witness's grant is not stored, or a signature is
+    /// wrong.
     pub fn insert_admit(&mut self, bytes: &[u8]) -> Result<AdmitInserted, AuthorityError> {
         let admit = Admit::parse(bytes)?;
         if admit.terms().network != self.network() {
@@ -252,6 +291,10 @@ impl Authority {
         let Some(Body::Invite(body)) = self.op(&invite).map(Op::body) else {
             return Err(AuthorityError::UnknownInvite(invite));
         };
+        let witness = admit.claim().witness;
+        if !self.titled(&witness) {
+            return Err(AuthorityError::UnknownWitness(witness));
+        }
         let claim = &admit.terms().claim;
         claim
             .check_invite(&body.terms.key)
@@ -269,6 +312,18 @@ impl Authority {
     #[must_use]
     pub fn admit(&self, id: &AdmitId) -> Option<&Admit> {
         self.admits.get(id)
+    }
+
+    /// Whether a device is the founder, or a stored grant names it; whether that counts is not asked.
+    #[must_use]
+    pub fn titled(&self, device: &NodeId) -> bool {
+        self.titled.contains_key(device)
+    }
+
+    /// Whether the genesis, a stored grant or a stored admit names a device: then it may have records.
+    #[must_use]
+    pub fn names(&self, device: &NodeId) -> bool {
+        self.titled(device) || self.admits.names(device)
     }
 
     /// All ops in op order: parents before children, among the ready ones the smallest (author's level, id) first.

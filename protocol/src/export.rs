@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::limits::{
     ADMIT_BYTES_MAX, EXPORT_BYTES_MAX, OP_POLICY_BASE_BYTES_MAX, RECORD_BYTES_MAX,
 };
-use crate::record::RecordError;
+use crate::record::{Record, RecordError};
 
 pub use self::verify::Verified;
 
@@ -172,13 +172,9 @@ impl<'a> Export<'a> {
 #[must_use]
 pub fn write(ledger: &Ledger) -> Vec<u8> {
     let authority = &ledger.authority;
-    let named = verify::named(authority);
     let ops: Vec<&[u8]> = authority.ops().map(|op| &**op.bytes()).collect();
     let admits: Vec<&[u8]> = authority.admits().map(|admit| admit.bytes()).collect();
-    // A device whose admit lost its place may have left a record behind.
-    let kept = ledger.records.iter();
-    let kept = kept.filter(|record| named.contains(&record.slot().device));
-    let records: Vec<&[u8]> = kept.map(|record| record.bytes()).collect();
+    let records: Vec<&[u8]> = ledger.records.iter().map(Record::bytes).collect();
     assemble(&ops, &admits, &records)
 }
 

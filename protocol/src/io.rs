@@ -291,6 +291,8 @@ pub enum Notice {
     Epoch(u32),
     /// What is enforced changed; and how many policy ops count.
     Policy(PolicyState, usize),
+    /// A device (`None`: the root set) said so many ops within an hour: more than any honest one does.
+    Flood(Option<NodeName>, u32),
     /// A policy op says nothing that an edit may say: it is as if it were not there.
     PolicyUnread(OpId),
 }

@@ -2,16 +2,20 @@
 //!
 //! What comes in is checked by its own room; what is new comes out as writes. The ledger never asks who counts.
 
-use std::collections::BTreeSet;
+mod intake;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::authority::{AdmitInserted, Authority, AuthorityError, Inserted};
-use crate::body::Body;
 use crate::claim::Admit;
 use crate::epochs::Epochs;
 use crate::id::{AdmitId, Digest, NodeId, OpId};
 use crate::io::Write;
-use crate::limits::HEADS_REPORTED_MAX;
+use crate::limits::{HEADS_REPORTED_MAX, RECORD_BYTES_MAX};
 use crate::op::{Op, Realm};
+use crate::quota::{Payers, Quota};
 use crate::reconcile::{Index, ShortHash, short_hash};
 use crate::record::{Record, RecordKind};
 use crate::records::{RecordInserted, Records};
@@ -20,6 +24,9 @@ use crate::wire::{
     ITEMS_BYTES_MAX, Items, KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, Summary, SyncAnswer, SyncRequest,
 };
 
+/// Bytes of an item beside its own, on its way to a peer: key, hash, length.
+const KEY_BYTES: usize = 64;
+
 /// The stored sets of one network.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -27,9 +34,14 @@ pub struct Ledger {
     pub authority: Authority,
     /// Device records.
     pub records: Records,
+    /// How much was taken of whom.
+    pub quota: Quota,
+    /// Held ops that others than their authors pay for: those whose ops rest on them.
+    sponsors: BTreeMap<OpId, Payers>,
+    /// Bytes of the ops and admits that were ever new here.
+    bytes: u64,
     ops: Index,
     admits: Index,
-    named: BTreeSet<NodeId>,
 }
 
 /// What an insertion changed.
@@ -49,6 +61,8 @@ pub struct Change {
     pub refused: usize,
     /// Records sealed under a key that is not here: to be asked for again with the key.
     pub sealed: usize,
+    /// Items that have to wait, because too much came of their author.
+    pub turned_away: usize,
 }
 
 impl Change {
@@ -63,17 +77,16 @@ impl Ledger {
     /// The ledger of a network with nothing but its genesis.
     #[must_use]
     pub fn new(genesis: Op, realm: Realm) -> Self {
+        let genesis_bytes = genesis.bytes().len() as u64;
         let (id, hash) = (Digest::new(*genesis.id().as_bytes()), op_hash(&genesis));
-        let mut named = BTreeSet::new();
-        if let Body::Genesis(body) = genesis.body() {
-            named.insert(body.founder);
-        }
         let mut ledger = Self {
             authority: Authority::found(genesis, realm),
             records: Records::default(),
+            quota: Quota::default(),
+            sponsors: BTreeMap::new(),
+            bytes: genesis_bytes,
             ops: Index::default(),
             admits: Index::default(),
-            named,
         };
         ledger.ops.insert(id, hash);
         ledger
@@ -117,10 +130,8 @@ impl Ledger {
             .authority
             .op(id)
             .expect("an op that was just added is there");
-        if let Body::Grant(grant) = op.body() {
-            self.named.insert(grant.device);
-        }
         self.ops.insert(Digest::new(*id.as_bytes()), op_hash(op));
+        self.bytes += (op.bytes().len() + KEY_BYTES) as u64;
         change.writes.push(Write::Op(*id, op.bytes().to_vec()));
         change.authority = true;
     }
@@ -134,26 +145,40 @@ impl Ledger {
                     .authority
                     .admit(&id)
                     .expect("an admit that was just added is there");
-                self.named.insert(admit.claim().device);
                 self.admits
                     .insert(Digest::new(*id.as_bytes()), short_hash(admit.bytes()));
+                self.bytes += (admit.bytes().len() + KEY_BYTES) as u64;
                 change.writes.push(Write::Admit(id, admit.bytes().to_vec()));
-                if let Some(dropped) = dropped {
+                if let Some((dropped, device)) = dropped {
                     self.admits.remove(&Digest::new(*dropped.as_bytes()));
                     change.writes.push(Write::DropAdmit(dropped));
+                    self.drop_records(&device, change);
                 }
                 change.authority = true;
             }
             Ok(AdmitInserted::Known | AdmitInserted::NotKept) => {}
-            Err(AuthorityError::UnknownInvite(_)) => change.held = true,
+            Err(AuthorityError::UnknownInvite(_) | AuthorityError::UnknownWitness(_)) => {
+                change.held = true;
+            }
             Err(_) => change.refused += 1,
+        }
+    }
+
+    /// A device that nothing stored names any more has no records: who never heard of it takes none either.
+    fn drop_records(&mut self, device: &NodeId, change: &mut Change) {
+        if self.authority.names(device) {
+            return;
+        }
+        for key in self.records.forget(device) {
+            change.writes.push(Write::DropRecord(key));
+            change.devices.insert(*device);
         }
     }
 
     /// Takes a record's bytes. Only devices that a stored grant or admit names have any.
     pub fn insert_record(&mut self, bytes: &[u8], change: &mut Change) {
         match Record::peek(bytes) {
-            Some((slot, _)) if self.named.contains(&slot.device) => {}
+            Some((slot, _)) if self.authority.names(&slot.device) => {}
             Some(_) => {
                 change.held = true;
                 return;
@@ -164,12 +189,15 @@ impl Ledger {
             }
         }
         match self.records.insert(bytes, &self.authority.network()) {
-            Ok(RecordInserted::Newest(slot)) => {
+            Ok(RecordInserted::Newest { slot, evicted }) => {
                 change.devices.insert(slot.device);
                 change.left |= slot.kind == RecordKind::LEFT;
                 change
                     .writes
                     .push(Write::Record(slot.key(), bytes.to_vec()));
+                change
+                    .writes
+                    .extend(evicted.map(|evicted| Write::DropRecord(evicted.key())));
             }
             Ok(RecordInserted::Stale) => {}
             Err(_) => change.refused += 1,
@@ -179,7 +207,13 @@ impl Ledger {
     /// Whether the device may have records here.
     #[must_use]
     pub fn names(&self, device: &NodeId) -> bool {
-        self.named.contains(device)
+        self.authority.names(device)
+    }
+
+    /// About how many bytes everything has, on its way to a peer.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes + (self.records.len() * (RECORD_BYTES_MAX / 2 + KEY_BYTES)) as u64
     }
 
     /// What is here, in short.
@@ -305,75 +339,4 @@ impl Ledger {
 /// An op's id fixes all of it but whether its body is here.
 fn op_hash(op: &Op) -> ShortHash {
     [u8::from(op.is_stub()); 16]
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-    use crate::body::{Genesis, Ipv4Range};
-    use crate::codec::Ext;
-    use crate::id::{NodeId, RootKey};
-    use crate::identity::Secret;
-    use crate::name::{NetworkName, NodeName};
-    use crate::record::{RecordBody, RecordKind};
-    use crate::time::Timestamp;
-
-    fn founded(founder: &Secret) -> Ledger {
-        let root = Secret::from_seed(&[9; 32]);
-        let genesis = Genesis {
-            random: [7; 32],
-            roots: vec![RootKey::new(root.public())],
-            threshold: 1,
-            name: NetworkName::parse("home").unwrap(),
-            ipv4_range: Ipv4Range::DEFAULT,
-            founder: NodeId::new(founder.public()),
-            founder_name: NodeName::parse("nas").unwrap(),
-            founder_ipv4: Ipv4Addr::new(100, 71, 4, 2),
-            owner: None,
-            epoch_commitment: Digest::ZERO,
-            closed: false,
-            ext: Ext::NONE,
-        };
-        let op = Op::found(genesis, Timestamp::from_ms(1), &[root], founder);
-        let (op, realm) = Op::parse_genesis(op.bytes()).unwrap();
-        Ledger::new(op, realm)
-    }
-
-    #[test]
-    fn a_record_of_a_stranger_is_not_kept() {
-        let (founder, stranger) = (Secret::from_seed(&[1; 32]), Secret::from_seed(&[2; 32]));
-        let mut ledger = founded(&founder);
-        let network = ledger.authority.network();
-        let mut change = Change::default();
-        for device in [&stranger, &founder] {
-            let record = Record::sign(network, 1, RecordBody::Left, device);
-            ledger.insert_record(record.bytes(), &mut change);
-        }
-        assert_eq!(change.writes.len(), 1);
-        let kept = |key: &Secret| {
-            let device = NodeId::new(key.public());
-            ledger.records.of(&device, RecordKind::LEFT).is_some()
-        };
-        assert!(kept(&founder) && !kept(&stranger));
-    }
-
-    #[test]
-    fn foreign_records_of_one_device_are_few_whatever_their_order() {
-        let founder = Secret::from_seed(&[1; 32]);
-        let network = founded(&founder).authority.network();
-        let kinds = 100..100 + crate::limits::FOREIGN_RECORDS_MAX as u16 + 20;
-        let records: Vec<_> = kinds
-            .map(|kind| Record::sign(network, 1, RecordBody::Opaque(RecordKind(kind)), &founder))
-            .collect();
-        let (mut a, mut b) = (founded(&founder), founded(&founder));
-        let mut change = Change::default();
-        for (one, other) in records.iter().zip(records.iter().rev()) {
-            a.insert_record(one.bytes(), &mut change);
-            b.insert_record(other.bytes(), &mut change);
-        }
-        assert_eq!(a.records.iter().count(), crate::limits::FOREIGN_RECORDS_MAX);
-        assert_eq!(a.summary().roots, b.summary().roots);
-    }
 }

@@ -43,6 +43,7 @@ pub mod peering;
 pub mod policy;
 pub mod probe;
 pub mod pull;
+pub mod quota;
 pub mod reconcile;
 pub mod record;
 pub mod records;

@@ -38,6 +38,22 @@ pub const ADMITS_PER_INVITE_MAX: usize = 64;
 pub const INVITE_USES_MAX: u16 = 1000;
 /// Held ops whose parents are not known yet, bytes for the whole node.
 pub const ORPHAN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The part of it that one peer may take up: one in so many.
+pub const ORPHAN_SHARE: usize = 16;
+/// Bytes that a replica takes of one author at once: 18 000 ops of the usual size.
+pub const AUTHOR_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The same of a founder and of the root set.
+pub const SENIOR_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes an hour by which that room comes back.
+pub const AUTHOR_BYTES_PER_HOUR: u64 = 256 * 1024;
+/// Policy bases that a replica takes of one author at once; another one every ten minutes.
+pub const AUTHOR_BASES_MAX: u64 = 6;
+/// Ops of one author in an hour beyond which a person is told.
+pub const AUTHOR_OPS_PER_HOUR: u32 = 500;
+/// Bytes a minute that one peer is served, once it has everything.
+pub const SERVED_BYTES_PER_MINUTE: u64 = 4 * 1024 * 1024;
+/// Bytes of answers of one peer that bring nothing, before it is asked nothing for a minute.
+pub const IDLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes of an export: a million ops.
 pub const EXPORT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Candidates in one Endpoints record, tunnel and control each.

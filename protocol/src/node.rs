@@ -25,6 +25,9 @@ mod net;
 mod news;
 mod policy;
 mod report;
+mod service;
+#[cfg(test)]
+mod stage;
 mod start;
 mod ways;
 mod witness;
@@ -46,6 +49,7 @@ use crate::node::links::Links;
 use crate::node::locators::Locators;
 use crate::node::net::Net;
 use crate::node::news::Mailbox;
+use crate::node::service::Served;
 use crate::node::witness::Door;
 use crate::record::ControlAddress;
 use crate::time::Moment;
@@ -71,6 +75,7 @@ pub struct Node {
     joiner: Option<Joiner>,
     door: Door,
     mailbox: Mailbox,
+    served: Served,
     errands: Errands,
     blocked: BTreeSet<NodeId>,
     interfaces: Vec<IpAddr>,

@@ -3,16 +3,32 @@
 //! Authority comes before admits, admits before records. The peer may lie or be wrong: whatever it sends is checked
 //! like anything else, and a round ends after a bounded number of questions.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use crate::epochs::Epochs;
 use crate::id::{Digest, OpId};
 use crate::ledger::{Change, Ledger};
+use crate::quota::Arrival;
 use crate::reconcile::ShortHash;
 use crate::wire::{KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, Summary, SyncAnswer, SyncRequest};
 
 /// Questions of one round: enough for a million items.
 const QUESTIONS_MAX: usize = 2000;
+
+/// Of a round with a device that is no member here: enough for 16 MiB of what may let it in.
+const STRANGER_QUESTIONS_MAX: usize = 64;
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// One who is trusted.
+    Member,
+    /// A device that proved itself and has no standing here.
+    Stranger,
+}
 
 /// A round with one peer.
 #[derive(Debug)]
@@ -24,6 +40,10 @@ pub struct Pull {
     theirs: Option<[Digest; 3]>,
     differed: bool,
     brought: bool,
+    /// Questions that this round may ask.
+    questions_max: usize,
+    /// What held ops waited for when it was last asked for.
+    sought: Vec<Digest>,
 }
 
 #[derive(Debug)]
@@ -60,7 +80,7 @@ pub enum Step {
 
 impl Pull {
     /// Starts a round.
-    pub fn start(ledger: &mut Ledger) -> (Self, SyncRequest) {
+    pub fn start(ledger: &mut Ledger, asked: Asked) -> (Self, SyncRequest) {
         let pull = Self {
             stage: Stage::Summary,
             sets: VecDeque::new(),
@@ -69,6 +89,11 @@ impl Pull {
             theirs: None,
             differed: false,
             brought: false,
+            questions_max: match asked {
+                Asked::Member => QUESTIONS_MAX,
+                Asked::Stranger => STRANGER_QUESTIONS_MAX,
+            },
+            sought: Vec::new(),
         };
         (pull, SyncRequest::Summary(ledger.summary()))
     }
@@ -104,9 +129,10 @@ impl Pull {
         answer: SyncAnswer,
         ledger: &mut Ledger,
         epochs: &Epochs,
+        arrival: &Arrival,
     ) -> (Change, Step) {
         self.questions += 1;
-        if self.questions > QUESTIONS_MAX {
+        if self.questions > self.questions_max {
             return (Change::default(), Step::Nonsense);
         }
         let mut change = Change::default();
@@ -118,13 +144,13 @@ impl Pull {
                 self.on_buckets(*set, &theirs, ledger)
             }
             (Stage::Items(_), SyncAnswer::Keys { keys, more }) if keys.len() <= KEYS_SENT_MAX => {
-                self.on_keys(&keys, more, ledger)
+                self.on_keys(&keys, more, ledger, arrival)
             }
             (Stage::Items(_), SyncAnswer::Items(items)) => {
                 let brought = items.ops.len() + items.admits.len() + items.records.len();
-                change = ledger.insert(&items, epochs);
+                change = ledger.take(&items, epochs, arrival);
                 self.brought |= !change.is_empty();
-                self.on_items(brought)
+                self.on_items(brought, ledger, arrival)
             }
             (Stage::Summary | Stage::Buckets(_) | Stage::Items(_), _) => Step::Nonsense,
         };
@@ -157,24 +183,32 @@ impl Pull {
         Step::Ask(SyncRequest::Keys { set, map, skip: 0 })
     }
 
-    fn on_keys(&mut self, keys: &[(Digest, ShortHash)], more: bool, ledger: &mut Ledger) -> Step {
+    fn on_keys(
+        &mut self,
+        keys: &[(Digest, ShortHash)],
+        more: bool,
+        ledger: &mut Ledger,
+        arrival: &Arrival,
+    ) -> Step {
         let Stage::Items(batch) = &mut self.stage else {
             return Step::Nonsense;
         };
         if !batch.wanted.is_empty() || !batch.asked.is_empty() {
             return Step::Nonsense;
         }
-        let index = ledger.index(batch.set);
-        let missing = keys.iter().filter(|(key, hash)| !index.has(key, hash));
-        batch.wanted.extend(missing.map(|(key, _)| *key));
+        for (key, hash) in keys {
+            if ledger.wants(batch.set, key, hash, arrival.at_ms) {
+                batch.wanted.push_back(*key);
+            }
+        }
         batch.listed = batch
             .listed
             .saturating_add(u32::try_from(keys.len()).unwrap_or(u32::MAX));
         batch.more = more && !keys.is_empty();
-        self.ask_items()
+        self.ask_items(ledger, arrival)
     }
 
-    fn on_items(&mut self, brought: usize) -> Step {
+    fn on_items(&mut self, brought: usize, ledger: &Ledger, arrival: &Arrival) -> Step {
         let Stage::Items(batch) = &mut self.stage else {
             return Step::Nonsense;
         };
@@ -185,7 +219,7 @@ impl Pull {
                 batch.wanted.push_front(key);
             }
         }
-        self.ask_items()
+        self.ask_items(ledger, arrival)
     }
 
     fn next_set(&mut self) -> Step {
@@ -199,7 +233,7 @@ impl Pull {
     }
 
     /// Asks for the next batch; when none is left, for more keys or for the next set.
-    fn ask_items(&mut self) -> Step {
+    fn ask_items(&mut self, ledger: &Ledger, arrival: &Arrival) -> Step {
         let Stage::Items(batch) = &mut self.stage else {
             return Step::Nonsense;
         };
@@ -207,6 +241,15 @@ impl Pull {
             if batch.more {
                 let (set, map, skip) = (batch.set, batch.map, batch.listed);
                 return Step::Ask(SyncRequest::Keys { set, map, skip });
+            }
+            // What was turned away, but somebody's op rests on it: from the newest back, as far as it goes.
+            if batch.set == Set::Ops {
+                let sought = ledger.sought(arrival.at_ms);
+                if !sought.is_empty() && sought != self.sought {
+                    batch.asked.clone_from(&sought);
+                    self.sought.clone_from(&sought);
+                    return Step::Ask(SyncRequest::Items(Set::Ops, sought));
+                }
             }
             return self.next_set();
         }

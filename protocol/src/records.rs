@@ -23,9 +23,22 @@ pub struct Records {
 #[derive(Debug, PartialEq, Eq)]
 pub enum RecordInserted {
     /// It is the newest of its slot now.
-    Newest(Slot),
+    Newest {
+        /// The slot.
+        slot: Slot,
+        /// The slot of a foreign kind that made room for it.
+        evicted: Option<Slot>,
+    },
     /// The same or a newer one is here.
     Stale,
+}
+
+/// Whether a new slot finds room.
+enum Room {
+    Free,
+    /// That of this one.
+    Of(Slot),
+    None,
 }
 
 impl Records {
@@ -58,35 +71,59 @@ impl Records {
         {
             return RecordInserted::Stale;
         }
-        if !slot.kind.is_ours() && !self.make_room(&slot) {
-            return RecordInserted::Stale;
-        }
+        let evicted = match self.room_for(&slot) {
+            Room::Free => None,
+            Room::Of(evicted) => {
+                self.remove(&evicted);
+                Some(evicted)
+            }
+            Room::None => return RecordInserted::Stale,
+        };
         let key = slot.key();
         self.index.insert(key, short_hash(record.bytes()));
         self.keys.insert(key, slot);
         self.slots.insert(slot, record);
-        RecordInserted::Newest(slot)
+        RecordInserted::Newest { slot, evicted }
+    }
+
+    fn slots_of(&self, device: &NodeId) -> impl Iterator<Item = &Slot> + Clone {
+        let (device, first) = (*device, RecordKind(0));
+        let first = Slot {
+            device,
+            kind: first,
+            sub: [0; 32],
+        };
+        let from = self.slots.range(first..).map(|(slot, _)| slot);
+        from.take_while(move |slot| slot.device == device)
+    }
+
+    /// Drops all records of a device; gives their keys.
+    pub fn forget(&mut self, device: &NodeId) -> Vec<Digest> {
+        let theirs: Vec<Slot> = self.slots_of(device).copied().collect();
+        theirs.iter().for_each(|slot| self.remove(slot));
+        theirs.iter().map(Slot::key).collect()
+    }
+
+    fn remove(&mut self, slot: &Slot) {
+        let key = slot.key();
+        self.slots.remove(slot);
+        self.keys.remove(&key);
+        self.index.remove(&key);
     }
 
     /// Keeps a device's records of foreign kinds few: of its slots the smallest stay, whatever the order of arrival.
-    fn make_room(&mut self, slot: &Slot) -> bool {
-        if self.slots.contains_key(slot) {
-            return true;
+    fn room_for(&self, slot: &Slot) -> Room {
+        if slot.kind.is_ours() || self.slots.contains_key(slot) {
+            return Room::Free;
         }
-        let theirs = self
-            .slots
-            .keys()
-            .filter(|s| s.device == slot.device && !s.kind.is_ours());
+        let theirs = self.slots_of(&slot.device).filter(|s| !s.kind.is_ours());
         if theirs.clone().count() < FOREIGN_RECORDS_MAX {
-            return true;
+            return Room::Free;
         }
-        let Some(largest) = theirs.max().copied().filter(|largest| slot < largest) else {
-            return false;
-        };
-        self.slots.remove(&largest);
-        self.keys.remove(&largest.key());
-        self.index.remove(&largest.key());
-        true
+        match theirs.max() {
+            Some(largest) if slot < largest => Room::Of(*largest),
+            Some(_) | None => Room::None,
+        }
     }
 
     /// The record of a device and kind, sub zero.
@@ -150,6 +187,18 @@ impl Records {
     #[must_use]
     pub fn by_key(&self, key: &Digest) -> Option<&Record> {
         self.slots.get(self.keys.get(key)?)
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// All records.

@@ -9,6 +9,7 @@ use crate::id::{NodeId, OpId};
 use crate::identity::{BadSignature, Context, verify};
 use crate::name::Owner;
 use crate::op::{Author, Op, Realm};
+use crate::time::Timestamp;
 
 /// Why an op has no place in the stored set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum StructureError {
     /// A grant of caps that the author has not.
     #[error("the caps exceed the author's")]
     Caps,
+    /// A grant or an invite that outlives the author's own right.
+    #[error("it ends after the author's own right")]
+    Expiry,
     /// Tags or owner that the author may not give.
     #[error("the tags or the owner are not the author's to give")]
     Label,
@@ -71,6 +75,8 @@ pub(crate) struct Conferred<'a> {
     caps: Caps,
     may_tag: Option<&'a Tags>,
     owner: Option<&'a Owner>,
+    /// When the author's right ends, if ever: what it grants ends then at the latest.
+    pub(crate) expires: Option<Timestamp>,
 }
 
 impl Conferred<'_> {
@@ -80,7 +86,14 @@ impl Conferred<'_> {
             caps: Caps::ALL,
             may_tag: None,
             owner: None,
+            expires: None,
         }
+    }
+
+    /// Whether something that ends then, or never, outlives the author's right.
+    fn outlived_by(&self, end: Option<Timestamp>) -> bool {
+        self.expires
+            .is_some_and(|own| end.is_none_or(|end| end > own))
     }
 
     fn need(&self, caps: Caps) -> Result<(), StructureError> {
@@ -134,6 +147,7 @@ pub(crate) fn conferred<'a>(authority: &'a Op, author: &Author) -> Option<Confer
                 caps: grant.caps,
                 may_tag: Some(&grant.may_tag),
                 owner: grant.owner.as_ref(),
+                expires: grant.expires,
             })
         }
         (Body::Grant(_), Author::Root)
@@ -149,6 +163,15 @@ pub(crate) fn conferred<'a>(authority: &'a Op, author: &Author) -> Option<Confer
             _,
         ) => None,
     }
+}
+
+/// A body as its author may say it: what it grants ends with the author's own right at the latest.
+pub(crate) fn within(mut body: Body, authority: &Op) -> Body {
+    let own = authority.body().grant().and_then(|own| own.expires);
+    if let (Some(own), Body::Grant(grant)) = (own, &mut body) {
+        grant.expires = Some(grant.expires.map_or(own, |end| end.min(own)));
+    }
+    body
 }
 
 /// Checks an op whose parents are all stored; gives the level of its author.
@@ -202,6 +225,9 @@ fn check_grant(
     if !author.caps.contains(grant.caps) {
         return Err(StructureError::Caps);
     }
+    if author.outlived_by(grant.expires) {
+        return Err(StructureError::Expiry);
+    }
     author.may_label(&[&grant.tags, &grant.may_tag], grant.owner.as_ref())?;
     match &grant.claim {
         Some(claim) => check_claim(claim, &grant.device, &op.header().parents, realm, stored),
@@ -241,6 +267,9 @@ fn check_invite(
     author.need(Caps::MEMBERS)?;
     let terms = &invite.terms;
     author.may_label(&[&terms.tags], terms.owner.as_ref())?;
+    if author.outlived_by(Some(terms.not_after)) {
+        return Err(StructureError::Expiry);
+    }
     let Author::Device(issuer) = op.header().author else {
         return Err(StructureError::RootInvite);
     };

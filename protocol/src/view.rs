@@ -145,9 +145,16 @@ impl View {
             digest: Digest::ZERO,
         };
         view.digest = digest::of(&view);
-        view.members
-            .retain(|_, member| member.expires.is_none_or(|expires| expires >= wall));
+        view.hide_expired(|_| wall);
         view
+    }
+
+    /// Hides the devices whose membership is over, by the time that holds for a level.
+    pub fn hide_expired(&mut self, time: impl Fn(Level) -> Timestamp) {
+        self.members.retain(|_, member| {
+            let mut expires = member.expires.into_iter();
+            expires.all(|expires| expires >= time(member.level))
+        });
     }
 
     /// Everybody with a standing: settled, provisional, pending and quarantined devices.

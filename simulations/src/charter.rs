@@ -234,6 +234,7 @@ impl Charter {
                 }
                 Write::Admit(..)
                 | Write::DropAdmit(_)
+                | Write::DropRecord(_)
                 | Write::Secrets(_)
                 | Write::Heads(_)
                 | Write::Heard(..)

@@ -115,6 +115,7 @@ impl Disk {
             | Write::Admit(..)
             | Write::DropAdmit(_)
             | Write::Record(..)
+            | Write::DropRecord(_)
             | Write::Heard(..)
             | Write::Secrets(_)
             | Write::Blocked(_) => None,
@@ -164,6 +165,9 @@ impl Contents {
             }
             Write::Record(key, bytes) => {
                 self.records.insert(key, bytes);
+            }
+            Write::DropRecord(key) => {
+                self.records.remove(&key);
             }
             Write::Secrets(bytes) => self.secrets = Some(bytes),
             Write::Heads(heads) => self.heads = heads,

@@ -50,6 +50,7 @@ impl World {
                     Write::Admit(..)
                     | Write::DropAdmit(_)
                     | Write::Record(..)
+                    | Write::DropRecord(_)
                     | Write::Secrets(_)
                     | Write::Heads(_)
                     | Write::Heard(..)

@@ -26,6 +26,16 @@ pub(super) fn log(notice: &Notice) {
                 "ops are missing; a member has to give them back first"
             );
         }
+        Notice::Flood(name, ops) => {
+            let name = name
+                .as_ref()
+                .map_or("the recovery phrase", |name| name.as_str());
+            tracing::warn!(
+                name,
+                ops,
+                "more changes came of one node than any honest one makes"
+            );
+        }
         Notice::Recovered => tracing::info!("the store is whole again"),
         Notice::Revoked(by, reason) => {
             let by = by

@@ -106,10 +106,12 @@ class Network:
             need(body.level > may.level, "a level that is not below the author's")
             need(body.caps & ~may.caps == 0, "caps that the author has not")
             self.labels(may, body.tags + body.may_tag, body.owner)
+            self.not_outlived(may, body.expires)
             if body.claim:
                 self.check_claim(op, body)
         elif op.kind == INVITE:
             self.labels(may, body.tags, body.owner)
+            self.not_outlived(may, body.not_after)
             need(not op.root, "an invite of the root set")
             fields = (self.genesis.id, self.genesis.id, op.author, body.terms_hash)
             verify(body.key, "net", fields, body.net_signature)
@@ -125,7 +127,8 @@ class Network:
             op.epoch = body.epoch
 
     def conferred(self, cited, op):
-        everything = lambda level: SimpleNamespace(level=level, caps=7, may_tag=[], owner=None)
+        everything = lambda level: SimpleNamespace(
+            level=level, caps=7, may_tag=[], owner=None, expires=None)
         if cited.kind == GENESIS and op.root:
             return everything(0)
         if cited.kind == GENESIS and cited.body.founder == op.author:
@@ -138,6 +141,10 @@ class Network:
     def labels(self, may, tags, owner):
         own = owner == may.owner and set(tags) <= set(may.may_tag)
         need(may.caps & LABEL or own, "tags or an owner that are not the author's to give")
+
+    def not_outlived(self, may, end):
+        own = may.expires
+        need(own is None or (end is not None and end <= own), "it ends after the author's own right")
 
     def check_claim(self, op, grant):
         claim = grant.claim
@@ -165,11 +172,14 @@ class Network:
 
     def take_admits(self, admits):
         self.admits, kept = [], {}
+        grants = (op for op in self.ops.values() if op.kind == GRANT)
+        self.titled = {self.genesis.body.founder} | {op.body.device for op in grants}
         for raw in admits:
             admit = parse_admit(raw, self.genesis.network)
             invite = self.ops.get(admit.claim.invite)
             need(invite is not None and invite.kind == INVITE, "an admit on no invite")
             claim = admit.claim
+            need(claim.witness in self.titled, "an admit whose witness nothing lets in")
             verify(invite.body.key, "claim-i", (claim.digest,), claim.invite_signature)
             pairs = kept.setdefault(invite.id, set())
             pair = (claim.device, claim.witness)
@@ -179,9 +189,7 @@ class Network:
         need(ascending([admit.id for admit in self.admits]), "admits out of order")
 
     def take_records(self, records):
-        grants = (op for op in self.ops.values() if op.kind == GRANT)
-        named = {self.genesis.body.founder} | {op.body.device for op in grants}
-        named |= {admit.claim.device for admit in self.admits}
+        named = self.titled | {admit.claim.device for admit in self.admits}
         self.records = [parse_record(raw, self.genesis.network) for raw in records]
         need(ascending([record.slot for record in self.records]), "records out of order")
         foreign = {}

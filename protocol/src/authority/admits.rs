@@ -16,6 +16,8 @@ use crate::limits::ADMITS_PER_INVITE_MAX;
 pub(super) struct Admits {
     by_id: BTreeMap<AdmitId, Admit>,
     by_invite: BTreeMap<OpId, BTreeMap<(NodeId, NodeId), AdmitId>>,
+    /// How many admits each device has.
+    by_device: BTreeMap<NodeId, usize>,
 }
 
 impl Admits {
@@ -29,12 +31,17 @@ impl Admits {
         self.by_id.values()
     }
 
+    /// Whether an admit is of this device.
+    pub(super) fn names(&self, device: &NodeId) -> bool {
+        self.by_device.contains_key(device)
+    }
+
     /// Takes a checked admit if it is among the smallest.
     pub(super) fn insert(&mut self, admit: Admit) -> AdmitInserted {
         let id = admit.id();
-        let claim = admit.claim();
-        let pair = (claim.device, claim.witness);
-        let pairs = self.by_invite.entry(claim.invite).or_default();
+        let (invite, device) = (admit.claim().invite, admit.claim().device);
+        let pair = (device, admit.claim().witness);
+        let pairs = self.by_invite.entry(invite).or_default();
         let loser = match pairs.get(&pair) {
             Some(kept) => Some((pair, *kept)),
             None if pairs.len() < ADMITS_PER_INVITE_MAX => None,
@@ -51,9 +58,23 @@ impl Admits {
             self.by_id.remove(kept);
         }
         pairs.insert(pair, id);
+        if let Some((pair, _)) = &loser {
+            self.forget(&pair.0);
+        }
+        *self.by_device.entry(device).or_default() += 1;
         self.by_id.insert(id, admit);
         AdmitInserted::Added {
-            dropped: loser.map(|(_, kept)| kept),
+            dropped: loser.map(|((device, _), kept)| (kept, device)),
+        }
+    }
+
+    /// One admit fewer of a device.
+    fn forget(&mut self, device: &NodeId) {
+        if let Some(left) = self.by_device.get_mut(device) {
+            *left -= 1;
+            if *left == 0 {
+                self.by_device.remove(device);
+            }
         }
     }
 }

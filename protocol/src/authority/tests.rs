@@ -8,7 +8,7 @@ use crate::body::{Caps, Grant, Ipv4Range, Kind, Tags};
 use crate::codec::Ext;
 use crate::id::{Digest, NodeId, RootKey};
 use crate::identity::{Context, Secret, hash, hash_as};
-use crate::limits::ORPHAN_BYTES_MAX;
+use crate::limits::{ORPHAN_BYTES_MAX, ORPHAN_SHARE};
 use crate::name::{NetworkName, NodeName};
 use crate::op::{Author, Draft, Header};
 use crate::time::Timestamp;
@@ -160,18 +160,37 @@ fn orphans_beyond_the_limit_push_out_the_oldest() {
             ms,
         )
     };
+    let giver = |ms: u64| Some(node((ms % (2 * ORPHAN_SHARE as u64)) as u8));
     let mut held = Held::default();
     let first = orphan(0);
     let fit = (ORPHAN_BYTES_MAX / first.bytes().len()) as u64;
     let parent = OpId::new([9; 32]);
-    held.keep(first.clone(), parent);
+    held.keep(first.clone(), parent, giver(0));
     for ms in 1..fit {
-        held.keep(orphan(ms), parent);
+        held.keep(orphan(ms), parent, giver(ms));
     }
     assert!(held.op(&first.id()).is_some());
-    held.keep(orphan(fit), parent);
+    held.keep(orphan(fit), parent, giver(fit));
     assert!(held.op(&first.id()).is_none());
     assert_eq!(held.release(&parent).len() as u64, fit);
+}
+
+#[test]
+fn a_peer_pushes_out_its_own_orphans_and_nobody_elses() {
+    let authority = founded();
+    let parent = OpId::new([9; 32]);
+    let orphan = |author, ms| op(&authority, Body::Noop, author, OpId::ZERO, vec![parent], ms);
+    let mut held = Held::default();
+    let honest = orphan(1, 0);
+    held.keep(honest.clone(), parent, Some(node(1)));
+    let first = orphan(2, 0);
+    let share = (ORPHAN_BYTES_MAX / ORPHAN_SHARE / first.bytes().len()) as u64;
+    for ms in 0..2 * share {
+        held.keep(orphan(2, ms), parent, Some(node(2)));
+    }
+    assert!(held.op(&honest.id()).is_some());
+    assert!(held.op(&first.id()).is_none());
+    assert_eq!(held.release(&parent).len() as u64, share + 1);
 }
 
 #[test]
@@ -216,11 +235,11 @@ fn view_bomb_wide() {
         0,
     );
     let cited = junior.id();
-    authority.insert(junior).unwrap();
+    authority.insert(junior, None).unwrap();
     let before = View::compute(&authority, &BTreeSet::new(), TIME);
     for ms in 0..BOMB {
         let noop = op(&authority, Body::Noop, 1, cited, vec![cited], ms);
-        authority.insert(noop).unwrap();
+        authority.insert(noop, None).unwrap();
     }
     assert_eq!(authority.heads().len() as u64, BOMB);
     assert_eq!(View::compute(&authority, &BTreeSet::new(), TIME), before);

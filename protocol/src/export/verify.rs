@@ -1,13 +1,10 @@
 //! Believes of an export what holds from the genesis on: every byte, signature and rule, and the one order.
 
-use std::collections::BTreeSet;
-
 use super::{Export, ExportError, Fault, Plane};
 use crate::authority::{AdmitInserted, Authority, AuthorityError, Inserted};
-use crate::body::Body;
 use crate::claim::Admit;
 use crate::codec::CodecError;
-use crate::id::{AdmitId, NodeId};
+use crate::id::AdmitId;
 use crate::op::{Op, OpError};
 use crate::record::{Record, Slot};
 use crate::records::{RecordInserted, Records};
@@ -100,7 +97,6 @@ impl Export<'_> {
         authority: &Authority,
         progress: &mut impl FnMut(usize),
     ) -> Result<Records, ExportError> {
-        let named = named(authority);
         let network = authority.network();
         let mut records = Records::default();
         let mut last: Option<Slot> = None;
@@ -108,39 +104,23 @@ impl Export<'_> {
             let record = Record::parse(bytes, &network)
                 .map_err(|error| bad(Plane::Record, at, Fault::Record(error)))?;
             let slot = record.slot();
-            if !named.contains(&slot.device) {
+            if !authority.names(&slot.device) {
                 return Err(bad(Plane::Record, at, Fault::Stranger(slot.device)));
             }
             if last.is_some_and(|last| last >= slot) {
                 return Err(bad(Plane::Record, at, Fault::Misplaced));
             }
             match records.put(record) {
-                RecordInserted::Newest(_) => {}
-                RecordInserted::Stale => return Err(bad(Plane::Record, at, Fault::Superfluous)),
+                RecordInserted::Newest { evicted: None, .. } => {}
+                RecordInserted::Newest { .. } | RecordInserted::Stale => {
+                    return Err(bad(Plane::Record, at, Fault::Superfluous));
+                }
             }
             last = Some(slot);
             progress(self.ops.len() + self.admits.len() + at + 1);
         }
         Ok(records)
     }
-}
-
-/// The devices that a stored genesis, grant or admit names: they may have records.
-pub(super) fn named(authority: &Authority) -> BTreeSet<NodeId> {
-    let ops = authority.ops().filter_map(|op| match op.body() {
-        Body::Genesis(genesis) => Some(genesis.founder),
-        Body::Grant(grant) => Some(grant.device),
-        Body::Invite(_)
-        | Body::Revoke(_)
-        | Body::InviteClose(_)
-        | Body::Policy(_)
-        | Body::PolicyBase(_)
-        | Body::Rekey(_)
-        | Body::Noop
-        | Body::Opaque => None,
-    });
-    let admits = authority.admits().map(|admit| admit.claim().device);
-    ops.chain(admits).collect()
 }
 
 fn bad(plane: Plane, at: usize, fault: impl Into<Fault>) -> ExportError {

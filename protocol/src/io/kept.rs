@@ -16,6 +16,8 @@ pub enum Write {
     DropAdmit(AdmitId),
     /// A device record, by its slot's key; replaces the one before.
     Record(Digest, Vec<u8>),
+    /// A device record that lost its place, by its slot's key.
+    DropRecord(Digest),
     /// Keys of this membership and of the epochs; canonical bytes of the core's own, to be kept apart with mode 0600.
     Secrets(Zeroizing<Vec<u8>>),
     /// The authority heads: what must be there again at the next start.

@@ -201,6 +201,13 @@ pub enum Warning {
     },
     /// An admin knows of ops that this node has not got yet.
     Stale,
+    /// A device says more than any honest one does, and is heard slowly from some point on.
+    Flood {
+        /// Which; `None`: the root set.
+        node: Option<NodeName>,
+        /// Ops of the last hour.
+        ops: u32,
+    },
     /// An entry of the policy counts for nothing until an admin settles it: which, and why.
     PolicyConflict(String),
     /// The policy cannot be built here.

@@ -21,7 +21,7 @@ use crate::ledger::Change;
 use crate::limits::PARENTS_MAX;
 use crate::op::{Draft, Op};
 use crate::seal::EpochKey;
-use crate::structure::Lookup;
+use crate::structure::{Lookup, within};
 use crate::time::{Moment, Timestamp};
 use crate::view::View;
 use crate::wire::Items;
@@ -99,7 +99,10 @@ impl Batch {
             parents: parents.clone(),
         };
         let op = match hand {
-            Hand::Device(device, authority) => Op::sign(body, draft(*authority), device),
+            Hand::Device(device, authority) => {
+                let cited = self.authority.op(authority).ok_or(Refusal::NotReady)?;
+                Op::sign(within(body, cited), draft(*authority), device)
+            }
             Hand::Root(secrets) => {
                 Op::sign_as_root(body, draft(realm.genesis), secrets, &realm.roots)
             }
@@ -144,11 +147,11 @@ impl Node {
 
     /// A view of what a batch makes of the network.
     pub(super) fn preview(&mut self, batch: &Batch, now: Moment) -> Result<View, Refusal> {
-        let me = self.id;
         let net = self.open_net()?;
-        let wall = now.wall.max(net.newest_tip(&me));
         let left = net.ledger.records.left();
-        Ok(View::compute(&batch.authority, &left, wall))
+        let mut view = View::compute(&batch.authority, &left, Timestamp::default());
+        view.hide_expired(|level| net.time_for(level, now.wall));
+        Ok(view)
     }
 
     /// Starts a new epoch for this node's own reasons.

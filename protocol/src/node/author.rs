@@ -7,6 +7,7 @@ use rand_core::Rng;
 use super::Node;
 use super::acts::Batch;
 use super::errands::Errand;
+use super::net::Net;
 use crate::body::{
     Body, Caps, Cut, Grant, Invite, InviteTerms, Level, OpIds, Revoke, Tags, net_fields,
 };
@@ -22,7 +23,8 @@ use crate::op::{Draft, Op};
 use crate::path::{is_local, is_probeable};
 use crate::record::{ControlAddress, Record, RecordBody, Transport};
 use crate::seal::EpochKey;
-use crate::time::Moment;
+use crate::structure::within;
+use crate::time::{Moment, Timestamp};
 use crate::wire::Items;
 
 /// An admin that is not alone waits up to this long before it settles, so that one does.
@@ -59,7 +61,8 @@ impl Node {
             time: now.wall,
             parents,
         };
-        let op = Op::sign(body, draft, &device);
+        let cited = net.authority().op(&authority).ok_or(Refusal::NotReady)?;
+        let op = Op::sign(within(body, cited), draft, &device);
         let mut change = Change::default();
         net.ledger.insert_op(op.bytes(), &mut change);
         if change.is_empty() {
@@ -118,6 +121,10 @@ impl Node {
         let (hints, via) = self.invite_hints(&options.hints)?;
         let approve = options.approve.unwrap_or(options.uses > 1);
         let expires = now.wall.plus_ms(options.ttl_ms);
+        // Whoever is an admin for a time lets nobody in after it.
+        let me = self.id;
+        let own = self.member_net()?.view.live(&me).and_then(|me| me.expires);
+        let expires = own.map_or(expires, |own| expires.min(own));
         let mut invited = Invited {
             code: None,
             id: OpId::ZERO,
@@ -260,7 +267,7 @@ impl Node {
             tags: invite.terms.tags.clone(),
             name: net.view.free_name(wished, &device),
             ipv4: net.view.free_ipv4(&device),
-            expires: invite.terms.member_for_ms.map(|ms| now.wall.plus_ms(ms)),
+            expires: net.end_under(&claim.terms.invite, now),
             claim: Some(Box::new(claim)),
             ext: Ext::NONE,
         };
@@ -303,7 +310,7 @@ impl Node {
             tags: invite.terms.tags.clone(),
             name: former.name,
             ipv4: former.ipv4,
-            expires: invite.terms.member_for_ms.map(|ms| now.wall.plus_ms(ms)),
+            expires: net.end_under(&claim.terms.invite, now),
             claim: Some(Box::new(claim)),
             ext: Ext::NONE,
         };
@@ -452,6 +459,20 @@ impl Node {
         self.net = None;
         self.joiner = None;
         self.gone = true;
+    }
+}
+
+impl Net {
+    /// When a membership ends that is settled now: by what its invite says, and with its issuer's own right.
+    pub(super) fn end_under(&self, invite: &OpId, now: Moment) -> Option<Timestamp> {
+        let op = self.authority().op(invite)?;
+        let told = op.body().invite()?.terms.member_for_ms;
+        let issuer = self.authority().op(&op.header().authority)?.body().grant();
+        let ends = [
+            told.map(|ms| now.wall.plus_ms(ms)),
+            issuer.and_then(|grant| grant.expires),
+        ];
+        ends.into_iter().flatten().min()
     }
 }
 

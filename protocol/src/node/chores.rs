@@ -149,7 +149,8 @@ impl Net {
     fn over(&self, me: &NodeId, now: Moment) -> Vec<OpId> {
         let knows =
             self.rounds >= ROUNDS_WANTED || self.opened_ms + ROUNDS_WAIT_MS <= now.uptime_ms();
-        let behind = now.wall < self.newest_tip(me);
+        let own = self.view.live(me).map_or(Level::ROOT, |own| own.level);
+        let behind = now.wall < self.newest_tip(own, now.wall);
         let over = self.closable(me);
         over.filter(|(_, end)| knows && !behind && *end < now.wall.ms())
             .map(|(id, _)| id)

@@ -9,7 +9,8 @@ use crate::io::{Notice, Write};
 use crate::ledger::Change;
 use crate::limits::GOSSIP_BYTES_MAX;
 use crate::link::{CallError, GossipId, LinkOutput, Service};
-use crate::pull::{Pull, Step};
+use crate::pull::{Asked, Pull, Step};
+use crate::quota::Arrival;
 use crate::time::Moment;
 use crate::wire::{Items, SyncAnswer, SyncRequest};
 
@@ -41,10 +42,15 @@ impl Node {
             return;
         };
         // A proven device that is unknown here may be one that only its own copy knows of.
-        if entry.pull.is_some() || entry.device.is_none() {
+        if entry.pull.is_some() || entry.device.is_none() || entry.shunned_ms.is_some() {
             return;
         }
-        let (pull, request) = Pull::start(&mut net.ledger);
+        let asked = if entry.trusted {
+            Asked::Member
+        } else {
+            Asked::Stranger
+        };
+        let (pull, request) = Pull::start(&mut net.ledger, asked);
         entry.pull = Some(pull);
         self.ask(
             peer,
@@ -105,17 +111,25 @@ impl Node {
         else {
             return;
         };
+        let arrival = self.arrival(peer, now);
         let Some(net) = &mut self.net else { return };
+        let bytes = result.as_ref().map_or(0, Vec::len) as u64;
         let answer = result.ok().and_then(|bytes| SyncAnswer::parse(&bytes).ok());
         let Some(answer) = answer else {
             self.quieten(peer, QUIET_MS, now);
             self.retry_catch_up(now);
             return;
         };
-        let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs);
-        if !change.is_empty() {
+        let (change, step) = pull.answer(answer, &mut net.ledger, &net.epochs, &arrival);
+        let brought = !change.is_empty();
+        if brought {
             self.catch_up_goes_on(now);
             self.owe_rounds(peer, now);
+        }
+        if self.links.wastes(peer, bytes, brought, now) {
+            self.absorb(change, false, now);
+            self.notice(Notice::Refused("a peer whose answers bring nothing"));
+            return;
         }
         self.absorb(change, false, now);
         match step {
@@ -144,6 +158,19 @@ impl Node {
                 ));
                 self.link(LinkOutput::HangUp { peer: *peer });
             }
+        }
+    }
+
+    /// By whom and when something comes.
+    pub(super) fn arrival(&self, peer: &TransportKey, now: Moment) -> Arrival {
+        let phase = self.net.as_ref().map(|net| &net.phase);
+        Arrival {
+            giver: self.links.peers.get(peer).and_then(|peer| peer.device),
+            at_ms: now.uptime_ms(),
+            first: matches!(
+                phase,
+                Some(Phase::CatchingUp { .. } | Phase::Recovering { .. })
+            ),
         }
     }
 
@@ -241,9 +268,14 @@ impl Node {
         }
         let net = self.net.as_mut()?;
         let answer = net.ledger.answer(&request, &net.epochs)?.to_bytes();
+        if !self.serves_so_much(peer, answer.len(), now) {
+            return None;
+        }
+        let arrival = self.arrival(peer, now);
+        let net = self.net.as_mut()?;
         if let SyncRequest::Push(items) = &request {
-            let change = net.ledger.insert(items, &net.epochs);
-            let held = change.held;
+            let change = net.ledger.take(items, &net.epochs, &arrival);
+            let held = change.held || change.turned_away > 0;
             self.absorb(change, true, now);
             if held {
                 // Not heard yet: what it rests on is fetched first.
@@ -278,10 +310,11 @@ impl Node {
             message,
             good: items.is_some(),
         });
+        let arrival = self.arrival(&from, now);
         let (Some(items), Some(net)) = (items, &mut self.net) else {
             return;
         };
-        let change = net.ledger.insert(&items, &net.epochs);
+        let change = net.ledger.take(&items, &net.epochs, &arrival);
         if let Some(entry) = self.links.peers.get_mut(&from) {
             entry.heard_ms = now.uptime_ms();
         }
@@ -297,6 +330,7 @@ impl Node {
         if change.is_empty() {
             return;
         }
+        self.tell_floods(now);
         let Some(net) = &mut self.net else { return };
         net.dirty |= change.authority || change.left;
         self.errands.news |= !change.devices.is_empty();

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use super::{Node, Pending};
 use crate::id::{Digest, NodeId, TransportKey};
+use crate::limits::IDLE_BYTES_MAX;
 use crate::link::{AnswerId, CallError, DialId, LinkId, LinkInput, LinkOutput, Service};
 use crate::pull::Pull;
 use crate::record::ControlAddress;
@@ -19,6 +20,8 @@ const AGAIN_MS: u64 = 1500;
 const GREET_MS: u64 = 3000;
 /// How long somebody may be connected without proving anything.
 const STRANGER_MS: u64 = 20_000;
+/// How long a peer is asked nothing whose answers brought nothing.
+const SHUNNED_MS: u64 = 60_000;
 /// Announced machines of one LAN that are remembered.
 const FOUND_MAX: usize = 128;
 /// Addresses of one announced machine.
@@ -74,6 +77,9 @@ pub(super) struct Peer {
     pub(super) told: bool,
     /// News came by a round, and this peer may have missed it, too: a round with it tells.
     pub(super) owed: bool,
+    /// Bytes of its answers since one brought anything, and until when it is asked nothing because they were too many.
+    idle_bytes: u64,
+    pub(super) shunned_ms: Option<u64>,
 }
 
 impl Links {
@@ -126,6 +132,26 @@ impl Links {
             .iter()
             .map(|(peer, addresses)| (*peer, addresses.clone()))
             .collect()
+    }
+
+    /// Counts an answer of a peer. Gives whether it is asked no more for a while, as its answers bring nothing.
+    pub(super) fn wastes(
+        &mut self,
+        peer: &TransportKey,
+        bytes: u64,
+        brought: bool,
+        now: Moment,
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(peer) else {
+            return false;
+        };
+        peer.idle_bytes = if brought { 0 } else { peer.idle_bytes + bytes };
+        let wastes = peer.idle_bytes > IDLE_BYTES_MAX;
+        if wastes {
+            peer.idle_bytes = 0;
+            peer.shunned_ms = Some(now.uptime_ms() + SHUNNED_MS);
+        }
+        wastes
     }
 
     /// Calls a member as soon as possible.
@@ -205,6 +231,8 @@ impl Node {
             in_sync: false,
             told: false,
             owed: false,
+            idle_bytes: 0,
+            shunned_ms: None,
         });
         entry.again_ms = Some(at + AGAIN_MS);
         entry.links.insert(link);
@@ -391,6 +419,9 @@ impl Node {
     pub(super) fn links_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
         self.door.expire(at);
+        for peer in self.links.peers.values_mut() {
+            peer.shunned_ms.take_if(|until| *until <= at);
+        }
         let expired = self.links.peers.iter();
         let expired = expired.filter(|(_, p)| !p.trusted && p.since_ms + STRANGER_MS <= at);
         let expired: Vec<_> = expired.map(|(key, _)| *key).collect();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::Node;
 use super::author::is_public;
+use crate::body::Level;
 use crate::id::{NodeId, TransportKey};
 use crate::link::{LinkOutput, LocatorKey};
 use crate::locator::{Locator, day_of};
@@ -256,7 +257,7 @@ impl Node {
 
     /// The day by the network's idea of the time: a clock in 1970 would look in the wrong place.
     fn today(&self, net: &Net, now: Moment) -> u32 {
-        day_of(now.wall.max(net.newest_tip(&self.id)))
+        day_of(now.wall.max(net.newest_tip(Level::MEMBER, now.wall)))
     }
 }
 

@@ -1,11 +1,15 @@
 //! The network as this node has it: what it stores, what it makes of it, and what hangs on that.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::history::Flips;
 use super::policy::Enforced;
 use crate::authority::Authority;
+use crate::body::{Caps, Level};
 use crate::epochs::Epochs;
 use crate::id::{NodeId, OpId, TransportKey, TunnelKey, WireGuardKey};
 use crate::io::{Interface, Standing};
@@ -16,6 +20,9 @@ use crate::record::{RecordBody, RecordKind};
 use crate::seal::Sealer;
 use crate::time::{Moment, Timestamp};
 use crate::view::{View, ViewMember};
+
+/// How far ahead of this node's own clock the Tip of an admin is believed.
+const TIP_AHEAD_MS: u64 = 24 * 3600 * 1000;
 
 /// How far this node's own copy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub(super) struct Net {
     pub(super) ledger: Ledger,
     pub(super) epochs: Epochs,
     pub(super) view: View,
+    /// The other admins whose Tips tell the time: level and end of each.
+    pub(super) timekeepers: BTreeMap<NodeId, (Level, Option<Timestamp>)>,
     pub(super) hello: Sealer,
     pub(super) phase: Phase,
     pub(super) paths: Paths,
@@ -106,6 +115,7 @@ impl Net {
             ledger,
             epochs,
             view,
+            timekeepers: BTreeMap::new(),
             hello,
             phase,
             paths: Paths::default(),
@@ -229,13 +239,43 @@ impl Net {
         }
     }
 
-    /// The newest date that another admin's Tip told: the network's idea of the time. This node's own does not count:
-    /// a clock that was ahead once would be right for ever.
-    pub(super) fn newest_tip(&self, me: &NodeId) -> Timestamp {
-        let admins = self.view.members().keys();
-        let admins = admins.filter(|device| *device != me && self.view.is_admin(device));
-        let tips = admins.filter_map(|device| self.ledger.records.tip(device).map(|tip| tip.time));
-        tips.max().unwrap_or_default()
+    /// Takes a view in, and hides whose time is over. Who tells the time is looked up before anybody is hidden: what
+    /// follows must not depend on who was hidden before.
+    pub(super) fn look(&mut self, mut view: View, me: &NodeId, wall: Timestamp) -> View {
+        self.timekeepers = view
+            .members()
+            .values()
+            .filter(|member| view.is_admin(&member.id) && member.caps.contains(Caps::MEMBERS))
+            .filter(|member| member.id != *me)
+            .map(|member| (member.id, (member.level, member.expires)))
+            .collect();
+        view.hide_expired(|level| self.time_for(level, wall));
+        std::mem::replace(&mut self.view, view)
+    }
+
+    /// The time by which memberships of a level are over: nobody is hidden by the word of one who could not put it out.
+    pub(super) fn time_for(&self, level: Level, wall: Timestamp) -> Timestamp {
+        wall.max(self.newest_tip(Level(level.0.saturating_sub(1)), wall))
+    }
+
+    /// The newest date that the Tip of another admin of a level or above told: the network's idea of the time. This
+    /// node's own does not count: a clock that was ahead once would be right for ever.
+    ///
+    /// One Tip moves a clock that can be right by a day at most. A clock before the genesis cannot, and believes it.
+    pub(super) fn newest_tip(&self, level: Level, wall: Timestamp) -> Timestamp {
+        let seniors = self.timekeepers.iter();
+        let seniors = seniors.filter(|(_, (senior, _))| *senior <= level);
+        let tips = seniors.filter_map(|(device, (_, expires))| {
+            let time = self.ledger.records.tip(device)?.time;
+            expires.is_none_or(|end| time <= end).then_some(time)
+        });
+        let newest = tips.max().unwrap_or_default();
+        let founded = self.authority().entries()[0].op.header().time;
+        if wall < founded {
+            newest
+        } else {
+            newest.min(wall.plus_ms(TIP_AHEAD_MS))
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<u64> {

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use super::net::{Net, Phase};
 use super::{Node, Pending};
 use crate::body::Body;
+use crate::claim::Admit;
 use crate::id::{NodeId, OpId, TransportKey};
 use crate::io::{Notice, RevokedBy};
 use crate::ledger::Change;
@@ -31,18 +32,28 @@ const FRAME_BYTES: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     last: BTreeMap<IpAddr, u64>,
+    asked: BTreeMap<IpAddr, u64>,
 }
 
 impl Mailbox {
     /// Whether an address may hand over news now; if so it may not again for a while.
     fn admits(&mut self, address: IpAddr, at: u64) -> bool {
-        self.last.retain(|_, last| *last + NEWS_EVERY_MS > at);
-        if self.last.contains_key(&address) || self.last.len() >= ADDRESSES_MAX {
-            return false;
-        }
-        self.last.insert(address, at);
-        true
+        once(&mut self.last, address, at)
     }
+
+    /// Whether a device at an address, that has no standing here, may be asked for what it has; likewise.
+    pub(super) fn may_be_asked(&mut self, address: IpAddr, at: u64) -> bool {
+        once(&mut self.asked, address, at)
+    }
+}
+
+fn once(last: &mut BTreeMap<IpAddr, u64>, address: IpAddr, at: u64) -> bool {
+    last.retain(|_, last| *last + NEWS_EVERY_MS > at);
+    if last.contains_key(&address) || last.len() >= ADDRESSES_MAX {
+        return false;
+    }
+    last.insert(address, at);
+    true
 }
 
 impl Node {
@@ -63,8 +74,10 @@ impl Node {
         }
         if ops.first().is_some_and(|first| net.vouches(first)) {
             let mut change = Change::default();
+            let arrival = self.arrival(&peer, now);
+            let net = self.net.as_mut()?;
             for op in &ops {
-                net.ledger.insert_op(op, &mut change);
+                net.ledger.take_op(op, &arrival, &mut change);
             }
             let new: Vec<_> = ops
                 .iter()
@@ -96,7 +109,13 @@ impl Node {
         let Some(revoke) = net.view.revoked().get(device).copied() else {
             return false;
         };
-        let ops = net.news(device, &[revoke]);
+        let ops = if net.was_in(device) {
+            net.news(device, &[revoke])
+        } else {
+            // Who only ever knocked learns that it is out, and nothing of the network.
+            let revoke = net.authority().op(&revoke).map(|op| op.bytes().to_vec());
+            revoke.into_iter().collect()
+        };
         self.send_news(peer, ops, true)
     }
 
@@ -166,6 +185,17 @@ impl Node {
 }
 
 impl Net {
+    /// Whether a device was ever let in: by the genesis, a grant, or a member under an invite without approval.
+    fn was_in(&self, device: &NodeId) -> bool {
+        let authority = self.authority();
+        let let_in = |admit: &Admit| {
+            let invite = authority.op(&admit.claim().invite).map(Op::body);
+            let invite = invite.and_then(Body::invite);
+            admit.claim().device == *device && invite.is_some_and(|invite| !invite.terms.approve)
+        };
+        authority.titled(device) || authority.admits().any(let_in)
+    }
+
     /// Whether an op is by the root set or by a device with a stored grant that makes it an admin.
     fn vouches(&self, bytes: &[u8]) -> bool {
         let Ok(op) = Op::parse(bytes, self.authority().realm()) else {

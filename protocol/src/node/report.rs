@@ -3,6 +3,7 @@
 use super::Node;
 use super::author::is_public;
 use super::net::{Net, Phase};
+use crate::body::Level;
 use crate::id::{Digest, NodeId, RootKey};
 use crate::io::{Member, Peer, PeerPath, Roots, Snapshot, Standing, State, Warning};
 use crate::path::kind_of;
@@ -190,7 +191,7 @@ impl Node {
                 days,
             }));
         }
-        let newest = net.newest_tip(&self.id);
+        let newest = net.newest_tip(Level::MEMBER, now.wall);
         let days = now.wall.since_ms(newest) / DAY_MS;
         if newest > crate::time::Timestamp::default()
             && days >= STALE_ADMINS_DAYS
@@ -218,7 +219,7 @@ impl Node {
         if members.len() > 1 && !members.values().any(reachable) {
             warnings.push(Warning::NoWayIn);
         }
-        if now.wall.plus_ms(CLOCK_SLACK_MS) < net.newest_tip(&self.id) {
+        if now.wall.plus_ms(CLOCK_SLACK_MS) < net.newest_tip(Level::MEMBER, now.wall) {
             warnings.push(Warning::ClockSuspect);
         }
         if net.view.outdated().is_some() {
@@ -243,6 +244,7 @@ impl Node {
         if net.stale {
             warnings.push(Warning::Stale);
         }
+        warnings.extend(net.floods(now));
         warnings.extend(net.policy.warnings());
         warnings.extend(self.later_warnings(net, now));
         warnings

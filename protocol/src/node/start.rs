@@ -14,6 +14,7 @@ use super::links::Links;
 use super::locators::Locators;
 use super::net::{Net, Phase};
 use super::news::Mailbox;
+use super::service::Served;
 use super::witness::Door;
 use crate::body::{Genesis, Ipv4Range};
 use crate::codec::Ext;
@@ -261,6 +262,7 @@ impl Node {
             joiner: None,
             door: Door::default(),
             mailbox: Mailbox::default(),
+            served: Served::default(),
             errands: Errands::default(),
             blocked: BTreeSet::new(),
             interfaces: Vec::new(),

@@ -11,7 +11,7 @@ use crate::link::LinkOutput;
 use crate::path::{PathEvent, kind_of};
 use crate::peering::{PeerChange, PeerConfig, Roaming, TunnelInput};
 use crate::probe::ProbeKeys;
-use crate::time::Moment;
+use crate::time::{Moment, Timestamp};
 use crate::view::View;
 
 impl Node {
@@ -79,10 +79,12 @@ impl Node {
         };
         net.moved = false;
         let before = std::mem::take(&mut net.dirty).then(|| {
-            let wall = now.wall.max(net.newest_tip(&me));
-            let view = View::compute(&net.ledger.authority, &net.ledger.records.left(), wall);
-            net.timers.expiry_ms = next_expiry(&view, now);
-            std::mem::replace(&mut net.view, view)
+            let beginning = Timestamp::default();
+            let left = net.ledger.records.left();
+            let view = View::compute(&net.ledger.authority, &left, beginning);
+            let before = net.look(view, &me, now.wall);
+            net.timers.expiry_ms = next_expiry(&net.view, now);
+            before
         });
         let told_of_more = net.note_tips(&me);
         if told_of_more {

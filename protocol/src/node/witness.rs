@@ -2,6 +2,9 @@
 //!
 //! Whoever does not prove to know a code gets silence, whatever the reason.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -193,7 +196,10 @@ impl Node {
             return None;
         }
         let genesis = net.authority().op(&net.authority().realm().genesis)?;
-        let newest = net.newest_tip(&self.id).max(genesis.header().time);
+        // By those who could end the invite: a junior's clock keeps nobody out.
+        let level = net.authority().level_of(id)?;
+        let newest = net.newest_tip(level, now.wall);
+        let newest = newest.max(genesis.header().time);
         if now.wall.plus_ms(CLOCK_SLACK_MS) < newest {
             return Some(InviteRefusal::WitnessClock);
         }

@@ -8,6 +8,7 @@ use meshnode_protocol::id::OpId;
 use meshnode_protocol::identity::{Context, verify};
 use meshnode_protocol::name::Owner;
 use meshnode_protocol::op::{Author, Op};
+use meshnode_protocol::time::Timestamp;
 
 use crate::model::Model;
 use crate::scenario::Scenario;
@@ -50,6 +51,7 @@ impl Model<'_> {
             caps.contains(Caps::LABEL) || (own.all(|own| own) && whose == owner)
         };
         let members = caps.contains(Caps::MEMBERS);
+        let ends = |then| ends_in_time(cited, then) || loose(Slip::OutlivesAuthor);
         let body = match op.body() {
             Body::Genesis(_) => false,
             Body::Grant(grant) => {
@@ -63,10 +65,12 @@ impl Model<'_> {
                     && labels(&grant.tags, grant.owner.as_ref())
                     && labels(&grant.may_tag, grant.owner.as_ref())
                     && claim
+                    && ends(grant.expires)
             }
             Body::Invite(invite) => {
                 let labels = labels(&invite.terms.tags, invite.terms.owner.as_ref());
-                members && labels && self.is_for_this_network(invite, &header.author)
+                let ends = ends(Some(invite.terms.not_after));
+                members && labels && ends && self.is_for_this_network(invite, &header.author)
             }
             Body::Revoke(revoke) => {
                 let cut = match &revoke.cut {
@@ -124,6 +128,12 @@ impl Model<'_> {
         let key = invite.terms.key.key();
         verify(key, Context::Net, &fields, &invite.net_signature).is_ok()
     }
+}
+
+/// What a right gives ends with it.
+fn ends_in_time(cited: &Op, then: Option<Timestamp>) -> bool {
+    let end = cited.body().grant().and_then(|own| own.expires);
+    end.is_none_or(|end| then.is_some_and(|then| then <= end))
 }
 
 fn given<'a>(cited: &'a Op, author: &Author) -> Option<Given<'a>> {

@@ -122,6 +122,10 @@ impl Scenario {
                 scenario.left.insert(scenario.nodes[actor]);
             }
         }
+        // What came before the grant of its witness is no part of the set until somebody sends it again.
+        for admit in scenario.admits.clone() {
+            let _ = scenario.authority.insert_admit(&admit);
+        }
         scenario
     }
 

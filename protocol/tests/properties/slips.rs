@@ -59,11 +59,13 @@ pub(crate) enum Slip {
     JuniorsClose,
     /// A level may be granted by its holders.
     EqualsGrant,
+    /// What a right gives may outlive it.
+    OutlivesAuthor,
 }
 
 impl Slip {
     /// All of them.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::EqualsStrike,
         Self::KeepsNothing,
         Self::KeepsHeadsAlone,
@@ -92,5 +94,6 @@ impl Slip {
         Self::EpochsSkip,
         Self::JuniorsClose,
         Self::EqualsGrant,
+        Self::OutlivesAuthor,
     ];
 }

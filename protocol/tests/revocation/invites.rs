@@ -1,11 +1,12 @@
 //! What becomes of codes and of who redeemed them when somebody is put out.
 
-use meshnode_protocol::authority::AuthorityError;
+use meshnode_protocol::authority::{AdmitInserted, AuthorityError};
 use meshnode_protocol::body::{Body, Cut};
 use meshnode_protocol::io::Standing;
+use meshnode_protocol::limits::ADMITS_PER_INVITE_MAX;
 use meshnode_protocol::structure::StructureError;
 
-use crate::cast::{A, B, Cast, F, X, Y, Z, at, close};
+use crate::cast::{A, B, Cast, F, X, Y, Z, actor, at, close};
 
 #[test]
 fn dead_issuer_invite() {
@@ -200,6 +201,33 @@ fn a_revoked_witness_takes_only_its_unsettled_joiners_along() {
     // Y redeems again at another member.
     cast.admit(invite, Y, X);
     assert_eq!(cast.standing(Y), Some(Standing::Provisional));
+}
+
+/// Whoever holds a code can make up witnesses and grind the ids of what they sign.
+#[test]
+fn an_admit_by_a_made_up_witness_takes_nobodys_place_and_waits_for_a_grant() {
+    let mut cast = Cast::founded();
+    let invite = cast.invite(F, 2, false);
+    cast.admit(invite, X, F);
+    let network = cast.authority.network();
+    let refused = AuthorityError::UnknownWitness(cast.keys[Z].node());
+    let forged: Vec<_> = (0..2 * ADMITS_PER_INVITE_MAX as u8)
+        .map(|number| {
+            let claim = cast.claim_of(invite, &actor(64 + number), network, Z);
+            cast.admit_of(claim, Z)
+        })
+        .collect();
+    for admit in &forged {
+        assert_eq!(cast.authority.insert_admit(admit.bytes()), Err(refused));
+    }
+    assert_eq!(cast.authority.admits().count(), 1);
+    assert_eq!(cast.standing(X), Some(Standing::Provisional));
+    // A grant makes it a witness, in whatever order the two come, and even when it is put out again.
+    cast.grant(F, Z, 255);
+    cast.say(F, cast.revoke(Z, Cut::Parents));
+    let added = AdmitInserted::Added { dropped: None };
+    assert_eq!(cast.authority.insert_admit(forged[0].bytes()), Ok(added));
+    assert_eq!(cast.view().members().len(), 2);
 }
 
 /// Whichever of the two admits has the smaller id.

@@ -51,6 +51,7 @@ pub(super) fn warn(
             let text = format!("no admin was heard of for {days} d");
             report("stale_admins", text, None, None)
         }
+        Warning::Flood { node, ops } => flood(node.as_ref(), *ops),
         Warning::PolicyConflict(which) => {
             let text = format!("a line of the policy counts for nothing: {which}");
             let hint = "an admin settles it: meshnode policy edit".to_owned();
@@ -104,6 +105,16 @@ fn cloned(name: &NodeName) -> Option<WarningReport> {
     let text = format!("two machines answer for {name} in turn: a copy of it runs");
     let hint = "on one of them: sudo meshnode leave, then join with an invite of its own";
     report("clone", text, Some(hint.to_owned()), Some(name.to_string()))
+}
+
+fn flood(node: Option<&NodeName>, ops: u32) -> Option<WarningReport> {
+    let Some(name) = node else {
+        let text = format!("{ops} changes within an hour were signed with the recovery phrase");
+        return report("flood", text, None, None);
+    };
+    let text = format!("{name} signed {ops} changes within an hour: somebody may have its key");
+    let hint = format!("if so, on another admin: meshnode revoke {name} --stolen");
+    report("flood", text, Some(hint), Some(name.to_string()))
 }
 
 fn unheard_by(unheard: &Unheard) -> Option<WarningReport> {

@@ -195,7 +195,6 @@ impl crate::node::net::Net {
         now: Moment,
     ) -> Option<crate::time::Timestamp> {
         let claim = grant.claim.as_ref()?;
-        let invite = self.authority().op(&claim.terms.invite)?.body().invite()?;
-        invite.terms.member_for_ms.map(|ms| now.wall.plus_ms(ms))
+        self.end_under(&claim.terms.invite, now)
     }
 }

@@ -51,7 +51,8 @@ impl Node {
                 self.check_hello(&peer, &proof, &theirs, &ours)?;
                 self.proven(peer, proof.device, now);
                 let known = self.links.peers.get(&peer)?.trusted;
-                if !known {
+                let address = self.links.remote_ip(&peer)?;
+                if !known && self.mailbox.may_be_asked(address, now.uptime_ms()) {
                     // Perhaps it came in where this node could not hear it: its own copy tells.
                     self.start_pull(peer);
                 }

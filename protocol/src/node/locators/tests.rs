@@ -364,6 +364,7 @@ fn stored(founder: &mut Node, keys: &Keys) -> Stored {
             Write::Heads(heads) => stored.heads = heads,
             Write::Admit(..)
             | Write::DropAdmit(_)
+            | Write::DropRecord(_)
             | Write::Secrets(_)
             | Write::Heard(..)
             | Write::Blocked(_) => {}

@@ -1,61 +1,20 @@
 //! The push service by itself, and who is served a key.
 
-use std::net::Ipv4Addr;
-
-use crate::body::{Body, Cut, Ipv4Range, OpIds, Revoke};
-use crate::codec::Ext;
-use crate::id::TransportKey;
+use crate::body::Body;
+use crate::id::{NodeId, TransportKey};
 use crate::identity::Secret;
 use crate::io::{Input, Output, State};
 use crate::link::{AnswerId, LinkId, LinkInput, LinkOutput, Service};
-use crate::name::{NetworkName, NodeName};
-use crate::node::{Founded, Founding, Node, Setup};
+use crate::node::stage::{
+    admit, asked, at, claim, connect, drain, founded, genesis, invite, keys, revoke, say, transport,
+};
+use crate::node::{Founded, Node, stage};
 use crate::op::{Draft, Op};
-use crate::record::{ControlAddress, Transport};
-use crate::time::{Moment, Timestamp};
+use crate::time::Moment;
 use crate::wire::News;
 
-fn at(ms: u64) -> Moment {
-    Moment {
-        uptime_us: ms * 1000,
-        wall: Timestamp::from_ms(1_767_225_600_000 + ms),
-    }
-}
-
-fn founded() -> Founded {
-    let founding = Founding {
-        network: NetworkName::parse("home").unwrap(),
-        node: NodeName::parse("nas").unwrap(),
-        ipv4_range: Ipv4Range::DEFAULT,
-        owner: None,
-        phrases: 1,
-        threshold: 1,
-    };
-    let setup = Setup {
-        tunnel_port: 41641,
-        os: "test".to_owned(),
-        version: "1".to_owned(),
-    };
-    Node::found(founding, setup, [7; 32], at(0))
-}
-
 fn stranger() -> TransportKey {
-    TransportKey::new(Secret::from_seed(&[9; 32]).public())
-}
-
-/// A stranger is connected, by the same address as all of them.
-fn connect(node: &mut Node) {
-    let address = (Ipv4Addr::new(198, 51, 100, 7), 1).into();
-    let up = LinkInput::Up {
-        link: LinkId(1),
-        peer: stranger(),
-        remote: ControlAddress {
-            transport: Transport::Tcp,
-            address,
-        },
-        dial: None,
-    };
-    node.handle(Input::Link(up), at(1));
+    transport(9)
 }
 
 /// Hands over news as the stranger; gives whether the node answered.
@@ -79,29 +38,56 @@ fn push(node: &mut Node, number: u64, ops: &[&Op], now: Moment) -> bool {
 }
 
 fn revoke_of(node: &Node) -> Body {
-    Body::Revoke(Box::new(Revoke {
-        device: node.id(),
-        cut: Cut::Parents,
-        spare: OpIds::default(),
-        reason: "stolen".to_owned(),
-        ext: Ext::NONE,
-    }))
+    revoke(node.id())
 }
 
 fn draft(node: &Node) -> Draft {
-    let authority = node.net.as_ref().unwrap().authority();
-    Draft {
-        network: authority.network(),
-        authority: authority.realm().genesis,
-        time: at(0).wall,
-        parents: authority.heads(),
+    stage::draft(node, genesis(node))
+}
+
+/// The ops that a device is told when it proves itself over the stranger's link.
+fn told(node: &mut Node, device: &NodeId) -> Vec<Vec<u8>> {
+    node.links.peers.get_mut(&stranger()).unwrap().told = false;
+    drain(node);
+    assert!(node.tell_revoked(stranger(), device));
+    let told = asked(&drain(node), Service::Push);
+    News::parse(&told[0]).unwrap().0
+}
+
+/// A joiner redeems an invite of the founder, and stands by the founder's admit.
+fn admitted(node: &mut Node, approve: bool, seed: u8) -> NodeId {
+    let founder = node.keys.device.clone();
+    let cited = genesis(node);
+    let (id, secret) = invite(node, (&founder, cited), seed, |terms| {
+        terms.approve = approve
+    });
+    let joiner = keys(seed);
+    let claim = claim(node, id, &secret, &joiner);
+    admit(node, claim);
+    node.handle(Input::Timeout, at(3));
+    joiner.node()
+}
+
+#[test]
+fn who_was_denied_learns_of_its_revocation_and_of_nothing_else() {
+    let Founded { mut node, .. } = founded();
+    connect(&mut node, stranger(), 1, at(1));
+    let (waited, came_in) = (
+        admitted(&mut node, true, 21),
+        admitted(&mut node, false, 22),
+    );
+    for (device, all) in [(waited, false), (came_in, true)] {
+        let revoke = say(&mut node, revoke(device), at(2));
+        let told = told(&mut node, &device);
+        assert_eq!(told.len() > 1, all);
+        assert!(told.contains(&revoke.bytes().to_vec()));
     }
 }
 
 #[test]
 fn push_from_revoked() {
     let Founded { mut node, phrases } = founded();
-    connect(&mut node);
+    connect(&mut node, stranger(), 1, at(1));
     let roots = node.net.as_ref().unwrap().authority().realm().roots.clone();
     let by_root = Op::sign_as_root(
         revoke_of(&node),
@@ -130,10 +116,10 @@ fn push_from_revoked() {
 #[test]
 fn an_epoch_key_goes_to_live_members_alone() {
     let Founded { mut node, .. } = founded();
-    connect(&mut node);
+    connect(&mut node, stranger(), 1, at(1));
     let commitment = node.net.as_ref().unwrap().view.epoch().commitment;
     assert!(node.serve_key(&stranger(), &commitment).is_none());
-    let other = crate::id::NodeId::new(Secret::from_seed(&[4; 32]).public());
+    let other = NodeId::new(Secret::from_seed(&[4; 32]).public());
     let live = node.id();
     for (device, served) in [(other, false), (live, true)] {
         node.links.peers.get_mut(&stranger()).unwrap().device = Some(device);

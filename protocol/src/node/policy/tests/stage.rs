@@ -322,6 +322,7 @@ fn stored(node: &mut Node, secrets: Zeroizing<Vec<u8>>) -> Stored {
             Write::Heads(heads) => stored.heads = heads,
             Write::Admit(..)
             | Write::DropAdmit(_)
+            | Write::DropRecord(_)
             | Write::Secrets(_)
             | Write::Heard(..)
             | Write::Blocked(_) => {}
