@@ -148,6 +148,11 @@ impl<'a> Verdicts<'a> {
         self.verdicts[place as usize].is_none()
     }
 
+    /// Whether an op does not count because of the authority that it cites.
+    pub(super) fn is_baseless(&self, place: u32) -> bool {
+        matches!(self.verdicts[place as usize], Some(Void::Baseless(_)))
+    }
+
     /// The counting revocations that reach an op, or one that it rests on, whether by their cuts it stays or not.
     pub(super) fn reaching(&self, place: u32) -> Vec<u32> {
         let mut reaching = Vec::new();

@@ -42,6 +42,19 @@ fn a_policy_that_is_set_denies_what_it_does_not_allow_on_every_node() {
 }
 
 #[test]
+fn the_status_shows_the_version_of_the_policy() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.version(NAS), None);
+    stage.set(NAS, &[SSH]).unwrap();
+    stage.set(NAS, &[SSH, WEB]).unwrap();
+    stage.tell(NAS, PI);
+    assert_eq!(
+        [NAS, PI, CAM].map(|who| stage.version(who)),
+        [Some(2), Some(2), None]
+    );
+}
+
+#[test]
 fn the_engine_has_the_filter_before_any_peer() {
     let mut stage = Stage::new();
     stage.set(NAS, &[SSH]).unwrap();

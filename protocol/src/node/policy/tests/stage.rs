@@ -278,6 +278,12 @@ impl Stage {
         self.filters[who].outbound(&to, TCP, Some(port))
     }
 
+    /// What `status` shows of the policy.
+    pub(super) fn version(&self, who: usize) -> Option<usize> {
+        let snapshot = self.nodes[who].snapshot(moment(self.at_ms)).unwrap();
+        snapshot.policy_version
+    }
+
     pub(super) fn warnings(&self, who: usize) -> Vec<Warning> {
         let snapshot = self.nodes[who].snapshot(moment(self.at_ms)).unwrap();
         snapshot.warnings
