@@ -16,12 +16,18 @@ use crate::limits::ADMITS_PER_INVITE_MAX;
 pub(super) struct Admits {
     by_id: BTreeMap<AdmitId, Admit>,
     by_invite: BTreeMap<OpId, BTreeMap<(NodeId, NodeId), AdmitId>>,
+    changes: u64,
 }
 
 impl Admits {
     /// An admit.
     pub(super) fn get(&self, id: &AdmitId) -> Option<&Admit> {
         self.by_id.get(id)
+    }
+
+    /// How many admits were taken so far.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// All admits, by id.
@@ -50,6 +56,7 @@ impl Admits {
             pairs.remove(pair);
             self.by_id.remove(kept);
         }
+        self.changes += 1;
         pairs.insert(pair, id);
         self.by_id.insert(id, admit);
         AdmitInserted::Added {

@@ -12,7 +12,7 @@ use crate::path::{PathEvent, kind_of};
 use crate::peering::{PeerChange, PeerConfig, Roaming, TunnelInput};
 use crate::probe::ProbeKeys;
 use crate::time::Moment;
-use crate::view::View;
+use crate::view::{Turn, View};
 
 impl Node {
     pub(super) fn on_tunnel(&mut self, input: TunnelInput, now: Moment) {
@@ -78,11 +78,12 @@ impl Node {
             return;
         };
         net.moved = false;
-        let before = std::mem::take(&mut net.dirty).then(|| {
+        let mut turn = std::mem::take(&mut net.dirty).then(|| {
             let wall = now.wall.max(net.newest_tip(&me));
-            let view = View::compute(&net.ledger.authority, &net.ledger.records.left(), wall);
-            net.timers.expiry_ms = next_expiry(&view, now);
-            std::mem::replace(&mut net.view, view)
+            let left = net.ledger.records.left();
+            let turn = net.view.follow(&net.ledger.authority, &left, wall);
+            net.timers.expiry_ms = next_expiry(&net.view, now);
+            turn
         });
         let told_of_more = net.note_tips(&me);
         if told_of_more {
@@ -91,21 +92,20 @@ impl Node {
         self.note_own_revocation();
         if let Some(net) = &mut self.net {
             net.transports = transports(net, now);
-            if before.is_some() {
+            if turn.is_some() {
                 self.door.learn(net);
             }
         }
         // Before the engine hears of a peer: no packet passes by an older policy.
-        self.enforce(before.is_some(), now);
+        self.enforce(turn.as_mut(), now);
         self.program(now);
         self.judge_links(now);
         self.links.unsettled = true;
         self.redial(now);
         self.note_heads();
         self.follow_epoch(now);
-        let digest = self.net.as_ref().map(|net| net.view.digest());
-        if let Some(before) = before.filter(|before| Some(before.digest()) != digest) {
-            self.tell_changes(&before);
+        if let Some(turn) = turn.filter(|turn| turn.changed) {
+            self.tell_changes(&turn);
             self.plan_tip(now);
         }
         if self.net.as_ref().is_some_and(|net| net.heads_differ()) {
@@ -116,20 +116,19 @@ impl Node {
         self.watch_isolation(now);
     }
 
-    fn tell_changes(&mut self, before: &View) {
+    fn tell_changes(&mut self, turn: &Turn) {
         let Some(net) = self.net.as_ref().filter(|net| net.is_open()) else {
             return;
         };
-        let (old, new) = (before.members(), net.view.members());
-        let came = new.values().filter(|m| !old.contains_key(&m.id));
-        let went = old.values().filter(|m| !new.contains_key(&m.id));
-        let went = went.filter(|member| member.id != self.id);
-        let back = before.revoked().iter().filter(|(id, revoke)| {
-            net.view.live(id).is_some() && net.view.voids().contains_key(revoke)
-        });
-        let back = back.filter_map(|(id, _)| Some(Notice::BackAgain(*id, net.name_of(id)?)));
+        let members = net.view.members();
+        let others = || turn.before.iter().filter(|(id, _)| **id != self.id);
+        let came = others().filter(|(_, was)| was.is_none());
+        let came = came.filter_map(|(id, _)| members.get(id));
+        let went = others().filter(|(id, _)| !members.contains_key(*id));
+        let went = went.filter_map(|(_, was)| was);
+        let back = turn.restored.iter();
+        let back = back.filter_map(|id| Some(Notice::BackAgain(*id, net.name_of(id)?)));
         let mut notices: Vec<_> = came
-            .filter(|member| member.id != self.id)
             .map(|member| Notice::MemberJoined(member.id, member.name.clone()))
             .collect();
         notices.extend(went.map(|m| Notice::MemberGone(m.id, m.name.clone())));

@@ -114,11 +114,15 @@ impl Model<'_> {
 
     /// Whether a void op rests on one that counts and that this version does not understand.
     fn rests_on_unread(&self, op: &Op) -> bool {
-        let mut cited = self.ops[&op.header().authority];
-        while !self.counts(cited) {
-            cited = self.ops[&cited.header().authority];
+        let mut resting = op;
+        while !self.counts(resting) {
+            let mut attackers = self.attackers(resting).into_iter();
+            if attackers.any(|id| self.counts(self.ops[&id])) {
+                return false;
+            }
+            resting = self.ops[&resting.header().authority];
         }
-        cited.id() != self.genesis() && !self.clear(cited) && !self.slips(Slip::UnreadOpens)
+        !self.slips(Slip::UnreadOpens)
     }
 
     /// Whether a counting revocation that reaches a void op, or what it rests on, was said in knowledge of it.

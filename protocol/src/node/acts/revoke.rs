@@ -181,6 +181,8 @@ fn fell(member: &ViewMember, net: &Net, after: &View) -> bool {
 /// The grant that gives a device again what it has.
 pub(super) fn again(member: &ViewMember, net: &Net) -> Option<Grant> {
     let authority = net.authority();
+    // What the policy pins stays with the policy.
+    let member = net.view.granted(&member.id).unwrap_or(member);
     let claim = match (member.admit, member.authority) {
         (Some(admit), _) => Some(Box::new(authority.admit(&admit)?.terms().claim.clone())),
         (None, Some(grant)) => authority.op(&grant)?.body().grant()?.claim.clone(),
