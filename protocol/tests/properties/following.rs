@@ -130,7 +130,7 @@ fn pins(scenario: &mut Scenario) -> BTreeMap<NodeId, Pinned> {
         let name = match scenario.below(3) {
             0 => None,
             1 => Some(scenario.name()),
-            _ => Some(taken[scenario.below(taken.len())].clone()),
+            _ => taken.get(scenario.below(1 + taken.len())).cloned(),
         };
         let actor = scenario.below(ACTORS);
         let pinned = Pinned {
