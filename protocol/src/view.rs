@@ -197,6 +197,13 @@ impl View {
             .is_some_and(|member| member.level.is_admin())
     }
 
+    /// The live admins.
+    pub fn admins(&self) -> impl Iterator<Item = &ViewMember> {
+        // Who is an admin has a title, and so is live.
+        let members = self.members.values();
+        members.filter(|member| member.level.is_admin())
+    }
+
     /// Whether a device is live by grant: may witness and serve newcomers.
     #[must_use]
     pub fn settled_witness(&self, device: &NodeId) -> bool {

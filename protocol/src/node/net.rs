@@ -45,6 +45,8 @@ pub(super) struct Net {
     pub(super) converted: BTreeMap<TunnelKey, WireGuardKey>,
     /// Whose key a transport key is: of every device that has any standing.
     pub(super) transports: BTreeMap<TransportKey, NodeId>,
+    /// Whether two devices say the same transport key.
+    pub(super) doubled: bool,
     pub(super) traffic: BTreeMap<NodeId, Traffic>,
     pub(super) shared_keys: BTreeSet<(NodeId, NodeId)>,
     pub(super) interface: Option<Interface>,
@@ -113,6 +115,7 @@ impl Net {
             wireguard: BTreeMap::new(),
             converted: BTreeMap::new(),
             transports: BTreeMap::new(),
+            doubled: false,
             traffic: BTreeMap::new(),
             shared_keys: BTreeSet::new(),
             interface: None,
@@ -232,9 +235,8 @@ impl Net {
     /// The newest date that another admin's Tip told: the network's idea of the time. This node's own does not count:
     /// a clock that was ahead once would be right for ever.
     pub(super) fn newest_tip(&self, me: &NodeId) -> Timestamp {
-        let admins = self.view.members().keys();
-        let admins = admins.filter(|device| *device != me && self.view.is_admin(device));
-        let tips = admins.filter_map(|device| self.ledger.records.tip(device).map(|tip| tip.time));
+        let admins = self.view.admins().filter(|admin| admin.id != *me);
+        let tips = admins.filter_map(|admin| Some(self.ledger.records.tip(&admin.id)?.time));
         tips.max().unwrap_or_default()
     }
 

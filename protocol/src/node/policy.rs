@@ -7,6 +7,7 @@
 mod answers;
 mod built;
 mod change;
+mod restate;
 mod transplant;
 
 #[cfg(test)]
@@ -40,7 +41,7 @@ pub(super) struct Enforced {
     /// The last policy that could be built.
     built: Option<Built>,
     /// What it was made of, and with whom.
-    of: Option<(PolicyView, Directory)>,
+    of: Option<(PolicyView, Option<Directory>)>,
     filter: Arc<Filter>,
     /// Ops of this node that it need not propose anew in this life.
     settled: BTreeSet<OpId>,
@@ -123,10 +124,10 @@ impl Enforced {
         };
     }
 
-    fn compile(&self, directory: &Directory, me: &NodeId) -> Filter {
-        match (self.state, &self.built) {
+    fn compile(&self, directory: Option<&Directory>, me: &NodeId) -> Filter {
+        match (self.state, self.built.as_ref().zip(directory)) {
             (PolicyState::Open, _) => Filter::Open,
-            (PolicyState::InForce | PolicyState::Kept, Some(built)) => {
+            (PolicyState::InForce | PolicyState::Kept, Some((built, directory))) => {
                 Reach::compile(&built.reading.policy, directory).filter(me)
             }
             (PolicyState::InForce | PolicyState::Kept | PolicyState::Denied, _) => {
@@ -160,12 +161,14 @@ impl Node {
                 return;
             }
         }
-        let directory = net.directory();
+        // Without a policy it is nothing to a filter who is in.
+        let closed = net.policy.state != PolicyState::Open;
+        let directory = closed.then(|| net.directory());
         let policy = &mut net.policy;
         if same && policy.of.as_ref().is_some_and(|of| of.1 == directory) {
             return;
         }
-        let filter = policy.compile(&directory, &me);
+        let filter = policy.compile(directory.as_ref(), &me);
         let mut notices: Vec<_> = policy
             .unread()
             .difference(&before.2)

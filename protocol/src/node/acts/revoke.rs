@@ -50,6 +50,7 @@ impl Node {
         if !options.stolen {
             self.let_in_again(&mut batch, &hand, (&targets, own), now)?;
         }
+        self.restate_policy(&mut batch, &hand, now)?;
         let after = self.preview(&batch, now)?;
         if !after.members().keys().any(|id| after.is_admin(id)) {
             return Err(Refusal::LastAdmin);

@@ -1,5 +1,7 @@
 //! A founder, an admin and a member, who hear of each other's ops when a test says so.
 
+mod pinned;
+mod revoked;
 mod stage;
 
 use std::collections::BTreeSet;
