@@ -174,14 +174,16 @@ impl World {
             let op = self.granted(number);
             self.tell(&op);
             granted = granted.min(desk.hear(ops(op)));
-            let record = self.left(number);
+            // One that was there all the time goes.
+            let goes = number - self.members + 1;
+            let record = self.left(goes);
             self.ledger.insert_record(&record, &mut Change::default());
             let records = vec![record];
             left = left.min(desk.hear(Items {
                 records,
                 ..Items::default()
             }));
-            let op = self.revoked(number);
+            let op = self.revoked(goes);
             self.tell(&op);
             revoked = revoked.min(desk.hear(ops(op)));
         }

@@ -352,7 +352,7 @@ impl Net {
 
     /// Learns the transport keys of devices that are not what they were; gives whether that could be.
     fn follow_transports(&mut self, before: &Before) -> bool {
-        if self.doubled || self.out {
+        if self.doubled || self.out || self.transports.is_empty() {
             return false;
         }
         for (device, was) in before.iter() {

@@ -96,6 +96,15 @@ fn told<'a>(
     assert_eq!(before, differ);
 }
 
+impl Scenario {
+    /// A network with a history without many quarrels.
+    fn calm(seed: u64) -> Self {
+        let mut scenario = Self::founded(seed);
+        scenario.calm = true;
+        scenario.with_a_history()
+    }
+}
+
 /// Everything that was said, in some order: ops as they were said or anyhow, the rest among them.
 fn news(scenario: &mut Scenario) -> Vec<News> {
     let mut ops: Vec<News> = scenario.ops.iter().cloned().map(News::Op).collect();
@@ -182,7 +191,6 @@ fn the_same_networks_are_followed_each_time_both_ways() {
         followed > 4 * NETWORKS as usize && anew > 4 * NETWORKS as usize,
         "{all:?}"
     );
-    println!("followed {followed}, anew {anew}");
 }
 
 #[test]
@@ -223,4 +231,25 @@ fn a_pinned_name_wins_and_who_had_it_gets_a_variant() {
     view.pin(pin(&[1]));
     view.pin(BTreeMap::new());
     assert_eq!(view, plain);
+}
+
+#[test]
+fn a_view_that_misses_something_is_noticed() {
+    let mut noticed = [0; 3];
+    for seed in 0..8 {
+        let mut scenario = Scenario::calm(seed);
+        let mut replica = Replica::new(&scenario);
+        for one in news(&mut scenario) {
+            replica.hear(&one);
+            let kind = match one {
+                News::Op(_) => 0,
+                News::Admit(_) => 1,
+                News::Left(_) => 2,
+                News::Pins(_) => continue,
+            };
+            noticed[kind] += usize::from(replica.view != replica.scratch(NOW));
+            replica.follow(NOW, seed);
+        }
+    }
+    assert!(noticed.iter().all(|times| *times > 0), "{noticed:?}");
 }

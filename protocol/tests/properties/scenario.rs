@@ -110,14 +110,8 @@ impl Scenario {
         Self::founded(seed).with_a_history()
     }
 
-    /// A network with a history without many quarrels.
-    pub(crate) fn calm(seed: u64) -> Self {
-        let mut scenario = Self::founded(seed);
-        scenario.calm = true;
-        scenario.with_a_history()
-    }
-
-    fn with_a_history(self) -> Self {
+    /// A network to which something happened.
+    pub(crate) fn with_a_history(self) -> Self {
         let mut scenario = self;
         // Two admins in every history, else most of what is said is void.
         for (actor, level) in [(1, 10), (2, 20)] {

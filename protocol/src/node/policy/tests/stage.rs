@@ -319,7 +319,7 @@ impl Stage {
 
     /// What `status` shows of the policy.
     pub(super) fn version(&self, who: usize) -> Option<usize> {
-        let snapshot = self.nodes[who].snapshot(moment(self.at_ms)).unwrap();
+        let snapshot = self.nodes[who].snapshot(moment(self.at_ms))?;
         snapshot.policy_version
     }
 
