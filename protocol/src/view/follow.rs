@@ -1,7 +1,7 @@
-//! A view that follows what is stored: after the common changes (somebody joins, is granted something, leaves or expires,
-//! an invite, an edit of the policy) only what follows from them is computed. Whatever may reach further, such as a
-//! revocation or a claim that somebody else made, falls back to [`View::compute`]. Both ways give equal views; the test
-//! `properties/following.rs` holds one against the other after every step.
+//! A view that follows what is stored: after the common changes (somebody joins, is granted something, leaves or
+//! expires, an invite, an edit of the policy) only what follows from them is computed. Whatever may reach further, such
+//! as a revocation or a claim that somebody else made, falls back to [`View::compute`]. Both ways give equal views; the
+//! test `properties/following.rs` holds one against the other after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Pins: what the policy in force says of single devices instead of their grants (`docs/protocol.md` §10.4). They are for
-//! people and for the policy; no right follows from them, and no claim.
+//! Pins: what the policy in force says of single devices instead of their grants (`docs/protocol.md` §10.6). They are
+//! for people and for the policy; no right follows from them, and no claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,8 @@ impl View {
         }
     }
 
-    /// Shows members as the pins say, also those that the clock will hide: no name depends on it. A pinned name wins over every grant's; who had it gets a free variant of its wish,
+    /// Shows members as the pins say, also those that the clock will hide: no name depends on it. A pinned
+    /// name wins over every grant's; who had it gets a free variant of its wish,
     /// as who loses a claim does. Of two devices that one name is pinned to neither gets it.
     pub(super) fn repin(&mut self, before: &mut Before) {
         let mut named: BTreeMap<&NodeName, Vec<NodeId>> = BTreeMap::new();
