@@ -81,6 +81,17 @@ pub struct Authority {
     titled: BTreeMap<NodeId, u32>,
     held: Held,
     admits: Admits,
+    /// How many stubs got their bodies.
+    filled: u64,
+}
+
+/// How often stored things changed in place: whoever remembers what followed from them looks here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Stubs that got their bodies.
+    pub(crate) filled: u64,
+    /// Admits that came, and maybe drove out others.
+    pub(crate) admits: u64,
 }
 
 /// A stored op and what follows from its past.
@@ -140,6 +151,7 @@ impl Authority {
             titled,
             held: Held::default(),
             admits: Admits::default(),
+            filled: 0,
         }
     }
 
@@ -200,6 +212,7 @@ impl Authority {
                 return Ok(Inserted::Known);
             }
             entry.op = op;
+            self.filled += 1;
             return Ok(Inserted::Added(vec![id]));
         }
         let missing = |parent: &&OpId| !self.index.contains_key(*parent);
@@ -386,6 +399,14 @@ impl Authority {
             }
         }
         within
+    }
+
+    /// How often what is stored changed otherwise than by a further entry: bodies of stubs, and admits.
+    pub(crate) const fn changes(&self) -> Changes {
+        Changes {
+            filled: self.filled,
+            admits: self.admits.changes(),
+        }
     }
 
     /// The entry at a place.

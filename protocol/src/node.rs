@@ -29,6 +29,7 @@ mod service;
 #[cfg(test)]
 mod stage;
 mod start;
+mod timekeepers;
 mod ways;
 mod witness;
 

@@ -17,6 +17,8 @@ pub struct Records {
     slots: BTreeMap<Slot, Record>,
     keys: BTreeMap<Digest, Slot>,
     index: Index,
+    /// Who left: asked at every change of the authority.
+    left: BTreeSet<NodeId>,
 }
 
 /// What became of a record.
@@ -82,6 +84,10 @@ impl Records {
         let key = slot.key();
         self.index.insert(key, short_hash(record.bytes()));
         self.keys.insert(key, slot);
+        // Nothing takes the place of a farewell but a farewell: the kind fixes the body.
+        if *record.body() == RecordBody::Left {
+            self.left.insert(slot.device);
+        }
         self.slots.insert(slot, record);
         RecordInserted::Newest { slot, evicted }
     }
@@ -175,12 +181,7 @@ impl Records {
     /// The devices that left for ever.
     #[must_use]
     pub fn left(&self) -> BTreeSet<NodeId> {
-        let left = |record: &&Record| *record.body() == RecordBody::Left;
-        self.slots
-            .values()
-            .filter(left)
-            .map(|record| record.slot().device)
-            .collect()
+        self.left.clone()
     }
 
     /// The record with a reconciler key.

@@ -4,8 +4,11 @@
 
 mod digest;
 mod epoch;
+mod follow;
+mod ground;
 mod joiners;
 mod past;
+mod pins;
 mod policy;
 mod register;
 mod titles;
@@ -23,6 +26,7 @@ use crate::name::{NodeName, Owner};
 use crate::structure::understood;
 use crate::time::Timestamp;
 
+use self::ground::Ground;
 use self::joiners::Joiner;
 use self::past::Knowledge;
 use self::register::{Binding, Register};
@@ -30,6 +34,8 @@ use self::titles::Title;
 use self::verdict::Verdicts;
 
 pub use self::epoch::EpochView;
+pub use self::follow::{Before, Turn};
+pub use self::pins::Pinned;
 pub use self::policy::PolicyView;
 pub use self::verdict::Void;
 
@@ -94,9 +100,14 @@ pub struct InviteView {
 }
 
 /// What a replica makes of its stored set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct View {
     members: BTreeMap<NodeId, ViewMember>,
+    /// Whose membership is over by the clock.
+    expired: BTreeMap<NodeId, ViewMember>,
+    /// Members as their grants say, of whom the policy says something else.
+    granted: BTreeMap<NodeId, ViewMember>,
+    pins: BTreeMap<NodeId, Pinned>,
     invites: BTreeMap<OpId, InviteView>,
     register: Register,
     revoked: BTreeMap<NodeId, OpId>,
@@ -104,8 +115,25 @@ pub struct View {
     epoch: EpochView,
     policy: PolicyView,
     outdated: Option<OpId>,
-    digest: Digest,
+    ground: Ground,
 }
+
+impl PartialEq for View {
+    /// Equal views say the same; what is remembered of the way there, such as the order of arrival, does not count.
+    fn eq(&self, other: &Self) -> bool {
+        self.members == other.members
+            && self.granted_members().eq(other.granted_members())
+            && self.invites == other.invites
+            && self.register == other.register
+            && self.revoked == other.revoked
+            && self.voids == other.voids
+            && self.epoch == other.epoch
+            && self.policy == other.policy
+            && self.outdated == other.outdated
+    }
+}
+
+impl Eq for View {}
 
 impl View {
     /// Computes the view of a stored set. `left` are the devices with a Left record; `wall` only hides what expired.
@@ -115,7 +143,6 @@ impl View {
         let verdicts = Verdicts::of(authority);
         let titles = titles::titles(authority, &order, &verdicts, left);
         let mut invites = joiners::invites(authority, &order, &verdicts, &titles);
-        let joiners = joiners::joiners(authority, &titles, &verdicts, left, &mut invites);
         let mut register = Register::new(authority.network(), authority.genesis().ipv4_range);
         let mut bindings = register.walk(&titles, &mut Knowledge::new(authority, &verdicts));
         let genesis = authority.realm().genesis;
@@ -125,36 +152,34 @@ impl View {
                 members.insert(device, by_title(title, binding, &genesis));
             }
         }
-        // Who has traffic is called before who waits, so that waiting joiners never move anybody.
-        let mut queue: Vec<Joiner<'_>> = joiners.into_values().collect();
-        queue.sort_by_key(|joiner| (joiner.standing, joiner.admit.id()));
-        for joiner in queue {
-            if let Some(member) = by_admit(joiner, authority, &mut register) {
-                members.insert(member.id, member);
-            }
-        }
+        let mut ground = Ground::new(authority, &verdicts, left, &titles);
+        ground.call(authority, &mut members, &mut invites, &mut register);
         let mut view = Self {
-            revoked: revoked(&titles, authority, &verdicts, &members),
+            revoked: ground.revoked(authority, &verdicts, &members),
             voids: verdicts.voids(),
             epoch: epoch::of(authority, &verdicts, &invites),
             policy: policy::of(authority, &verdicts, &order),
             outdated: not_understood(authority, &order, &verdicts),
             members,
+            expired: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            pins: BTreeMap::new(),
             invites,
             register,
-            digest: Digest::ZERO,
+            ground,
         };
-        view.digest = digest::of(&view);
-        view.hide_expired(|_| wall);
+        view.ground.keep(order, verdicts);
+        view.hide(|_| wall);
         view
     }
 
-    /// Hides the devices whose membership is over, by the time that holds for a level.
-    pub fn hide_expired(&mut self, time: impl Fn(Level) -> Timestamp) {
-        self.members.retain(|_, member| {
-            let mut expires = member.expires.into_iter();
-            expires.all(|expires| expires >= time(member.level))
-        });
+    /// Hides the devices whose membership is over, by the time that holds for a level; notes what they were.
+    pub fn hide_expired(&mut self, time: impl Fn(Level) -> Timestamp, before: &mut Before) {
+        for device in &self.ground.expiring {
+            before.note(device, &self.members);
+        }
+        self.hide(time);
+        before.retain(&self.members);
     }
 
     /// Everybody with a standing: settled, provisional, pending and quarantined devices.
@@ -181,11 +206,25 @@ impl View {
             .is_some_and(|member| member.level.is_admin())
     }
 
+    /// The live admins.
+    pub fn admins(&self) -> impl Iterator<Item = &ViewMember> {
+        // Who is an admin has a title, and so is live.
+        let members = self.members.values();
+        members.filter(|member| member.level.is_admin())
+    }
+
     /// Whether a device is live by grant: may witness and serve newcomers.
     #[must_use]
     pub fn settled_witness(&self, device: &NodeId) -> bool {
         self.live(device)
             .is_some_and(|member| member.standing == Standing::Settled)
+    }
+
+    /// A device with a standing as its grant says, whatever the policy pins: what a further grant repeats.
+    #[must_use]
+    pub fn granted(&self, device: &NodeId) -> Option<&ViewMember> {
+        let granted = self.granted.get(device);
+        granted.or_else(|| self.members.get(device))
     }
 
     /// Every stored invite.
@@ -208,7 +247,7 @@ impl View {
     /// The name a granter claims for a device: what it has for this wish, else the wish or its first free variant.
     #[must_use]
     pub fn free_name(&self, wished: &NodeName, device: &NodeId) -> NodeName {
-        match self.members.get(device) {
+        match self.granted(device) {
             Some(member) if member.wished == *wished => member.name.clone(),
             Some(_) | None => self.register.free_name(wished, device),
         }
@@ -244,10 +283,37 @@ impl View {
         self.outdated
     }
 
-    /// A digest of everything but what the clock hides: equal on replicas whose views agree.
+    /// A digest of everything but what the clock hides and the policy pins: equal on replicas whose views agree. It is
+    /// computed when it is asked for.
     #[must_use]
-    pub const fn digest(&self) -> Digest {
-        self.digest
+    pub fn digest(&self) -> Digest {
+        digest::of(self)
+    }
+
+    /// Members as their grants say, those whom the clock hides among them, by id.
+    fn granted_members(&self) -> impl Iterator<Item = &ViewMember> {
+        let as_granted = |(id, member)| self.granted.get::<NodeId>(id).unwrap_or(member);
+        let mut shown = self.members.iter().map(as_granted).peekable();
+        let mut hidden = self.expired.iter().map(as_granted).peekable();
+        std::iter::from_fn(move || match (shown.peek(), hidden.peek()) {
+            (Some(one), Some(other)) if other.id < one.id => hidden.next(),
+            (None, _) => hidden.next(),
+            (Some(_), _) => shown.next(),
+        })
+    }
+
+    /// Hides whose membership is over.
+    fn hide(&mut self, time: impl Fn(Level) -> Timestamp) {
+        for device in &self.ground.expiring {
+            let over = |member: &ViewMember| {
+                let end = member.expires;
+                end.is_some_and(|end| end < time(member.level))
+            };
+            if self.members.get(device).is_some_and(over) {
+                let member = self.members.remove_entry(device);
+                self.expired.extend(member);
+            }
+        }
     }
 }
 
@@ -304,24 +370,6 @@ fn by_admit(
         invite: Some(claim.invite),
         expires: None,
     })
-}
-
-/// Devices of titles and admits that a revocation keeps out.
-fn revoked(
-    titles: &[Title<'_>],
-    authority: &Authority,
-    verdicts: &Verdicts<'_>,
-    members: &BTreeMap<NodeId, ViewMember>,
-) -> BTreeMap<NodeId, OpId> {
-    let named: BTreeSet<NodeId> = titles.iter().map(|title| title.device).collect();
-    let titled = titles.iter().filter_map(|t| Some((t.device, t.revoked?)));
-    let claimed = authority.admits().map(|admit| admit.claim().device);
-    let claimed = claimed.filter(|device| !named.contains(device));
-    let claimed = claimed.filter_map(|device| Some((device, verdicts.revoked(&device)?)));
-    titled
-        .chain(claimed)
-        .filter(|(device, _)| !members.contains_key(device))
-        .collect()
 }
 
 /// The first counting op by the root set or a founder that wants more understood than this version does. Never a

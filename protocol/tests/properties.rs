@@ -20,6 +20,8 @@ mod charter;
 mod claims;
 #[path = "properties/file.rs"]
 mod file;
+#[path = "properties/following.rs"]
+mod following;
 #[path = "properties/forgery.rs"]
 mod forgery;
 #[path = "properties/joins.rs"]

@@ -58,6 +58,7 @@ impl StatusReport {
                 id: snapshot.network,
                 epoch: snapshot.epoch,
                 ops: snapshot.ops,
+                policy_version: snapshot.policy_version,
                 view: snapshot.view,
                 ipv4_range: format!(
                     "{}/{}",
@@ -307,6 +308,7 @@ mod tests {
             ipv4_range: Ipv4Range::DEFAULT,
             epoch: 0,
             ops: 1,
+            policy_version: None,
             view: Digest::new([9; 32]),
             state: State::Isolated,
             state_for_ms: 5_000,

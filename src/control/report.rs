@@ -80,6 +80,8 @@ pub(crate) struct NetworkReport {
     pub(crate) epoch: u32,
     /// Stored ops.
     pub(crate) ops: usize,
+    /// The newest version of the policy; `None`: there is no policy.
+    pub(crate) policy_version: Option<usize>,
     /// Equal on nodes that agree.
     pub(crate) view: ViewDigest,
     /// `a.b.c.d/n`.

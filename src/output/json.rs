@@ -79,7 +79,7 @@ fn status_object(report: &StatusReport) -> Value {
             "ops": network.map(|network| network.ops),
             "view": network.map(|network| network.view.to_string()),
             "ipv4_range": network.map(|network| network.ipv4_range.as_str()),
-            "policy_version": Value::Null,
+            "policy_version": network.map(|network| network.policy_version),
             "dns_suffix": Value::Null,
             "tun": report.tun,
             "admins": known.then_some(admins),
@@ -403,6 +403,7 @@ mod tests {
     fn status_has_every_field_of_the_contract() {
         let value = read(&status(&healthy()));
         assert_eq!(value["schema"], 1);
+        assert_eq!(value["network"]["policy_version"], 3);
         for field in [
             "name",
             "id",

@@ -18,12 +18,18 @@ pub(super) struct Admits {
     by_invite: BTreeMap<OpId, BTreeMap<(NodeId, NodeId), AdmitId>>,
     /// How many admits each device has.
     by_device: BTreeMap<NodeId, usize>,
+    changes: u64,
 }
 
 impl Admits {
     /// An admit.
     pub(super) fn get(&self, id: &AdmitId) -> Option<&Admit> {
         self.by_id.get(id)
+    }
+
+    /// How many admits were taken so far.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// All admits, by id.
@@ -57,6 +63,7 @@ impl Admits {
             pairs.remove(pair);
             self.by_id.remove(kept);
         }
+        self.changes += 1;
         pairs.insert(pair, id);
         if let Some((pair, _)) = &loser {
             self.forget(&pair.0);

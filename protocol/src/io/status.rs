@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub epoch: u32,
     /// Stored ops.
     pub ops: usize,
+    /// The newest version of the policy that counts; `None`: there is no policy.
+    pub policy_version: Option<usize>,
     /// A digest of the whole view: equal on nodes that agree.
     pub view: Digest,
     /// How this node stands.

@@ -23,7 +23,7 @@ use crate::op::{Draft, Op};
 use crate::seal::EpochKey;
 use crate::structure::{Lookup, within};
 use crate::time::{Moment, Timestamp};
-use crate::view::View;
+use crate::view::{Before, View};
 use crate::wire::Items;
 
 /// Merges of heads before one op: 16 heads each, so that hundreds of concurrent admins are merged.
@@ -150,7 +150,8 @@ impl Node {
         let net = self.open_net()?;
         let left = net.ledger.records.left();
         let mut view = View::compute(&batch.authority, &left, Timestamp::default());
-        view.hide_expired(|level| net.time_for(level, now.wall));
+        let time = |level| net.time_for(level, now.wall);
+        view.hide_expired(time, &mut Before::default());
         Ok(view)
     }
 

@@ -108,15 +108,19 @@ impl Net {
         let Some(own) = self.view.live(me).map(|own| own.level) else {
             return Vec::new();
         };
-        let revoked: std::collections::BTreeSet<NodeId> = self
-            .authority()
-            .entries()
-            .iter()
-            .filter(|entry| !self.view.voids().contains_key(&entry.op.id()))
-            .filter_map(|entry| entry.op.body().revoke())
-            .map(|revoke| revoke.device)
+        let left = self.ledger.records.left();
+        if left.is_empty() {
+            return Vec::new();
+        }
+        let entries = self.authority().entries().iter();
+        let revokes = entries.filter_map(|entry| Some((entry.op.id(), entry.op.body().revoke()?)));
+        let revoked: std::collections::BTreeSet<NodeId> = revokes
+            .filter(|(id, revoke)| {
+                left.contains(&revoke.device) && !self.view.voids().contains_key(id)
+            })
+            .map(|(_, revoke)| revoke.device)
             .collect();
-        let left = self.ledger.records.left().into_iter();
+        let left = left.into_iter();
         left.filter(|device| !revoked.contains(device) && self.highest(device) > own)
             .collect()
     }
@@ -159,9 +163,8 @@ impl Net {
 
     /// Looks whether a live admin told of ops that are not here. Gives whether that is news.
     pub(super) fn note_tips(&mut self, me: &NodeId) -> bool {
-        let admins = self.view.members().keys();
-        let admins = admins.filter(|device| *device != me && self.view.is_admin(device));
-        let mut tips = admins.filter_map(|device| self.ledger.records.tip(device));
+        let admins = self.view.admins().filter(|admin| admin.id != *me);
+        let mut tips = admins.filter_map(|admin| self.ledger.records.tip(&admin.id));
         let stale = tips.any(|tip| {
             tip.heads
                 .iter()

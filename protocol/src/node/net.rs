@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use super::history::Flips;
 use super::policy::Enforced;
+use super::timekeepers::Timekeepers;
 use crate::authority::Authority;
-use crate::body::{Caps, Level};
+use crate::body::Level;
 use crate::epochs::Epochs;
 use crate::id::{NodeId, OpId, TransportKey, TunnelKey, WireGuardKey};
 use crate::io::{Interface, Standing};
@@ -19,10 +20,7 @@ use crate::peering::PeerConfig;
 use crate::record::{RecordBody, RecordKind};
 use crate::seal::Sealer;
 use crate::time::{Moment, Timestamp};
-use crate::view::{View, ViewMember};
-
-/// How far ahead of this node's own clock the Tip of an admin is believed.
-const TIP_AHEAD_MS: u64 = 24 * 3600 * 1000;
+use crate::view::{Before, View, ViewMember};
 
 /// How far this node's own copy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub(super) struct Net {
     pub(super) epochs: Epochs,
     pub(super) view: View,
     /// The other admins whose Tips tell the time: level and end of each.
-    pub(super) timekeepers: BTreeMap<NodeId, (Level, Option<Timestamp>)>,
+    pub(super) timekeepers: Timekeepers,
     pub(super) hello: Sealer,
     pub(super) phase: Phase,
     pub(super) paths: Paths,
@@ -54,6 +52,8 @@ pub(super) struct Net {
     pub(super) converted: BTreeMap<TunnelKey, WireGuardKey>,
     /// Whose key a transport key is: of every device that has any standing.
     pub(super) transports: BTreeMap<TransportKey, NodeId>,
+    /// Whether two devices say the same transport key.
+    pub(super) doubled: bool,
     pub(super) traffic: BTreeMap<NodeId, Traffic>,
     pub(super) shared_keys: BTreeSet<(NodeId, NodeId)>,
     pub(super) interface: Option<Interface>,
@@ -115,7 +115,7 @@ impl Net {
             ledger,
             epochs,
             view,
-            timekeepers: BTreeMap::new(),
+            timekeepers: Timekeepers::default(),
             hello,
             phase,
             paths: Paths::default(),
@@ -123,6 +123,7 @@ impl Net {
             wireguard: BTreeMap::new(),
             converted: BTreeMap::new(),
             transports: BTreeMap::new(),
+            doubled: false,
             traffic: BTreeMap::new(),
             shared_keys: BTreeSet::new(),
             interface: None,
@@ -239,43 +240,23 @@ impl Net {
         }
     }
 
-    /// Takes a view in, and hides whose time is over. Who tells the time is looked up before anybody is hidden: what
-    /// follows must not depend on who was hidden before.
-    pub(super) fn look(&mut self, mut view: View, me: &NodeId, wall: Timestamp) -> View {
-        self.timekeepers = view
-            .members()
-            .values()
-            .filter(|member| view.is_admin(&member.id) && member.caps.contains(Caps::MEMBERS))
-            .filter(|member| member.id != *me)
-            .map(|member| (member.id, (member.level, member.expires)))
-            .collect();
-        view.hide_expired(|level| self.time_for(level, wall));
-        std::mem::replace(&mut self.view, view)
+    /// Hides whose time is over in a view in which nobody is hidden: who tells the time is looked up in it first, so
+    /// that nothing depends on who was hidden before.
+    pub(super) fn hide_expired(&mut self, me: &NodeId, wall: Timestamp, before: &mut Before) {
+        self.timekeepers = Timekeepers::of(&self.view, me);
+        let (keepers, ledger) = (&self.timekeepers, &self.ledger);
+        let time = |level| keepers.time_for(ledger, level, wall);
+        self.view.hide_expired(time, before);
     }
 
-    /// The time by which memberships of a level are over: nobody is hidden by the word of one who could not put it out.
+    /// The time by which memberships of a level are over.
     pub(super) fn time_for(&self, level: Level, wall: Timestamp) -> Timestamp {
-        wall.max(self.newest_tip(Level(level.0.saturating_sub(1)), wall))
+        self.timekeepers.time_for(&self.ledger, level, wall)
     }
 
-    /// The newest date that the Tip of another admin of a level or above told: the network's idea of the time. This
-    /// node's own does not count: a clock that was ahead once would be right for ever.
-    ///
-    /// One Tip moves a clock that can be right by a day at most. A clock before the genesis cannot, and believes it.
+    /// The network's idea of the time, as those of a level or above told it.
     pub(super) fn newest_tip(&self, level: Level, wall: Timestamp) -> Timestamp {
-        let seniors = self.timekeepers.iter();
-        let seniors = seniors.filter(|(_, (senior, _))| *senior <= level);
-        let tips = seniors.filter_map(|(device, (_, expires))| {
-            let time = self.ledger.records.tip(device)?.time;
-            expires.is_none_or(|end| time <= end).then_some(time)
-        });
-        let newest = tips.max().unwrap_or_default();
-        let founded = self.authority().entries()[0].op.header().time;
-        if wall < founded {
-            newest
-        } else {
-            newest.min(wall.plus_ms(TIP_AHEAD_MS))
-        }
+        self.timekeepers.newest(&self.ledger, level, wall)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<u64> {

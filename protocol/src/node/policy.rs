@@ -7,24 +7,27 @@
 mod answers;
 mod built;
 mod change;
+mod restate;
 mod transplant;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Node;
 use super::net::Net;
 use crate::access::Filter;
 use crate::authority::Authority;
+use crate::body::Tags;
 use crate::id::{NodeId, OpId};
 use crate::io::{Notice, Output, PolicyState, Warning};
+use crate::limits::TAGS_MAX;
 use crate::node::policy::built::Built;
-use crate::policy::{Directory, Reach};
+use crate::policy::{Directory, Pins, Reach};
 use crate::time::Moment;
-use crate::view::PolicyView;
+use crate::view::{Pinned, PolicyView, Turn};
 
 /// How long this node waits before it proposes anew what lost its effect: what follows it may be on its way.
 const ANEW_MS: u64 = 2000;
@@ -38,7 +41,7 @@ pub(super) struct Enforced {
     /// The last policy that could be built.
     built: Option<Built>,
     /// What it was made of, and with whom.
-    of: Option<(PolicyView, Directory)>,
+    of: Option<(PolicyView, Option<Directory>)>,
     filter: Arc<Filter>,
     /// Ops of this node that it need not propose anew in this life.
     settled: BTreeSet<OpId>,
@@ -66,6 +69,22 @@ impl Enforced {
     fn current(&self) -> Option<&Built> {
         let current = self.state == PolicyState::InForce;
         self.built.as_ref().filter(|_| current)
+    }
+
+    /// What the policy that everybody wrote pins. One that was only kept pins nothing: others may have kept another,
+    /// and a name must be the same everywhere.
+    fn pins(&self) -> BTreeMap<NodeId, Pinned> {
+        let nodes = self.current().map(|built| &built.reading.policy.nodes);
+        let pinned = |pins: &Pins| Pinned {
+            name: pins.name.clone(),
+            tags: pins.tags.as_ref().map(|tags| {
+                let tags = tags.iter().take(TAGS_MAX).cloned();
+                Tags::new(tags.collect()).expect("no more than the limit")
+            }),
+            owner: pins.owner.clone(),
+        };
+        let nodes = nodes.into_iter().flatten();
+        nodes.map(|(id, pins)| (*id, pinned(pins))).collect()
     }
 
     pub(super) fn warnings(&self) -> Vec<Warning> {
@@ -105,10 +124,10 @@ impl Enforced {
         };
     }
 
-    fn compile(&self, directory: &Directory, me: &NodeId) -> Filter {
-        match (self.state, &self.built) {
+    fn compile(&self, directory: Option<&Directory>, me: &NodeId) -> Filter {
+        match (self.state, self.built.as_ref().zip(directory)) {
             (PolicyState::Open, _) => Filter::Open,
-            (PolicyState::InForce | PolicyState::Kept, Some(built)) => {
+            (PolicyState::InForce | PolicyState::Kept, Some((built, directory))) => {
                 Reach::compile(&built.reading.policy, directory).filter(me)
             }
             (PolicyState::InForce | PolicyState::Kept | PolicyState::Denied, _) => {
@@ -119,25 +138,37 @@ impl Enforced {
 }
 
 impl Node {
-    /// Enforces what the view says now; `viewed`: the view is new.
-    pub(super) fn enforce(&mut self, viewed: bool, now: Moment) {
+    /// Enforces what the view says now; `turn`: what is new in it. What the policy pins is entered there, too.
+    pub(super) fn enforce(&mut self, turn: Option<&mut Turn>, now: Moment) {
         let me = self.id;
         let Some(net) = self.net.as_mut().filter(|net| net.is_open()) else {
             return;
         };
-        if !viewed && net.policy.of.is_some() {
+        if turn.is_none() && net.policy.of.is_some() {
             return;
         }
-        let directory = net.directory();
         let (authority, policy) = (&net.ledger.authority, &mut net.policy);
-        let view = net.view.policy();
-        let same = policy.of.as_ref();
-        if same.is_some_and(|of| of.0 == *view && of.1 == directory) {
+        let view = net.view.policy().clone();
+        let before = (policy.state, policy.last(), policy.unread());
+        let same = policy.of.as_ref().is_some_and(|of| of.0 == view);
+        if !same {
+            policy.follow(authority, &view);
+        }
+        let mut moved = net.view.pin(policy.pins());
+        if let Some(turn) = turn {
+            turn.before.then(std::mem::take(&mut moved));
+            if same && turn.before.is_empty() {
+                return;
+            }
+        }
+        // Without a policy it is nothing to a filter who is in.
+        let closed = net.policy.state != PolicyState::Open;
+        let directory = closed.then(|| net.directory());
+        let policy = &mut net.policy;
+        if same && policy.of.as_ref().is_some_and(|of| of.1 == directory) {
             return;
         }
-        let before = (policy.state, policy.last(), policy.unread());
-        policy.follow(authority, view);
-        let filter = policy.compile(&directory, &me);
+        let filter = policy.compile(directory.as_ref(), &me);
         let mut notices: Vec<_> = policy
             .unread()
             .difference(&before.2)
@@ -146,7 +177,7 @@ impl Node {
         if (policy.state, policy.last()) != (before.0, before.1) {
             notices.push(Notice::Policy(policy.state, view.ops.len()));
         }
-        policy.of = Some((view.clone(), directory));
+        policy.of = Some((view, directory));
         if *policy.filter != filter {
             policy.filter = Arc::new(filter);
             let filter = Arc::clone(&policy.filter);

@@ -67,6 +67,7 @@ impl Node {
             ipv4_range: net.authority().genesis().ipv4_range,
             epoch: net.epochs.number(),
             ops: net.authority().op_count(),
+            policy_version: net.policy_version(),
             view: net.view.digest(),
             state,
             state_for_ms: now.uptime_ms().saturating_sub(since_ms),

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use super::Node;
 use super::net::Net;
-use crate::id::{NodeId, TransportKey, WireGuardKey};
+use crate::id::{NodeId, TransportKey, TunnelKey, WireGuardKey};
 use crate::io::{Interface, Notice, Output, Reply, Standing};
 use crate::link::LinkOutput;
 use crate::path::{PathEvent, kind_of};
 use crate::peering::{PeerChange, PeerConfig, Roaming, TunnelInput};
 use crate::probe::ProbeKeys;
 use crate::time::{Moment, Timestamp};
-use crate::view::View;
+use crate::view::{Before, Turn, View, ViewMember};
 
 impl Node {
     pub(super) fn on_tunnel(&mut self, input: TunnelInput, now: Moment) {
@@ -77,14 +77,16 @@ impl Node {
         let Some(net) = self.net.as_mut().filter(|net| net.dirty || net.moved) else {
             return;
         };
-        net.moved = false;
-        let before = std::mem::take(&mut net.dirty).then(|| {
+        let moved = std::mem::take(&mut net.moved);
+        let out = net.out;
+        let mut turn = std::mem::take(&mut net.dirty).then(|| {
             let beginning = Timestamp::default();
             let left = net.ledger.records.left();
-            let view = View::compute(&net.ledger.authority, &left, beginning);
-            let before = net.look(view, &me, now.wall);
+            let authority = &net.ledger.authority;
+            let mut turn = net.view.follow(authority, &left, beginning);
+            net.hide_expired(&me, now.wall, &mut turn.before);
             net.timers.expiry_ms = next_expiry(&net.view, now);
-            before
+            turn
         });
         let told_of_more = net.note_tips(&me);
         if told_of_more {
@@ -92,22 +94,29 @@ impl Node {
         }
         self.note_own_revocation();
         if let Some(net) = &mut self.net {
-            net.transports = transports(net, now);
-            if before.is_some() {
+            let followed = turn
+                .as_ref()
+                .filter(|turn| !turn.anew && !moved && net.out == out);
+            if !followed.is_some_and(|turn| net.follow_transports(&turn.before)) {
+                net.learn_transports(now);
+            }
+            if turn.is_some() {
                 self.door.learn(net);
             }
         }
         // Before the engine hears of a peer: no packet passes by an older policy.
-        self.enforce(before.is_some(), now);
-        self.program(now);
+        self.enforce(turn.as_mut(), now);
+        let followed = turn.as_ref().filter(|turn| !turn.anew && !moved);
+        if !followed.is_some_and(|turn| self.follow_peers(&turn.before, now)) {
+            self.program(now);
+        }
         self.judge_links(now);
         self.links.unsettled = true;
         self.redial(now);
         self.note_heads();
         self.follow_epoch(now);
-        let digest = self.net.as_ref().map(|net| net.view.digest());
-        if let Some(before) = before.filter(|before| Some(before.digest()) != digest) {
-            self.tell_changes(&before);
+        if let Some(turn) = turn.filter(|turn| turn.changed) {
+            self.tell_changes(&turn);
             self.plan_tip(now);
         }
         if self.net.as_ref().is_some_and(|net| net.heads_differ()) {
@@ -118,20 +127,19 @@ impl Node {
         self.watch_isolation(now);
     }
 
-    fn tell_changes(&mut self, before: &View) {
+    fn tell_changes(&mut self, turn: &Turn) {
         let Some(net) = self.net.as_ref().filter(|net| net.is_open()) else {
             return;
         };
-        let (old, new) = (before.members(), net.view.members());
-        let came = new.values().filter(|m| !old.contains_key(&m.id));
-        let went = old.values().filter(|m| !new.contains_key(&m.id));
-        let went = went.filter(|member| member.id != self.id);
-        let back = before.revoked().iter().filter(|(id, revoke)| {
-            net.view.live(id).is_some() && net.view.voids().contains_key(revoke)
-        });
-        let back = back.filter_map(|(id, _)| Some(Notice::BackAgain(*id, net.name_of(id)?)));
+        let members = net.view.members();
+        let others = || turn.before.iter().filter(|(id, _)| **id != self.id);
+        let came = others().filter(|(_, was)| was.is_none());
+        let came = came.filter_map(|(id, _)| members.get(id));
+        let went = others().filter(|(id, _)| !members.contains_key(*id));
+        let went = went.filter_map(|(_, was)| was);
+        let back = turn.restored.iter();
+        let back = back.filter_map(|id| Some(Notice::BackAgain(*id, net.name_of(id)?)));
         let mut notices: Vec<_> = came
-            .filter(|member| member.id != self.id)
             .map(|member| Notice::MemberJoined(member.id, member.name.clone()))
             .collect();
         notices.extend(went.map(|m| Notice::MemberGone(m.id, m.name.clone())));
@@ -167,42 +175,98 @@ impl Node {
             .engine
             .iter()
             .filter(|(node, config)| wanted.get(node).is_none_or(|(w, _)| w.key != config.key))
-            .map(|(node, config)| (*node, config.key))
+            .map(|(node, _)| *node)
             .collect();
-        for (node, key) in &gone {
-            net.engine.remove(node);
-            net.wireguard.remove(key);
-            net.paths.remove(node);
-            self.out.push_back(Output::Peer(PeerChange::Remove(*key)));
+        gone.iter().for_each(|node| self.remove_peer(node));
+        for (node, wanted) in wanted {
+            self.set_peer(node, wanted, now);
         }
-        gone.iter().for_each(|(node, _)| self.end_probes(node));
         let Some(net) = &mut self.net else { return };
-        let network = net.authority().network();
-        for (node, (mut config, tunnel)) in wanted {
-            // The key agreement is made once for each peer, not at every change of the view.
-            config.probe_tag = match net.engine.get(&node) {
-                Some(known) => known.probe_tag,
-                None => {
-                    let Ok(keys) = ProbeKeys::new(&self.keys.tunnel, &tunnel, &network) else {
-                        continue;
-                    };
-                    let tag = keys.tag_in();
-                    net.paths.insert(node, keys);
-                    Some(tag)
-                }
-            };
-            if net.engine.get(&node) != Some(&config) {
-                net.wireguard.insert(config.key, node);
-                net.engine.insert(node, config.clone());
-                self.out.push_back(Output::Peer(PeerChange::Set(config)));
-            }
-            net.learn_where(&node, now);
-        }
         let news: Vec<_> = shared.difference(&net.shared_keys).copied().collect();
         net.shared_keys = shared;
         for (a, b) in news {
             self.notice(Notice::SharedKey(a, b));
         }
+    }
+
+    /// The same where only these devices are not what they were. Gives whether that could be: not when this node is
+    /// among them, or two devices present one key.
+    fn follow_peers(&mut self, before: &Before, now: Moment) -> bool {
+        let me = self.id;
+        let Some(net) = &self.net else { return false };
+        let open = net.is_open() && net.view.live(&me).is_some() && net.interface.is_some();
+        if !open || !net.shared_keys.is_empty() || before.iter().any(|(node, _)| *node == me) {
+            return false;
+        }
+        let own = self.keys.tunnel.public();
+        let mut peers = Vec::new();
+        let mut keys: BTreeMap<WireGuardKey, NodeId> = BTreeMap::new();
+        for (node, _) in before.iter() {
+            let blocked = self.blocked.contains(node);
+            let member = net.view.live(node).filter(|_| !blocked);
+            let wanted = member.and_then(|member| {
+                let tunnel = net.tunnel_key(member)?;
+                let known = net.converted.get(&tunnel).copied();
+                let key = known.unwrap_or_else(|| tunnel.wireguard());
+                Some((config(member, key), tunnel))
+            });
+            if let Some((config, tunnel)) = &wanted {
+                let taken = net.wireguard.get(&config.key);
+                let taken = taken.is_some_and(|other| other != node);
+                if taken || *tunnel.key() == own || keys.insert(config.key, *node).is_some() {
+                    return false;
+                }
+            }
+            peers.push((*node, wanted));
+        }
+        for (node, wanted) in peers {
+            let net = self.net.as_mut().expect("it was here a moment ago");
+            let had = net.engine.get(&node).map(|config| config.key);
+            if had.is_some() && had != wanted.as_ref().map(|(config, _)| config.key) {
+                self.remove_peer(&node);
+            }
+            if let Some(wanted) = wanted {
+                let net = self.net.as_mut().expect("it was here a moment ago");
+                net.converted.insert(wanted.1, wanted.0.key);
+                self.set_peer(node, wanted, now);
+            }
+        }
+        true
+    }
+
+    fn remove_peer(&mut self, node: &NodeId) {
+        let Some(net) = &mut self.net else { return };
+        if let Some(config) = net.engine.remove(node) {
+            net.wireguard.remove(&config.key);
+            net.paths.remove(node);
+            let removed = PeerChange::Remove(config.key);
+            self.out.push_back(Output::Peer(removed));
+        }
+        self.end_probes(node);
+    }
+
+    fn set_peer(&mut self, node: NodeId, wanted: (PeerConfig, TunnelKey), now: Moment) {
+        let Some(net) = &mut self.net else { return };
+        let (mut config, tunnel) = wanted;
+        // The key agreement is made once for each peer, not at every change of the view.
+        config.probe_tag = match net.engine.get(&node) {
+            Some(known) => known.probe_tag,
+            None => {
+                let network = net.authority().network();
+                let Ok(keys) = ProbeKeys::new(&self.keys.tunnel, &tunnel, &network) else {
+                    return;
+                };
+                let tag = keys.tag_in();
+                net.paths.insert(node, keys);
+                Some(tag)
+            }
+        };
+        if net.engine.get(&node) != Some(&config) {
+            net.wireguard.insert(config.key, node);
+            net.engine.insert(node, config.clone());
+            self.out.push_back(Output::Peer(PeerChange::Set(config)));
+        }
+        net.learn_where(&node, now);
     }
 
     /// Carries out what the ways to the peers want.
@@ -278,6 +342,36 @@ impl Node {
 }
 
 impl Net {
+    fn learn_transports(&mut self, now: Moment) {
+        let members = self.view.members().values();
+        let keyed = members.filter(|member| self.transport_key(member).is_some());
+        let keyed = keyed.count();
+        self.transports = transports(self, now);
+        let members = self.view.members();
+        let named = self.transports.values();
+        self.doubled = named.filter(|device| members.contains_key(*device)).count() != keyed;
+    }
+
+    /// Learns the transport keys of devices that are not what they were; gives whether that could be.
+    fn follow_transports(&mut self, before: &Before) -> bool {
+        if self.doubled || self.out || self.transports.is_empty() {
+            return false;
+        }
+        for (device, was) in before.iter() {
+            let old = was.and_then(|was| self.transport_key(was));
+            let member = self.view.members().get(device);
+            let new = member.and_then(|member| self.transport_key(member));
+            if let Some(old) = old.filter(|old| self.transports.get(old) == Some(device)) {
+                self.transports.remove(&old);
+            }
+            let other = new.and_then(|new| self.transports.insert(new, *device));
+            if other.is_some_and(|other| other != *device) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Where a peer of the engine can be, by its own record.
     pub(super) fn learn_where(&mut self, node: &NodeId, now: Moment) {
         let Some(endpoints) = self.ledger.records.endpoints(node) else {
@@ -320,7 +414,19 @@ fn transports(net: &Net, now: Moment) -> BTreeMap<TransportKey, NodeId> {
 /// How long after its revocation a device is still called by others that are out: 30 days.
 const REVOKED_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 
-type Wanted = BTreeMap<NodeId, (PeerConfig, crate::id::TunnelKey)>;
+type Wanted = BTreeMap<NodeId, (PeerConfig, TunnelKey)>;
+
+fn config(member: &ViewMember, key: WireGuardKey) -> PeerConfig {
+    let v4 = member.ipv4.map(IpAddr::V4);
+    PeerConfig {
+        key,
+        device: member.id,
+        allowed_ips: v4.into_iter().chain([IpAddr::V6(member.ipv6)]).collect(),
+        roaming: Roaming::Told,
+        keepalive_s: 0,
+        probe_tag: None,
+    }
+}
 
 /// The peers that the view admits; two that present one key are left out, both.
 fn wanted_peers(net: &mut Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId)>) {
@@ -341,17 +447,7 @@ fn wanted_peers(net: &mut Net, me: &NodeId) -> (Wanted, BTreeSet<(NodeId, NodeId
             shared.insert((other, member.id));
             continue;
         }
-        let v4 = member.ipv4.map(IpAddr::V4);
-        let allowed_ips = v4.into_iter().chain([IpAddr::V6(member.ipv6)]).collect();
-        let config = PeerConfig {
-            key,
-            device: member.id,
-            allowed_ips,
-            roaming: Roaming::Told,
-            keepalive_s: 0,
-            probe_tag: None,
-        };
-        wanted.insert(member.id, (config, tunnel));
+        wanted.insert(member.id, (config(member, key), tunnel));
     }
     for (a, b) in &shared {
         wanted.remove(a);

@@ -84,7 +84,12 @@ impl Directory {
     #[must_use]
     pub fn of_view(genesis: &OpId, ipv4_range: Ipv4Range, view: &View) -> Self {
         let live = view.members().keys().filter_map(|id| view.live(id));
-        Self::new(genesis, ipv4_range, live.map(Listing::from))
+        // The names that people see; a policy pins tags and owners anew over those of the grants.
+        let listings = live.map(|member| Listing {
+            name: member.name.clone(),
+            ..Listing::from(view.granted(&member.id).unwrap_or(member))
+        });
+        Self::new(genesis, ipv4_range, listings)
     }
 
     fn of(listings: BTreeMap<NodeId, Listing>, overlay: [Prefix; 2]) -> Self {

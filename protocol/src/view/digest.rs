@@ -10,7 +10,7 @@ const CONTEXT: &str = "meshnode view digest 1";
 
 /// The digest of everything that follows from the stored set.
 pub(super) fn of(view: &View) -> Digest {
-    let members: Vec<Vec<u8>> = view.members.values().map(member).collect();
+    let members: Vec<Vec<u8>> = view.granted_members().map(member).collect();
     let invites = view.invites.iter();
     let invites: Vec<Vec<u8>> = invites.map(|(id, view)| invite(id, view)).collect();
     let revoked: Vec<_> = view.revoked.iter().collect();

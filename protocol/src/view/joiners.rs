@@ -10,9 +10,9 @@ use super::verdict::Verdicts;
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::claim::Admit;
-use crate::id::{NodeId, OpId};
+use crate::id::{AdmitId, NodeId, OpId};
 use crate::io::Standing;
-use crate::op::Author;
+use crate::op::{Author, Op};
 use crate::structure::understood;
 
 /// A device that stands by an admit.
@@ -35,27 +35,12 @@ pub(super) fn invites(
     let live: BTreeSet<OpId> = titles.iter().filter(|t| t.live).map(|t| t.op).collect();
     let mut invites = BTreeMap::new();
     for (place, entry) in (0..).zip(authority.entries()) {
-        let (Body::Invite(invite), Author::Device(issuer)) =
-            (entry.op.body(), entry.op.header().author)
-        else {
-            continue;
-        };
-        let terms = &invite.terms;
-        let view = InviteView {
-            issuer,
-            uses: terms.uses,
-            approve: terms.approve,
-            not_after: terms.not_after,
-            open: verdicts.counts(place)
-                && understood(&entry.op)
-                && live.contains(&entry.op.header().authority),
-            closed: None,
-            used: Vec::new(),
-            provisional: Vec::new(),
-            pending: Vec::new(),
-            quarantined: Vec::new(),
-        };
-        invites.insert(entry.op.id(), view);
+        let is_open = verdicts.counts(place)
+            && understood(&entry.op)
+            && live.contains(&entry.op.header().authority);
+        if let Some(view) = invite(&entry.op, is_open) {
+            invites.insert(entry.op.id(), view);
+        }
     }
     let uses: BTreeSet<(OpId, NodeId)> = titles
         .iter()
@@ -81,29 +66,36 @@ pub(super) fn invites(
     invites
 }
 
-/// The joiners and their standing; enters them into the lists of their invites. An admit counts if its witness is
-/// live by grant and its device has no title, has not left and was never revoked.
-pub(super) fn joiners<'a>(
-    authority: &'a Authority,
-    titles: &[Title<'_>],
+/// The admits whose device has no title, has not left and was never revoked, by id.
+pub(super) fn joining(
+    authority: &Authority,
+    is_titled: impl Fn(&NodeId) -> bool,
     verdicts: &Verdicts<'_>,
     left: &BTreeSet<NodeId>,
+) -> Vec<AdmitId> {
+    let joining = authority.admits().filter(|admit| {
+        let claim = admit.claim();
+        let clear = !admit.terms().ext.must_understand() && !claim.ext.must_understand();
+        clear
+            && !is_titled(&claim.device)
+            && !left.contains(&claim.device)
+            && verdicts.revocations_of(&claim.device).is_empty()
+    });
+    joining.map(Admit::id).collect()
+}
+
+/// The joiners and their standing; enters them into the lists of their invites. Of those that join by an admit counts
+/// whose witness is settled.
+pub(super) fn joiners<'a>(
+    authority: &'a Authority,
+    joining: &[AdmitId],
+    is_settled: impl Fn(&NodeId) -> bool,
     invites: &mut BTreeMap<OpId, InviteView>,
 ) -> BTreeMap<NodeId, Joiner<'a>> {
-    let titled: BTreeSet<NodeId> = titles.iter().map(|title| title.device).collect();
-    let settled: BTreeSet<NodeId> = titles
-        .iter()
-        .filter(|title| title.live)
-        .map(|title| title.device)
-        .collect();
     let mut waiting: BTreeMap<OpId, BTreeMap<NodeId, &Admit>> = BTreeMap::new();
-    for admit in authority.admits() {
-        let (claim, ext) = (admit.claim(), &admit.terms().ext);
-        let joining = !titled.contains(&claim.device)
-            && !left.contains(&claim.device)
-            && verdicts.revoked(&claim.device).is_none();
-        let clear = !ext.must_understand() && !claim.ext.must_understand();
-        if joining && clear && settled.contains(&claim.witness) {
+    for admit in joining.iter().filter_map(|id| authority.admit(id)) {
+        let claim = admit.claim();
+        if is_settled(&claim.witness) {
             // A device counts once, however many witnesses it had; admits come by id.
             let devices = waiting.entry(claim.invite).or_default();
             devices.entry(claim.device).or_insert(admit);
@@ -134,6 +126,26 @@ pub(super) fn joiners<'a>(
         }
     }
     joiners
+}
+
+/// An invite that nobody used.
+pub(super) fn invite(op: &Op, open: bool) -> Option<InviteView> {
+    let (Body::Invite(invite), Author::Device(issuer)) = (op.body(), op.header().author) else {
+        return None;
+    };
+    let terms = &invite.terms;
+    Some(InviteView {
+        issuer,
+        uses: terms.uses,
+        approve: terms.approve,
+        not_after: terms.not_after,
+        open,
+        closed: None,
+        used: Vec::new(),
+        provisional: Vec::new(),
+        pending: Vec::new(),
+        quarantined: Vec::new(),
+    })
 }
 
 /// The standing of all unsettled joiners of one invite.

@@ -60,6 +60,8 @@ pub(super) fn of(authority: &Authority, verdicts: &Verdicts<'_>, order: &[u32]) 
             continue;
         }
         if !verdicts.counts(*place) {
+            // Whether it counts is said by an op that a later version reads: it may, so nothing opens.
+            view.exists |= rests_on_unread(authority, verdicts, *place);
             fallen.push(*place);
             continue;
         }
@@ -129,6 +131,15 @@ fn lines(authority: &Authority) -> Vec<u32> {
         lines.push(parents.max().unwrap_or(0) + own);
     }
     lines
+}
+
+/// Whether what keeps an op from counting is that this version does not understand an authority that does count.
+fn rests_on_unread(authority: &Authority, verdicts: &Verdicts<'_>, place: u32) -> bool {
+    let mut place = place;
+    while verdicts.is_baseless(place) {
+        place = authority.at(place).authority;
+    }
+    verdicts.counts(place)
 }
 
 /// Whether a revoker had heard one of the void policy ops that it reaches: then the network had a policy, and it does

@@ -1,6 +1,6 @@
 //! The register of names and IPv4 addresses: no two devices share one, seniors' claims first (`docs/protocol.md` §6.5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::past::Knowledge;
@@ -142,19 +142,21 @@ impl Register {
             let holder = self.names.get(name);
             holder.is_none_or(|holder| holder.device == *device)
         };
-        if free(wished) {
-            return wished.clone();
-        }
-        let mut symbols = device.short();
-        symbols.truncate(SUFFIX_SYMBOLS);
-        let mut name = wished.with_suffix(&symbols);
-        // Finitely many names are held, so this ends.
-        let mut count: u32 = 2;
-        while !free(&name) {
-            name = wished.with_suffix(&format!("{symbols}-{count}"));
-            count += 1;
-        }
-        name
+        first_free(wished, device, free)
+    }
+
+    /// A name for a device whose name was given to another: nobody's by a claim, and none of those that are taken.
+    pub(super) fn variant(
+        &self,
+        wished: &NodeName,
+        device: &NodeId,
+        taken: &BTreeSet<NodeName>,
+    ) -> NodeName {
+        let free = |name: &NodeName| {
+            let holder = self.names.get(name);
+            !taken.contains(name) && holder.is_none_or(|holder| holder.device == *device)
+        };
+        first_free(wished, device, free)
     }
 
     /// The first candidate that is free to the device.
@@ -174,6 +176,54 @@ impl Register {
     /// The first candidate of a device, free or not.
     pub(super) fn first_ipv4(&self, device: &NodeId) -> Ipv4Addr {
         ipv4_candidate(self.range, &self.network, device, 0)
+    }
+
+    /// Whether a live title claims a name and an address that nobody ever asked for, so that it moves nobody wherever
+    /// it stands in the walk: what somebody asked for in vain is held by another for good.
+    pub(super) fn is_unasked(&self, title: &Title<'_>) -> bool {
+        let assignable = ipv4_assignable(self.range, title.ipv4);
+        let room = self.assigned + u32::from(assignable) < ipv4_assignable_count(self.range);
+        room && (assignable || self.is_founders(title))
+            && !self.names.contains_key(title.name)
+            && !self.ipv4s.contains_key(&title.ipv4)
+    }
+
+    /// Enters a live title that moves nobody.
+    pub(super) fn enter(&mut self, title: &Title<'_>) -> Binding {
+        self.assigned += u32::from(ipv4_assignable(self.range, title.ipv4));
+        let holder = Holder::live(title.device);
+        self.names.insert(title.name.clone(), holder);
+        self.ipv4s.insert(title.ipv4, holder);
+        Binding {
+            name: title.name.clone(),
+            wished: title.name.clone(),
+            ipv4: Some(title.ipv4),
+        }
+    }
+
+    /// Keeps what a device had by its titles for it, now that it left.
+    pub(super) fn reserve(&mut self, title: &Title<'_>) {
+        let holder = Holder {
+            device: title.device,
+            reserved: true,
+        };
+        self.names.insert(title.name.clone(), holder);
+        self.ipv4s.insert(title.ipv4, holder);
+    }
+
+    /// Takes back what a device without titles was given.
+    pub(super) fn release(&mut self, name: &NodeName, ipv4: Option<Ipv4Addr>) {
+        self.names.remove(name);
+        if let Some(ipv4) = ipv4 {
+            self.ipv4s.remove(&ipv4);
+            self.assigned -= 1;
+        }
+    }
+
+    /// Who uses a name.
+    pub(super) fn user(&self, name: &NodeName) -> Option<NodeId> {
+        let holder = self.names.get(name).filter(|holder| !holder.reserved);
+        holder.map(|holder| holder.device)
     }
 
     /// The names and their holders.
@@ -202,9 +252,13 @@ impl Register {
         free
     }
 
+    fn is_founders(&self, title: &Title<'_>) -> bool {
+        title.author == Level::ROOT && self.range.contains(title.ipv4)
+    }
+
     /// A grant claims assignable addresses only; the founder may have any of the range it chose.
     fn take_ipv4(&mut self, title: &Title<'_>, known: &mut Knowledge<'_, '_>) -> bool {
-        let founders = title.author == Level::ROOT && self.range.contains(title.ipv4);
+        let founders = self.is_founders(title);
         let assignable = ipv4_assignable(self.range, title.ipv4);
         let holder = self.ipv4s.get(&title.ipv4);
         let free = holder.is_none_or(|holder| holder.yields_to(title, known));
@@ -242,4 +296,21 @@ impl Holder {
         self.device == title.device
             || (self.reserved && title.live && known.has(title.place, &self.device))
     }
+}
+
+/// The wish if it is free, else with four symbols of the device id, else with a count behind them.
+fn first_free(wished: &NodeName, device: &NodeId, free: impl Fn(&NodeName) -> bool) -> NodeName {
+    if free(wished) {
+        return wished.clone();
+    }
+    let mut symbols = device.short();
+    symbols.truncate(SUFFIX_SYMBOLS);
+    let mut name = wished.with_suffix(&symbols);
+    // Finitely many names are held, so this ends.
+    let mut count: u32 = 2;
+    while !free(&name) {
+        name = wished.with_suffix(&format!("{symbols}-{count}"));
+        count += 1;
+    }
+    name
 }

@@ -107,17 +107,24 @@ pub(super) fn titles<'a>(
 ) -> Vec<Title<'a>> {
     order
         .iter()
-        .filter(|place| verdicts.counts(**place))
-        .map(|place| (*place, authority.at(*place)))
-        // What a genesis says stands whatever else it wants understood: without it there is no network.
-        .filter(|(_, entry)| understood(&entry.op) || matches!(entry.op.body(), Body::Genesis(_)))
-        .filter_map(|(place, entry)| Title::of(place, entry))
-        .map(|mut title| {
-            title.revoked = verdicts.revocation(&title);
-            title.live = title.revoked.is_none() && !left.contains(&title.device);
-            title
-        })
+        .filter_map(|place| title(authority, *place, verdicts, left))
         .collect()
+}
+
+/// The title that the op at a place gives, if it counts and is understood.
+pub(super) fn title<'a>(
+    authority: &'a Authority,
+    place: u32,
+    verdicts: &Verdicts<'_>,
+    left: &BTreeSet<NodeId>,
+) -> Option<Title<'a>> {
+    let entry = authority.at(place);
+    // What a genesis says stands whatever else it wants understood: without it there is no network.
+    let read = understood(&entry.op) || matches!(entry.op.body(), Body::Genesis(_));
+    let mut title = Title::of(place, entry).filter(|_| read && verdicts.counts(place))?;
+    title.revoked = verdicts.revocation(&title);
+    title.live = title.revoked.is_none() && !left.contains(&title.device);
+    Some(title)
 }
 
 /// The one live title of each device that all its attributes come from: smallest level, then smallest level of the

@@ -33,6 +33,14 @@ pub(super) struct Verdicts<'a> {
     revocations: BTreeMap<NodeId, Vec<u32>>,
 }
 
+/// Verdicts without the stored set that they are of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Judged {
+    verdicts: Vec<Option<Void>>,
+    ended: Vec<Option<OpId>>,
+    revocations: BTreeMap<NodeId, Vec<u32>>,
+}
+
 /// What a revocation of a device may reach.
 #[derive(Debug, Default)]
 struct Reach {
@@ -70,6 +78,51 @@ impl<'a> Verdicts<'a> {
             }
         }
         judged
+    }
+
+    /// Takes verdicts up again that were given of this stored set, or of what it was before it grew.
+    pub(super) fn resume(authority: &'a Authority, judged: Judged) -> Self {
+        Self {
+            authority,
+            verdicts: judged.verdicts,
+            ended: judged.ended,
+            revocations: judged.revocations,
+        }
+    }
+
+    /// The verdicts alone.
+    pub(super) fn into_judged(self) -> Judged {
+        Judged {
+            verdicts: self.verdicts,
+            ended: self.ended,
+            revocations: self.revocations,
+        }
+    }
+
+    /// Judges the next op. Gives whether that changes no verdict of another: nobody revoked its author or whom it
+    /// grants something, and it is no revocation that counts.
+    pub(super) fn push(&mut self, place: u32) -> bool {
+        let op = &self.authority.at(place).op;
+        self.verdicts.push(None);
+        self.ended.push(None);
+        self.rest(place);
+        let met = |device: &NodeId| self.revocations.contains_key(device);
+        let author = match &op.header().author {
+            Author::Device(author) => met(author),
+            Author::Root => false,
+        };
+        let granted = op.body().grant().is_some_and(|grant| met(&grant.device));
+        !author && !granted && !self.is_counting_revoke(place)
+    }
+
+    /// Devices that a counting revocation met.
+    pub(super) fn met(&self) -> impl Iterator<Item = &NodeId> {
+        self.revocations.keys()
+    }
+
+    /// Why an op does not count.
+    pub(super) fn void(&self, place: u32) -> Option<Void> {
+        self.verdicts[place as usize]
     }
 
     /// An op falls with its authority.
@@ -148,6 +201,11 @@ impl<'a> Verdicts<'a> {
         self.verdicts[place as usize].is_none()
     }
 
+    /// Whether an op does not count because of the authority that it cites.
+    pub(super) fn is_baseless(&self, place: u32) -> bool {
+        matches!(self.verdicts[place as usize], Some(Void::Baseless(_)))
+    }
+
     /// The counting revocations that reach an op, or one that it rests on, whether by their cuts it stays or not.
     pub(super) fn reaching(&self, place: u32) -> Vec<u32> {
         let mut reaching = Vec::new();
@@ -161,6 +219,11 @@ impl<'a> Verdicts<'a> {
             place = entry.authority;
         }
         reaching
+    }
+
+    /// The counting revocation that ends what the op at a place gives.
+    pub(super) fn ended(&self, place: u32) -> Option<OpId> {
+        self.ended[place as usize]
     }
 
     /// The counting revocation that keeps a title from making its device live; the most senior.

@@ -100,13 +100,29 @@ impl Model<'_> {
         });
         let ids = |ops: Vec<&Op>| ops.into_iter().map(Op::id).collect();
         PolicyView {
-            exists: !counting.is_empty() || void.iter().any(|op| self.was_heard(op)),
+            exists: !counting.is_empty()
+                || void
+                    .iter()
+                    .any(|op| self.was_heard(op) || self.rests_on_unread(op)),
             ops: counting.iter().map(|op| op.id()).collect(),
             base,
             changes: ids(changes),
             missing: missing.map(|op| op.id()).collect(),
             stranded: ids(stranded),
         }
+    }
+
+    /// Whether a void op rests on one that counts and that this version does not understand.
+    fn rests_on_unread(&self, op: &Op) -> bool {
+        let mut resting = op;
+        while !self.counts(resting) {
+            let mut attackers = self.attackers(resting).into_iter();
+            if attackers.any(|id| self.counts(self.ops[&id])) {
+                return false;
+            }
+            resting = self.ops[&resting.header().authority];
+        }
+        !self.slips(Slip::UnreadOpens)
     }
 
     /// Whether a counting revocation that reaches a void op, or what it rests on, was said in knowledge of it.

@@ -179,7 +179,7 @@ impl<'a> Model<'a> {
     }
 
     /// The revocations that void an op if they count themselves.
-    fn attackers(&self, op: &Op) -> Vec<OpId> {
+    pub(crate) fn attackers(&self, op: &Op) -> Vec<OpId> {
         let Author::Device(device) = op.header().author else {
             return Vec::new();
         };

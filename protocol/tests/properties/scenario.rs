@@ -58,6 +58,8 @@ pub(crate) struct Scenario {
     pub(crate) late: usize,
     /// What was claimed.
     pub(crate) claims: Vec<Claim>,
+    /// Whether everybody asks for what nobody has.
+    pub(crate) calm: bool,
     /// What each partition has heard.
     pub(crate) heard: Vec<BTreeSet<OpId>>,
 }
@@ -98,13 +100,19 @@ impl Scenario {
             invites: BTreeMap::new(),
             late: 0,
             claims: Vec::new(),
+            calm: false,
             heard,
         }
     }
 
     /// A network with a history.
     pub(crate) fn random(seed: u64) -> Self {
-        let mut scenario = Self::founded(seed);
+        Self::founded(seed).with_a_history()
+    }
+
+    /// A network to which something happened.
+    pub(crate) fn with_a_history(self) -> Self {
+        let mut scenario = self;
         // Two admins in every history, else most of what is said is void.
         for (actor, level) in [(1, 10), (2, 20)] {
             let mut grant = scenario.grant(actor, Level(level));
@@ -163,6 +171,7 @@ impl Scenario {
             5 | 6 => self.say_invite(partition),
             7 => self.say_body(partition, Body::Noop),
             8 => self.say_unknown(partition),
+            9..=12 if self.calm && !self.one_in(8) => self.join(partition),
             9..=12 => self.say_revoke(partition),
             13 | 14 => self.say_again(partition),
             15 => self.say_close(partition),
@@ -300,6 +309,7 @@ impl Scenario {
         let ipv4 = match self.below(8) {
             0 => Ipv4Addr::new(10, 7, 0, 3),
             1 => Ipv4Addr::new(8, 8, 8, 8),
+            _ if self.calm => Ipv4Addr::new(10, 7, 0, 71 + self.below(160) as u8),
             _ => Ipv4Addr::new(10, 7, 0, 70 + self.below(5) as u8),
         };
         Grant {
@@ -318,6 +328,10 @@ impl Scenario {
     }
 
     pub(crate) fn name(&mut self) -> NodeName {
+        if self.calm {
+            let number = self.below(1000);
+            return NodeName::parse(&format!("node-{number}")).unwrap();
+        }
         // The name that a device gets when it loses `nas` is worth stealing too.
         if self.one_in(8) {
             let actor = self.below(ACTORS);

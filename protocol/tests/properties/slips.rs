@@ -47,6 +47,8 @@ pub(crate) enum Slip {
     ClosesAreClean,
     /// A policy whose author fell never existed.
     PoliciesVanish,
+    /// A policy whose author's grant is of a later version never existed.
+    UnreadOpens,
     /// What an author has not heard it may cite.
     UnheardIsCited,
     /// Cut and spared ops may lie anywhere.
@@ -65,7 +67,7 @@ pub(crate) enum Slip {
 
 impl Slip {
     /// All of them.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::EqualsStrike,
         Self::KeepsNothing,
         Self::KeepsHeadsAlone,
@@ -88,6 +90,7 @@ impl Slip {
         Self::JuniorsWin,
         Self::ClosesAreClean,
         Self::PoliciesVanish,
+        Self::UnreadOpens,
         Self::UnheardIsCited,
         Self::CutsAnything,
         Self::SelfRevokes,

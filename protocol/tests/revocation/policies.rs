@@ -201,6 +201,24 @@ fn a_policy_of_a_future_version_denies() {
 }
 
 #[test]
+fn a_policy_that_rests_on_a_grant_of_a_future_version_denies() {
+    let mut cast = Cast::founded();
+    let mut grant = cast.plain_grant(A, 2);
+    grant.ext = Ext::new(vec![(0x8000, vec![1])]).unwrap();
+    let unread = cast.say(F, Body::Grant(Box::new(grant)));
+    cast.grant(A, B, 3);
+    assert_eq!(policy(&cast), PolicyView::default());
+    let by_admin = cast.say(B, base(None, "base"));
+    assert!(cast.counts(unread) && !cast.counts(by_admin));
+    let view = policy(&cast);
+    assert!(view.exists && view.ops.is_empty());
+    assert_eq!(view.base, None);
+    // Who can be read says what holds.
+    let cure = cast.say(F, base(None, "cure"));
+    assert_eq!(policy(&cast).base, Some(cure));
+}
+
+#[test]
 fn a_body_that_is_not_well_formed_has_no_effect_but_that_a_policy_exists() {
     let mut cast = Cast::founded();
     let (id, _, full) = crafted(&cast, Kind::POLICY, b"\xff", Ext::NONE);

@@ -63,6 +63,7 @@ pub(crate) fn healthy() -> StatusReport {
             id: NetworkId::new([7; 16]),
             epoch: 1,
             ops: 5,
+            policy_version: Some(3),
             view: Digest::new([9; 32]),
             ipv4_range: "100.64.0.0/10".to_owned(),
         }),

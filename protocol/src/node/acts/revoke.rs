@@ -50,6 +50,7 @@ impl Node {
         if !options.stolen {
             self.let_in_again(&mut batch, &hand, (&targets, own), now)?;
         }
+        self.restate_policy(&mut batch, &hand, now)?;
         let after = self.preview(&batch, now)?;
         if !after.members().keys().any(|id| after.is_admin(id)) {
             return Err(Refusal::LastAdmin);
@@ -181,6 +182,8 @@ fn fell(member: &ViewMember, net: &Net, after: &View) -> bool {
 /// The grant that gives a device again what it has.
 pub(super) fn again(member: &ViewMember, net: &Net) -> Option<Grant> {
     let authority = net.authority();
+    // What the policy pins stays with the policy.
+    let member = net.view.granted(&member.id).unwrap_or(member);
     let claim = match (member.admit, member.authority) {
         (Some(admit), _) => Some(Box::new(authority.admit(&admit)?.terms().claim.clone())),
         (None, Some(grant)) => authority.op(&grant)?.body().grant()?.claim.clone(),

@@ -148,10 +148,14 @@ impl Node {
             .filter(|(_, device)| **device != me && (net.serves(device) || net.out))
             .map(|(key, device)| (self.links.place(net, &own, key, device), *key, *device))
             .collect();
-        candidates.sort_unstable();
         let out = net.out;
         let links_max = if out { OUT_LINKS_MAX } else { LINKS_WANTED_MAX };
-        candidates.truncate(links_max);
+        if candidates.len() > links_max {
+            // Only those that are chosen need an order among themselves.
+            candidates.select_nth_unstable(links_max);
+            candidates.truncate(links_max);
+        }
+        candidates.sort_unstable();
         let full = candidates.len() == links_max;
         self.links.worst = candidates.last().filter(|_| full).map(|(place, ..)| *place);
         let redials = &mut self.links.redials;

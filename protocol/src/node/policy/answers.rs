@@ -116,6 +116,12 @@ impl Node {
 }
 
 impl Net {
+    /// The newest version; `None` without a policy.
+    pub(in crate::node) fn policy_version(&self) -> Option<usize> {
+        let view = self.view.policy();
+        view.exists.then_some(view.ops.len())
+    }
+
     fn version(&self, op: &OpId) -> Option<usize> {
         let mut ops = self.view.policy().ops.iter();
         ops.position(|other| other == op).map(|at| at + 1)

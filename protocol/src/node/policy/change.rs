@@ -257,7 +257,7 @@ fn failures(policy: &Policy, lines: &[u32], directory: &Directory) -> Vec<Policy
 
 impl Net {
     /// Whether a device's policy ops count.
-    fn may_write_policy(&self, device: &NodeId) -> bool {
+    pub(super) fn may_write_policy(&self, device: &NodeId) -> bool {
         let member = self.view.live(device);
         member.is_some_and(|own| own.level.is_admin() && own.caps.contains(Caps::POLICY))
     }

@@ -1,5 +1,7 @@
 //! A founder, an admin and a member, who hear of each other's ops when a test says so.
 
+mod pinned;
+mod revoked;
 mod stage;
 
 use std::collections::BTreeSet;
@@ -39,6 +41,19 @@ fn a_policy_that_is_set_denies_what_it_does_not_allow_on_every_node() {
     assert_eq!(shown.in_force, (1, 3));
     // Setting the same again signs nothing.
     assert_eq!(stage.set(NAS, &[SSH]).unwrap(), None);
+}
+
+#[test]
+fn the_status_shows_the_version_of_the_policy() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.version(NAS), None);
+    stage.set(NAS, &[SSH]).unwrap();
+    stage.set(NAS, &[SSH, WEB]).unwrap();
+    stage.tell(NAS, PI);
+    assert_eq!(
+        [NAS, PI, CAM].map(|who| stage.version(who)),
+        [Some(2), Some(2), None]
+    );
 }
 
 #[test]

@@ -14,8 +14,8 @@ use crate::custody::Custody;
 use crate::id::{NodeId, OpId};
 use crate::identity::Keys;
 use crate::io::{
-    Act, Command, CommandId, Input, Notice, Output, PolicyChange, PolicyShown, PolicyText, Reply,
-    Stored, Warning, Write,
+    Act, Acted, Command, CommandId, Input, Notice, Output, PolicyChange, PolicyShown, PolicyText,
+    Reply, RevokeOptions, Since, Stored, Warning, Write,
 };
 use crate::ledger::Change;
 use crate::name::{NetworkName, NodeName};
@@ -213,6 +213,45 @@ impl Stage {
         self.say(by, Body::Revoke(Box::new(revoke)));
     }
 
+    /// Puts a node out by command, with all that it signed from an op on; gives what is planned.
+    pub(super) fn revoke_since(&mut self, by: usize, whom: usize, since: OpId) -> Acted {
+        let options = RevokeOptions {
+            nodes: vec![self.id(whom)],
+            owner: None,
+            reason: "stolen".to_owned(),
+            since: Some(Since::Op(since)),
+            stolen: true,
+            recovery: None,
+            act: Act::default(),
+        };
+        let replies = self.command(by, Command::Revoke(Box::new(options)));
+        match replies.into_iter().next() {
+            Some(Reply::Acted(acted)) => *acted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A node as `status` of another shows it: name, tags and owner.
+    pub(super) fn shown(&self, on: usize, who: usize) -> (String, Vec<String>, Option<String>) {
+        let snapshot = self.nodes[on].snapshot(moment(self.at_ms)).unwrap();
+        let peers = snapshot.peers.into_iter().map(|peer| peer.member);
+        let mut members = peers.chain([snapshot.this]);
+        let member = members.find(|member| member.id == self.id(who)).unwrap();
+        let tags = member.tags.as_slice().iter();
+        (
+            member.name.to_string(),
+            tags.map(ToString::to_string).collect(),
+            member.owner.map(|owner| owner.as_str().to_owned()),
+        )
+    }
+
+    /// The stored ops of a kind that grant a device something, newest last.
+    pub(super) fn grants_of(&self, on: usize, who: usize) -> Vec<Grant> {
+        let ops = self.all_ops(on).filter_map(|op| op.body().grant());
+        let of = ops.filter(|grant| grant.device == self.id(who));
+        of.cloned().collect()
+    }
+
     /// One hears all ops of another.
     pub(super) fn tell(&mut self, from: usize, to: usize) -> Vec<Notice> {
         let ops: Vec<_> = self.all_ops(from).map(|op| op.bytes().to_vec()).collect();
@@ -276,6 +315,12 @@ impl Stage {
     /// Whether a node lets itself open one at a device.
     pub(super) fn passes_out(&self, who: usize, to: NodeId, port: u16) -> bool {
         self.filters[who].outbound(&to, TCP, Some(port))
+    }
+
+    /// What `status` shows of the policy.
+    pub(super) fn version(&self, who: usize) -> Option<usize> {
+        let snapshot = self.nodes[who].snapshot(moment(self.at_ms))?;
+        snapshot.policy_version
     }
 
     pub(super) fn warnings(&self, who: usize) -> Vec<Warning> {
