@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use meshnode_protocol::id::{Digest, NetworkId, NodeId, OpId};
+use meshnode_protocol::limits::POLICY_TEXT_BYTES_MAX;
 use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
 use meshnode_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,8 @@ pub(crate) mod report;
 mod secret;
 pub(crate) mod server;
 
-/// Bytes of one line at most, with its end: holds the largest op twice over, as text.
-pub(crate) const LINE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one line at most, with its end: holds two of the largest policies, each of their bytes escaped.
+pub(crate) const LINE_BYTES_MAX: usize = 4 * POLICY_TEXT_BYTES_MAX + 4096;
 /// How long the daemon waits for a caller's request line.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Callers that are served at one time; more wait in the socket's queue.
@@ -90,6 +91,8 @@ pub(crate) enum Request {
     Act(Box<acts::ActRequest>),
     /// Look at the policy. Answer [`Response::Policy`].
     Policy(policy::PolicyAsk),
+    /// Let what is on trial here stay. Answer [`Response::Done`].
+    PolicyKeep,
     /// Who waits for an admin. Answer [`Response::Pending`].
     Pending,
     /// The invites. Answer [`Response::Invites`].
@@ -165,6 +168,7 @@ impl Request {
             | Self::Join(_)
             | Self::Leave { .. }
             | Self::Act(_)
+            | Self::PolicyKeep
             | Self::RecoverySign { .. }
             | Self::RecoveryShow
             | Self::RecoveryCheck { .. }

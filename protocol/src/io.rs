@@ -17,7 +17,6 @@ use crate::id::{NodeId, OpId};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
-use crate::policy::Question;
 use crate::time::Timestamp;
 use crate::wire::Items;
 
@@ -27,10 +26,11 @@ pub use self::acts::{
 };
 pub use self::card::{Card, LetIn, MadeAdmin, Who};
 pub use self::joined::{JoinStep, Joined};
-pub use self::kept::{Imported, Stored, Write};
+pub use self::kept::{Imported, Stored, Trial, Write};
 pub use self::policy::{
-    PolicyChange, PolicyChangeState, PolicyChecked, PolicyDiffed, PolicyExplained, PolicyRule,
-    PolicyShown, PolicyState, PolicyTest, PolicyText, PolicyVerdict,
+    PolicyBlamed, PolicyChange, PolicyChangeState, PolicyChecked, PolicyDiffed, PolicyDraft,
+    PolicyExplained, PolicyQuestion, PolicyRule, PolicyShown, PolicyState, PolicyStep, PolicyTest,
+    PolicyText, PolicyTrial, PolicyVerdict,
 };
 pub use self::refusal::{InviteRefusal, Refusal};
 pub use self::status::{
@@ -174,9 +174,22 @@ pub enum Command {
         text: String,
     },
     /// Why a node reaches another, or does not. Replies [`Reply::PolicyExplained`].
-    PolicyExplain(Question),
+    PolicyExplain(PolicyQuestion),
+    /// What the policy would be after a step. Replies [`Reply::PolicyDraft`].
+    PolicyDraft(Box<PolicyStep>),
+    /// Replace the policy by a text until a time is over. Replies as [`Command::PolicySet`].
+    PolicyTry(Box<PolicyTrial>),
+    /// Let what is on trial stay. Replies [`Reply::PolicyKept`].
+    PolicyKeep,
+    /// Who wrote each line of the policy. Replies [`Reply::PolicyBlame`].
+    PolicyBlame {
+        /// Of the policy as it was after this op; `None`: now.
+        at: Option<OpId>,
+    },
     /// What a text would change. Replies [`Reply::PolicyDiff`].
     PolicyDiff {
+        /// Of this text; `None`: of the policy.
+        from: Option<String>,
         /// The text.
         text: String,
     },
@@ -293,6 +306,8 @@ pub enum Notice {
     Policy(PolicyState, usize),
     /// A policy op says nothing that an edit may say: it is as if it were not there.
     PolicyUnread(OpId),
+    /// Nobody kept what was on trial: whether it could be undone.
+    TrialOver(bool),
 }
 
 /// An answer to a command.
@@ -364,6 +379,12 @@ pub enum Reply {
     PolicyDiff(Box<PolicyDiffed>),
     /// The counting policy ops, in op order.
     PolicyLog(Vec<PolicyChange>),
+    /// What the policy would be.
+    PolicyDraft(Box<PolicyDraft>),
+    /// What was on trial stays.
+    PolicyKept,
+    /// Who wrote each line.
+    PolicyBlame(Vec<PolicyBlamed>),
     /// This node has new keys.
     Rotated {
         /// Whether the transport key changes at the next start of the daemon.

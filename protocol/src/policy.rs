@@ -52,7 +52,7 @@ pub use self::prefix::{Prefix, PrefixError};
 pub use self::propose::{Proposal, TooLarge, Troubles};
 pub use self::reach::Reach;
 pub use self::read::{Lines, Read, read};
-pub use self::render::{Rendered, render};
+pub use self::render::{Entry, Rendered, render};
 pub use self::scan::{Refusal, scan_base, scan_edit};
 pub use self::selector::Selector;
 pub use self::service::{Proto, Service, ServiceError};

@@ -101,6 +101,7 @@ impl Daemon {
             Request::RecoveryShow => self.recovery_show(),
             Request::RecoveryCheck { phrases } => self.recovery_check(&phrases),
             Request::Policy(ask) => return self.obey(call, Ok(policy::command(ask))).await,
+            Request::PolicyKeep => return self.obey(call, Ok(Command::PolicyKeep)).await,
             Request::Pending => return self.obey(call, Ok(Command::Pending)).await,
             Request::Invites => return self.obey(call, Ok(Command::InviteList)).await,
             Request::Admins => return self.obey(call, Ok(Command::AdminList)).await,

@@ -96,6 +96,10 @@ impl Failure {
             Refusal::UnknownSince => unknown_since(),
             Refusal::UnknownVersion(_) => unknown_version(network),
             Refusal::PolicyMoved => policy_moved(),
+            Refusal::PolicyUnbuilt => policy_unbuilt(network),
+            Refusal::OnTrial(left_ms) => on_trial(*left_ms),
+            Refusal::NoTrial => no_trial(),
+            Refusal::NameTaken(name) => name_taken(name),
             Refusal::PolicyTooLarge { bytes, max } => policy_too_large(*bytes, *max),
             Refusal::Revoked => {
                 let text = format!("this node was put out of {network}");
@@ -144,6 +148,30 @@ fn unknown_version(network: &str) -> Failure {
 fn policy_moved() -> Failure {
     let text = "somebody changed the policy meanwhile";
     Failure::new(Exit::Refused, "policy_moved", text).hint("look at it again: meshnode policy")
+}
+
+fn policy_unbuilt(network: &str) -> Failure {
+    let text = format!("the policy of {network} cannot be built here");
+    Failure::new(Exit::Refused, "policy_unbuilt", text)
+        .hint("wait until what is missing is here, or set a whole one: meshnode policy set FILE")
+}
+
+fn on_trial(left_ms: u64) -> Failure {
+    let left = units::span_s(left_ms.div_ceil(1_000));
+    let text = format!("a change of the policy is on trial, for {left} more");
+    Failure::new(Exit::Refused, "on_trial", text)
+        .hint("let it stay: meshnode policy keep")
+        .hint("or take another version: meshnode policy rollback VERSION")
+}
+
+fn no_trial() -> Failure {
+    let text = "nothing is on trial here: it was kept, it is undone, or it never was";
+    Failure::new(Exit::Refused, "no_trial", text).hint("meshnode policy log shows what holds")
+}
+
+fn name_taken(name: &NodeName) -> Failure {
+    let text = format!("another node is called {name}");
+    Failure::new(Exit::Refused, "name_taken", text).hint("meshnode status lists the nodes")
 }
 
 fn policy_too_large(bytes: usize, max: usize) -> Failure {

@@ -70,6 +70,14 @@ pub enum Refusal {
     UnknownVersion(OpId),
     /// Somebody changed the policy since the person looked at it.
     PolicyMoved,
+    /// The policy cannot be built here, so that a step on it would undo what others said.
+    PolicyUnbuilt,
+    /// A change is on trial for so many milliseconds more.
+    OnTrial(u64),
+    /// Nothing is on trial.
+    NoTrial,
+    /// Another node has this name.
+    NameTaken(NodeName),
     /// The policy takes so many bytes, and so many are the most.
     PolicyTooLarge {
         /// What it takes.

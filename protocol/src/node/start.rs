@@ -217,6 +217,7 @@ impl Node {
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
         node.blocked = stored.blocked.iter().copied().collect();
+        node.trial = stored.trial;
         let mut net = Net::new(ledger, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
@@ -263,6 +264,7 @@ impl Node {
             mailbox: Mailbox::default(),
             errands: Errands::default(),
             blocked: BTreeSet::new(),
+            trial: None,
             interfaces: Vec::new(),
             listening: Vec::new(),
             disk_failure: None,

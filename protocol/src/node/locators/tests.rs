@@ -366,7 +366,8 @@ fn stored(founder: &mut Node, keys: &Keys) -> Stored {
             | Write::DropAdmit(_)
             | Write::Secrets(_)
             | Write::Heard(..)
-            | Write::Blocked(_) => {}
+            | Write::Blocked(_)
+            | Write::Trial(_) => {}
         }
     }
     stored

@@ -120,7 +120,9 @@ impl Stage {
         let node = &mut self.nodes[who];
         let secrets = node.custody.to_bytes();
         let stored = stored(node, secrets);
-        let seed = [50 + u8::try_from(who).unwrap(); 32];
+        // No two lives draw the same.
+        let mut seed = [50 + u8::try_from(who).unwrap(); 32];
+        seed[..8].copy_from_slice(&self.at_ms.to_le_bytes());
         self.nodes[who] = Node::resume(&stored, setup(), seed, moment(self.at_ms)).unwrap();
         self.nodes[who].net.as_mut().unwrap().synced = true;
         self.filters[who] = Arc::new(Filter::Open);
@@ -136,6 +138,11 @@ impl Stage {
                 self.drain(who);
             }
         }
+    }
+
+    /// Time passes while nobody runs.
+    pub(super) fn sleep(&mut self, ms: u64) {
+        self.at_ms += ms;
     }
 
     pub(super) fn command(&mut self, who: usize, command: Command) -> Vec<Reply> {
@@ -314,6 +321,7 @@ fn stored(node: &mut Node, secrets: Zeroizing<Vec<u8>>) -> Stored {
         secrets: Some(secrets),
         ..Stored::default()
     };
+    stored.trial = node.trial;
     let net = node.net.as_mut().unwrap();
     for write in net.ledger.all_writes() {
         match write {
@@ -324,7 +332,8 @@ fn stored(node: &mut Node, secrets: Zeroizing<Vec<u8>>) -> Stored {
             | Write::DropAdmit(_)
             | Write::Secrets(_)
             | Write::Heard(..)
-            | Write::Blocked(_) => {}
+            | Write::Blocked(_)
+            | Write::Trial(_) => {}
         }
     }
     stored
