@@ -17,6 +17,7 @@ use crate::id::{NodeId, OpId};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
+use crate::policy::Service;
 use crate::time::Timestamp;
 use crate::wire::Items;
 
@@ -28,9 +29,9 @@ pub use self::card::{Card, LetIn, MadeAdmin, Who};
 pub use self::joined::{JoinStep, Joined};
 pub use self::kept::{Imported, Stored, Trial, Write};
 pub use self::policy::{
-    PolicyBlamed, PolicyChange, PolicyChangeState, PolicyChecked, PolicyDiffed, PolicyDraft,
-    PolicyExplained, PolicyQuestion, PolicyRule, PolicyShown, PolicyState, PolicyStep, PolicyTest,
-    PolicyText, PolicyTrial, PolicyVerdict,
+    InvitePolicy, PolicyBlamed, PolicyChange, PolicyChangeState, PolicyChecked, PolicyDiffed,
+    PolicyDraft, PolicyExplained, PolicyQuestion, PolicyRule, PolicyShown, PolicyState, PolicyStep,
+    PolicyTest, PolicyText, PolicyTrial, PolicyVerdict,
 };
 pub use self::refusal::{InviteRefusal, Refusal};
 pub use self::status::{
@@ -67,6 +68,9 @@ pub enum Input {
 pub enum Command {
     /// Make an invite. Replies [`Reply::Invited`].
     Invite(InviteOptions),
+    /// Make an invite whose newcomer reaches little. Replies [`Reply::Invited`]; [`Reply::PolicyChecked`] when a test
+    /// of the policy does not hold then.
+    InviteOnly(Box<RestrictedInvite>),
     /// Go for ever. Replies [`Reply::Left`] when members heard it, or after `wait_ms`.
     Leave {
         /// How long to wait for somebody to hear it.
@@ -228,6 +232,15 @@ pub struct InviteOptions {
     pub member_for_ms: Option<u64>,
     /// Sign nothing, say what would be signed.
     pub dry_run: bool,
+}
+
+/// An invite, and what its newcomer may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestrictedInvite {
+    /// The invite; the first of its tags is what the rule is for. Without one, a tag after its name.
+    pub invite: InviteOptions,
+    /// What, and nothing else.
+    pub only: Vec<(NodeId, Service)>,
 }
 
 /// What a node wants done. The order is part of the contract: a driver finishes one before the next.
@@ -424,4 +437,6 @@ pub struct Invited {
     pub via: Option<NodeName>,
     /// Nodes that hold the invite now, and nodes there are besides this one.
     pub heard: (usize, usize),
+    /// What the policy says of the newcomer, if the invite is for one that reaches little.
+    pub policy: Option<Box<InvitePolicy>>,
 }

@@ -51,6 +51,7 @@ use crate::record::ControlAddress;
 use crate::time::Moment;
 
 pub use history::History;
+pub use policy::{Former, Heritage, heritage};
 pub use start::{Founded, Founding, Joining, Setup, StartError};
 
 /// A node of a network, or one that is on its way in.
@@ -181,6 +182,7 @@ impl Node {
     fn on_command(&mut self, id: CommandId, command: Command, now: Moment) {
         let result = match command {
             Command::Invite(options) => self.invite(id, &options, now),
+            Command::InviteOnly(asked) => self.invite_only(id, &asked, now),
             Command::Leave { wait_ms, force } => self.leave(id, wait_ms, force, now),
             Command::Ping {
                 node,

@@ -18,6 +18,7 @@ mod explain;
 mod fault;
 mod image;
 mod layout;
+mod newcomer;
 mod notes;
 mod order;
 mod prefix;

@@ -215,14 +215,27 @@ fn explain(src: &str, dst: &str, at: At, session: &Session) -> Result<Exit, Fail
 
 /// `NODE:PORT/PROTO` as typed.
 #[derive(Debug, PartialEq, Eq)]
-struct Aim<'a> {
-    node: &'a str,
+pub(super) struct Aim<'a> {
+    /// As typed: a name, an address, the begin of an id.
+    pub(super) node: &'a str,
     port: Option<u16>,
     proto: Proto,
 }
 
 impl<'a> Aim<'a> {
-    fn parse(typed: &'a str) -> Result<Self, Failure> {
+    /// The service as a rule names it.
+    pub(super) fn service(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.proto),
+            None => self.proto.to_string(),
+        }
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is no destination.
+    pub(super) fn parse(typed: &'a str) -> Result<Self, Failure> {
         let (place, proto) = match typed.rsplit_once('/') {
             Some((place, proto)) => {
                 let proto = Proto::parse(proto);

@@ -213,6 +213,7 @@ fn invited(made: io::Invited, snapshot: &Snapshot) -> Invited {
         network: snapshot.network_name.clone(),
         heard: made.heard.0,
         of: made.heard.1,
+        policy: made.policy.map(|rules| Box::new(policy::invited(*rules))),
     }
 }
 

@@ -83,6 +83,19 @@ pub(crate) struct Draft {
     pub(crate) exists: bool,
 }
 
+/// What is signed together with an invite whose newcomer reaches little.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InviteRules {
+    /// The newcomer's tag.
+    pub(crate) tag: Tag,
+    /// The version of the policy from then on.
+    pub(crate) version: usize,
+    /// Whether it is the first policy.
+    pub(crate) first: bool,
+    /// Lines that go and lines that come.
+    pub(crate) lines: Vec<DiffLine>,
+}
+
 /// A line of the policy, and who wrote it last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Blamed {

@@ -114,6 +114,7 @@ mod tests {
             hints: Vec::new(),
             via: None,
             heard: (0, 0),
+            policy: None,
         }))
     }
 

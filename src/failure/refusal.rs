@@ -2,7 +2,7 @@
 
 use meshnode_protocol::body::Level;
 use meshnode_protocol::io::{InviteRefusal, Refusal};
-use meshnode_protocol::name::{NetworkName, NodeName};
+use meshnode_protocol::name::{NetworkName, NodeName, Tag};
 use meshnode_protocol::time::Timestamp;
 
 use super::{Exit, Failure};
@@ -99,6 +99,7 @@ impl Failure {
             Refusal::PolicyUnbuilt => policy_unbuilt(network),
             Refusal::OnTrial(left_ms) => on_trial(*left_ms),
             Refusal::NoTrial => no_trial(),
+            Refusal::Stray(tag, rule) => stray(tag, rule),
             Refusal::NameTaken(name) => name_taken(name),
             Refusal::PolicyTooLarge { bytes, max } => policy_too_large(*bytes, *max),
             Refusal::Revoked => {
@@ -167,6 +168,13 @@ fn on_trial(left_ms: u64) -> Failure {
 fn no_trial() -> Failure {
     let text = "nothing is on trial here: it was kept, it is undone, or it never was";
     Failure::new(Exit::Refused, "no_trial", text).hint("meshnode policy log shows what holds")
+}
+
+fn stray(tag: &Tag, rule: &str) -> Failure {
+    let rule = crate::output::clean_text(rule);
+    let text = format!("tag:{tag} could reach more than that, by the rule {rule}");
+    Failure::new(Exit::Refused, "stray_rule", text)
+        .hint("say there who is meant: meshnode policy edit")
 }
 
 fn name_taken(name: &NodeName) -> Failure {

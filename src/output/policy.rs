@@ -6,6 +6,7 @@ use meshnode_protocol::name::NodeName;
 
 use super::table::Table;
 use super::{Style, clean, signed};
+use crate::control::Invited;
 use crate::control::acts::Acted;
 use crate::control::policy::{
     Blamed, Change, ChangeState, DiffLine, Explained, Fault, PolicyChecked, PolicyShown,
@@ -187,6 +188,26 @@ pub(crate) fn tags(member: &MemberReport) -> String {
         text.push_str(&format!("owner:{}\n", clean(owner.as_str())));
     }
     text
+}
+
+/// What an invite says of its newcomer's reach; nothing for one that may reach what the policy says anyway.
+pub(crate) fn invited(invited: &Invited, reached: &[String]) -> String {
+    let Some(rules) = &invited.policy else {
+        return String::new();
+    };
+    let reached = signed::list(reached.iter().map(String::as_str));
+    let (tag, version) = (&rules.tag, rules.version);
+    if invited.id.is_none() {
+        let lines = diff(&rules.lines);
+        return format!(
+            "tag:{tag} could reach {reached} and nothing else (policy v{version}).\n{lines}"
+        );
+    }
+    format!(
+        "tag:{tag} may reach {reached} and nothing else (policy v{version}: everybody else as before).\n\
+         It will see the names and addresses of all {} nodes.\n",
+        invited.of + 1
+    )
 }
 
 /// Who wrote each line.

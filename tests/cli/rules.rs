@@ -169,3 +169,86 @@ fn a_policy_of_almost_its_greatest_size_is_set_and_shown() {
     let shown = machine.ask(&["policy"]);
     assert!(text_of(&shown).contains("tcp:1500"));
 }
+
+#[test]
+fn an_init_on_trial_makes_nothing() {
+    let machine = Sandbox::new();
+    let would = machine.ask(&[
+        "init",
+        "--name",
+        "homelab",
+        "--node-name",
+        "nas",
+        "--dry-run",
+    ]);
+    assert_eq!(would["network"]["name"], "homelab");
+    assert_eq!(would["dry_run"], true);
+    assert!(!machine.path("/var/lib/meshnode").exists());
+    assert!(!machine.path("/run/meshnode").exists());
+    machine.done(&["init", "--name", "homelab", "--node-name", "nas"]);
+    machine.refused(1, &["init", "--dry-run"]);
+}
+
+#[test]
+fn with_two_networks_a_hint_says_which_one_its_command_means() {
+    let machine = founded();
+    let alone = machine.refused(1, &["policy", "keep"]);
+    assert!(alone.contains("hint: meshnode policy log"), "{alone}");
+    machine.done(&[
+        "-n",
+        "work",
+        "init",
+        "--name",
+        "acme",
+        "--node-name",
+        "desk",
+    ]);
+    let told = machine.refused(1, &["-n", "work", "policy", "keep"]);
+    assert!(told.contains("hint: meshnode -n work policy log"), "{told}");
+}
+
+#[test]
+fn a_new_network_takes_the_rules_of_an_old_one_and_no_key() {
+    let machine = founded();
+    let text = "{\"groups\": {\"group:family\": [\"owner:alice\", \"nas\"]},\n\
+                \"grants\": [{\"src\": [\"group:family\"], \"dst\": [\"*\"], \"ip\": [\"tcp:22\"]},\n\
+                {\"src\": [\"*\"], \"dst\": [\"nas\"], \"ip\": [\"tcp:80\"]}]}";
+    let rules = file(&machine, "rules.hujson", text);
+    machine.done(&["policy", "set", &rules]);
+    machine.done(&["tag", "nas", "--add", "server", "--owner", "ben"]);
+    machine.done(&["export", "--out", "/run/old.mesh"]);
+    let old = machine.ask(&["status"])["network"]["id"].clone();
+    let would = machine.ask(&["-n", "new", "init", "--from", "/run/old.mesh", "--dry-run"]);
+    assert_eq!(would["network"]["name"], "homelab");
+    let made = machine.run(&[
+        "-n",
+        "new",
+        "init",
+        "--from",
+        "/run/old.mesh",
+        "--node-name",
+        "box",
+    ]);
+    let said = super::stderr(&made);
+    assert_eq!(super::code(&made), 0, "{said}");
+    assert!(
+        said.contains("meshnode invite --name nas --owner ben --tag server"),
+        "{said}"
+    );
+    assert!(
+        said.contains("tcp:80") && said.contains("group:family"),
+        "left out: {said}"
+    );
+    let status = machine.ask(&["-n", "new", "status"]);
+    assert_eq!(status["network"]["name"], "homelab");
+    assert_ne!(status["network"]["id"], old);
+    let shown = machine.ask(&["-n", "new", "policy"]);
+    let text = text_of(&shown);
+    assert!(
+        text.contains("tcp:22") && text.contains("[\"owner:alice\"]"),
+        "{text}"
+    );
+    assert!(!text.contains("tcp:80") && !text.contains("nas"), "{text}");
+    machine.refused(1, &["-n", "third", "init", "--from", "/run/rules.hujson"]);
+    assert!(!machine.path("/var/lib/meshnode/third").exists());
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use meshnode::lab::{Stopwatch, World};
 
-use crate::joining::home;
+use crate::joining::{home, node_on};
 use crate::lab;
 use crate::node::{Node, PATIENCE, agree, carries, eventually, measured, ms, names, text};
 
@@ -231,4 +231,56 @@ pub(crate) fn a_renamed_node_is_known_by_its_new_name_everywhere(world: &World) 
     assert_eq!(code, 2);
     let (code, said) = nas.refused(&["rename", "nas", "attic"]);
     assert_eq!((code, said.as_str()), (1, "another node is called attic"));
+}
+
+pub(crate) fn a_friend_reaches_one_service_and_everybody_else_what_they_did(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, pi] = home(&lab, &lan, ["nas", "pi"]);
+    agree(&[&nas, &pi], 2);
+    let at = nas.addresses()[0];
+    let [film, ssh] = [8096, 22].map(|port| listen(&nas, at, port));
+    let words = [
+        "invite", "--name", "ben", "--owner", "ben", "--only", "nas:8096",
+    ];
+    let dry: Vec<&str> = words.iter().chain(&["--dry-run"]).copied().collect();
+    let dry = nas.ask(&dry);
+    assert_eq!(dry["policy_change"]["version"], 1, "{dry}");
+    assert!(
+        dry["policy_change"]["lines"]
+            .to_string()
+            .contains("tcp:8096"),
+        "{dry}"
+    );
+    assert_eq!(nas.ask(&["policy"])["exists"], false, "nothing is signed");
+    let code = text(&nas.ask(&words), "/code");
+    let ben = node_on(&lab, &lan, "box", 5);
+    ben.join(&code);
+    agree(&[&nas, &pi, &ben], 3);
+    assert!(ben.reaches("nas") < PATIENCE);
+    drop(connect(&ben, at, 8096).unwrap());
+    drop(film.accept().unwrap());
+    assert_eq!(
+        connect(&ben, at, 22).unwrap_err(),
+        ErrorKind::ConnectionRefused
+    );
+    drop(connect(&pi, at, 22).unwrap());
+    drop(ssh.accept().unwrap());
+    let theirs = pi.addresses()[0];
+    let other = listen(&pi, theirs, 8096);
+    assert_eq!(
+        connect(&ben, theirs, 8096).unwrap_err(),
+        ErrorKind::ConnectionRefused
+    );
+    drop(connect(&nas, theirs, 8096).unwrap());
+    drop(other.accept().unwrap());
+    let status = nas.status();
+    let mut peers = status["peers"].as_array().unwrap().iter();
+    let friend = peers.find(|peer| peer["name"] == "ben").unwrap();
+    assert_eq!(friend["tags"], serde_json::json!(["ben"]));
+    assert_eq!(friend["owner"], "ben");
+    let (exit, said) = pi.refused(&words);
+    assert_eq!((exit, said.as_str()), (6, "pi is no admin of home"));
+    let (exit, said) = nas.refused(&["invite", "--only", "nas:22"]);
+    assert_eq!(exit, 2, "{said}");
 }

@@ -76,6 +76,19 @@ pub struct PolicyDraft {
     pub exists: bool,
 }
 
+/// What is signed together with an invite whose newcomer reaches little.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvitePolicy {
+    /// The newcomer's tag, which the rule is for.
+    pub tag: Tag,
+    /// The version of the policy from then on.
+    pub version: usize,
+    /// Whether it is the first policy.
+    pub first: bool,
+    /// Lines that go and lines that come.
+    pub lines: Vec<Difference>,
+}
+
 /// A question about the policy as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyQuestion {

@@ -2,7 +2,7 @@
 
 use crate::body::Level;
 use crate::id::OpId;
-use crate::name::NodeName;
+use crate::name::{NodeName, Tag};
 use crate::time::Timestamp;
 
 /// Why a command cannot be done. The words for people are the command line's.
@@ -76,6 +76,8 @@ pub enum Refusal {
     OnTrial(u64),
     /// Nothing is on trial.
     NoTrial,
+    /// By this rule, nodes with the tag would reach more than they are to.
+    Stray(Tag, String),
     /// Another node has this name.
     NameTaken(NodeName),
     /// The policy takes so many bytes, and so many are the most.

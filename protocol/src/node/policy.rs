@@ -9,11 +9,16 @@ mod blame;
 mod built;
 mod change;
 mod draft;
+mod heritage;
 mod probation;
+mod restricted;
 mod transplant;
 
 #[cfg(test)]
 mod tests;
+
+pub use self::heritage::{Former, Heritage, heritage};
+pub(super) use self::restricted::Rules;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

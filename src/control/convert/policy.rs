@@ -1,12 +1,12 @@
 //! The policy, in the words of the control socket and of the core.
 
 use meshnode_protocol::io::{self, Command};
-use meshnode_protocol::policy::{self, Outcome, Question, Sign};
+use meshnode_protocol::policy::{self, Difference, Outcome, Question, Sign};
 
 use crate::control::Response;
 use crate::control::policy::{
-    Blamed, Change, ChangeState, DiffLine, Draft, Explained, FailedTest, Fault, PolicyAsk,
-    PolicyChecked, PolicyShown, PolicyState, PolicyTold, RuleLine, Step, Verdict,
+    Blamed, Change, ChangeState, DiffLine, Draft, Explained, FailedTest, Fault, InviteRules,
+    PolicyAsk, PolicyChecked, PolicyShown, PolicyState, PolicyTold, RuleLine, Step, Verdict,
 };
 
 /// The command for what is asked.
@@ -76,16 +76,30 @@ pub(super) fn checked(checked: io::PolicyChecked) -> Response {
 
 /// What a text would change.
 pub(super) fn diff(diffed: io::PolicyDiffed) -> Response {
-    let lines = diffed.lines.into_iter().map(|line| DiffLine {
+    told(PolicyTold::Diff {
+        lines: lines(diffed.lines),
+        checked: findings(diffed.checked),
+    })
+}
+
+fn lines(lines: Vec<Difference>) -> Vec<DiffLine> {
+    let lines = lines.into_iter().map(|line| DiffLine {
         added: line.sign == Sign::Added,
         section: line.section.to_owned(),
         line: line.line,
         text: line.text,
     });
-    told(PolicyTold::Diff {
-        lines: lines.collect(),
-        checked: findings(diffed.checked),
-    })
+    lines.collect()
+}
+
+/// What is signed together with an invite.
+pub(super) fn invited(rules: io::InvitePolicy) -> InviteRules {
+    InviteRules {
+        tag: rules.tag,
+        version: rules.version,
+        first: rules.first,
+        lines: lines(rules.lines),
+    }
 }
 
 /// Why a node reaches another, or does not.

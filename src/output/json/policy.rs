@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::line;
 use crate::control::policy::{
-    Blamed, Change, DiffLine, Explained, Fault, PolicyChecked, PolicyShown, RuleLine, Verdict,
+    Blamed, Change, DiffLine, Explained, Fault, InviteRules, PolicyChecked, PolicyShown, RuleLine,
+    Verdict,
 };
 use crate::control::report::MemberReport;
 use crate::output::policy::Asked;
@@ -101,18 +102,29 @@ pub(crate) fn checked(checked: &PolicyChecked) -> String {
 
 /// Lines that go and lines that come.
 pub(crate) fn diff(lines: &[DiffLine]) -> String {
-    let lines: Vec<Value> = lines
-        .iter()
-        .map(|line| {
-            json!({
-                "change": if line.added { "added" } else { "removed" },
-                "section": line.section,
-                "line": line.line,
-                "text": line.text,
-            })
+    line(&json!({"schema": 1, "lines": changes(lines)}))
+}
+
+fn changes(lines: &[DiffLine]) -> Vec<Value> {
+    let lines = lines.iter().map(|line| {
+        json!({
+            "change": if line.added { "added" } else { "removed" },
+            "section": line.section,
+            "line": line.line,
+            "text": line.text,
         })
-        .collect();
-    line(&json!({"schema": 1, "lines": lines}))
+    });
+    lines.collect()
+}
+
+/// What is signed together with an invite.
+pub(super) fn invite_rules(rules: &InviteRules) -> Value {
+    json!({
+        "tag": rules.tag.as_str(),
+        "version": rules.version,
+        "first": rules.first,
+        "lines": changes(&rules.lines),
+    })
 }
 
 /// Whether a node reaches another.

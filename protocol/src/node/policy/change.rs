@@ -19,7 +19,7 @@ use crate::time::Moment;
 
 impl Node {
     /// This node's hand as an admin with the cap `policy`.
-    fn policy_hand(&mut self) -> Result<Hand, Refusal> {
+    pub(in crate::node) fn policy_hand(&mut self) -> Result<Hand, Refusal> {
         let me = self.id;
         let device = self.keys.device.clone();
         let net = self.member_net()?;
@@ -151,7 +151,7 @@ impl Node {
     }
 
     /// The op that makes the policy say something; `None`: it does.
-    fn policy_body(
+    pub(super) fn policy_body(
         &mut self,
         wanted: &Policy,
         troubles: Troubles,

@@ -1,5 +1,6 @@
 //! A founder, an admin and a member, who hear of each other's ops when a test says so.
 
+mod restricted;
 mod stage;
 mod steps;
 mod trials;

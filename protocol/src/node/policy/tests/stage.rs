@@ -8,14 +8,14 @@ use zeroize::Zeroizing;
 
 use crate::access::Filter;
 use crate::access::number::TCP;
-use crate::body::{Body, Caps, Cut, Grant, Ipv4Range, Level, OpIds, Revoke, Tags};
+use crate::body::{Body, Caps, Cut, Grant, Ipv4Range, Kind, Level, OpIds, Revoke, Tags};
 use crate::codec::Ext;
 use crate::custody::Custody;
 use crate::id::{NodeId, OpId};
 use crate::identity::Keys;
 use crate::io::{
-    Act, Command, CommandId, Input, Notice, Output, PolicyChange, PolicyShown, PolicyText, Reply,
-    Stored, Warning, Write,
+    Act, Command, CommandId, Input, Invited, Notice, Output, PolicyChange, PolicyShown, PolicyText,
+    Reply, Stored, Warning, Write,
 };
 use crate::ledger::Change;
 use crate::name::{NetworkName, NodeName};
@@ -32,6 +32,7 @@ pub(super) struct Stage {
     filters: Vec<Arc<Filter>>,
     at_ms: u64,
     commands: u64,
+    invited: Option<Invited>,
 }
 
 /// A text of rules.
@@ -93,6 +94,7 @@ impl Stage {
             nodes,
             at_ms: 0,
             commands: 0,
+            invited: None,
         };
         for who in 0..NAMES.len() {
             stage.nodes[who].net.as_mut().unwrap().synced = true;
@@ -110,6 +112,9 @@ impl Stage {
         for output in &outputs {
             if let Output::Filter(filter) = output {
                 self.filters[who] = Arc::clone(filter);
+            }
+            if let Output::Reply(_, Reply::Invited(invited)) = output {
+                self.invited = Some(Invited::clone(invited));
             }
         }
         outputs
@@ -269,6 +274,17 @@ impl Stage {
     fn all_ops(&self, who: usize) -> impl Iterator<Item = &Op> {
         let ops = self.nodes[who].net.as_ref().unwrap().authority().ops();
         ops.skip(1)
+    }
+
+    /// What was signed after so many ops.
+    pub(super) fn kinds(&self, who: usize, after: usize) -> Vec<Kind> {
+        let new = self.all_ops(who).skip(after);
+        new.map(|op| op.header().kind).collect()
+    }
+
+    /// The invite that somebody made and that is told now.
+    pub(super) fn invited(&mut self) -> Option<Invited> {
+        self.invited.take()
     }
 
     pub(super) fn ops(&self, who: usize) -> usize {
