@@ -156,8 +156,8 @@ fn the_past_of_a_policy_is_shown_explained_compared_and_blamed() {
 #[test]
 fn a_policy_of_almost_its_greatest_size_is_set_and_shown() {
     let machine = founded();
-    let rules = (1..=1500).map(|port| {
-        let margin = " ".repeat(565);
+    let rules = (1..=500).map(|port| {
+        let margin = " ".repeat(1800);
         format!("{margin}{{\"src\": [\"*\"], \"dst\": [\"nas\"], \"ip\": [\"tcp:{port}\"]}}")
     });
     let rules: Vec<String> = rules.collect();
@@ -167,7 +167,7 @@ fn a_policy_of_almost_its_greatest_size_is_set_and_shown() {
     machine.done(&["policy", "check", &large]);
     machine.done(&["policy", "set", &large]);
     let shown = machine.ask(&["policy"]);
-    assert!(text_of(&shown).contains("tcp:1500"));
+    assert!(text_of(&shown).contains("tcp:500\""));
 }
 
 #[test]
