@@ -73,16 +73,8 @@ impl Failure {
                 own,
                 admins,
             } => too_junior(node, *level, *own, admins, about),
-            Refusal::UnknownInvite(_) => {
-                let text = format!("{network} has no such open invite");
-                Self::new(Exit::Usage, "unknown_invite", text)
-                    .hint("meshnode invite list --all lists them")
-            }
-            Refusal::NotPending(name) => {
-                let text = format!("{name} does not wait for anything");
-                Self::new(Exit::Refused, "not_pending", text)
-                    .hint("meshnode pending lists who waits")
-            }
+            Refusal::UnknownInvite(_) => unknown_invite(network),
+            Refusal::NotPending(name) => not_pending(name),
             Refusal::AlreadyAdmin(name) => {
                 let text = format!("{name} is an admin already");
                 Self::new(Exit::Refused, "already_admin", text).hint("meshnode admin lists them")
@@ -139,6 +131,16 @@ impl Failure {
         let text = format!("this machine is already in {network} ({local_name}){rest}");
         Self::new(Exit::Refused, "other_network", text).hint(format!("meshnode {verb} -n NAME"))
     }
+}
+
+fn unknown_invite(network: &str) -> Failure {
+    let text = format!("{network} has no such open invite");
+    Failure::new(Exit::Usage, "unknown_invite", text).hint("meshnode invite list --all lists them")
+}
+
+fn not_pending(name: &NodeName) -> Failure {
+    let text = format!("{name} does not wait for anything");
+    Failure::new(Exit::Refused, "not_pending", text).hint("meshnode pending lists who waits")
 }
 
 fn unknown_version(network: &str) -> Failure {

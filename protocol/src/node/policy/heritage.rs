@@ -91,9 +91,11 @@ fn without_keys(policy: &Policy) -> Policy {
     }
     groups.retain(|_, members| !members.of.is_empty());
     let known: BTreeSet<Group> = groups.keys().cloned().collect();
-    let stays = |selector: &Selector| match selector {
-        Selector::Group(group) => known.contains(group),
-        other => !names_key(other),
+    let stays = |selector: &Selector| {
+        if let Selector::Group(group) = selector {
+            return known.contains(group);
+        }
+        !names_key(selector)
     };
     let tag_owners = policy.tag_owners.iter().filter_map(|(tag, members)| {
         let of: BTreeSet<_> = members

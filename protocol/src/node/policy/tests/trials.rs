@@ -23,10 +23,11 @@ fn try_rules(stage: &mut Stage, rules: &[&str]) -> Reply {
 }
 
 fn tried(stage: &mut Stage, rules: &[&str]) -> OpId {
-    match try_rules(stage, rules) {
-        Reply::Acted(acted) => acted.ops.last().unwrap().id.unwrap(),
-        other => panic!("{other:?}"),
-    }
+    let reply = try_rules(stage, rules);
+    let Reply::Acted(acted) = reply else {
+        panic!("{reply:?}");
+    };
+    acted.ops.last().unwrap().id.unwrap()
 }
 
 #[test]
