@@ -83,7 +83,7 @@ fn a_policy_on_trial_outlives_no_kill_and_stays_when_it_is_kept() {
         refused.contains("on trial") && refused.contains("policy keep"),
         "{refused}"
     );
-    machine.signal("main", "-KILL");
+    machine.kill("main");
     machine.done(&["up"]);
     eventually("it is undone", || {
         text_of(&machine.ask(&["policy"])).contains("tcp:22")
