@@ -41,6 +41,7 @@ mod phrase;
 mod ping;
 mod policy;
 mod recovery;
+mod rename;
 mod revoke;
 mod rotate;
 mod session;
@@ -154,6 +155,8 @@ enum Verb {
     Approve(pending::ApproveArgs),
     Deny(pending::DenyArgs),
     Revoke(revoke::Args),
+    Rename(rename::RenameArgs),
+    Tag(rename::TagArgs),
     Admin(admin::Args),
     #[command(visible_alias = "acl")]
     Policy(policy::Args),
@@ -227,6 +230,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Approve(args)) => pending::approve(args, &session),
         Some(Verb::Deny(args)) => pending::deny(args, &session),
         Some(Verb::Revoke(args)) => revoke::run(args, &session),
+        Some(Verb::Rename(args)) => rename::rename(args, &session),
+        Some(Verb::Tag(args)) => rename::tag(args, &session),
         Some(Verb::Admin(args)) => admin::run(args, &session),
         Some(Verb::Policy(args)) => policy::run(args, &session),
         Some(Verb::Recovery(args)) => recovery::run(args, &session),

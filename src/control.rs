@@ -7,10 +7,14 @@
 use std::time::Duration;
 
 use meshnode_protocol::id::{Digest, NetworkId, NodeId, OpId};
-use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
+use meshnode_protocol::limits::POLICY_TEXT_BYTES_MAX;
+use meshnode_protocol::name::{NetworkName, NodeName};
 use meshnode_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::asked::{
+    ImportRequest, InitRequest, InviteRequest, JoinRequest, Only, PingRequest,
+};
 pub(crate) use self::card::CardReport;
 pub(crate) use self::report::{PathReport, StatusReport};
 pub(crate) use self::secret::SecretText;
@@ -21,6 +25,7 @@ pub(crate) use self::blob::Blob;
 pub(crate) use self::history::LogLine;
 
 pub(crate) mod acts;
+mod asked;
 mod blob;
 pub(crate) mod card;
 pub(crate) mod client;
@@ -31,8 +36,8 @@ pub(crate) mod report;
 mod secret;
 pub(crate) mod server;
 
-/// Bytes of one line at most, with its end: holds the largest op twice over, as text.
-pub(crate) const LINE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one line at most, with its end: holds two of the largest policies, each of their bytes escaped.
+pub(crate) const LINE_BYTES_MAX: usize = 4 * POLICY_TEXT_BYTES_MAX + 4096;
 /// How long the daemon waits for a caller's request line.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Callers of one user with all rights that are served at one time, and of all other users together.
@@ -92,6 +97,8 @@ pub(crate) enum Request {
     Act(Box<acts::ActRequest>),
     /// Look at the policy. Answer [`Response::Policy`].
     Policy(policy::PolicyAsk),
+    /// Let what is on trial here stay. Answer [`Response::Done`].
+    PolicyKeep,
     /// Who waits for an admin. Answer [`Response::Pending`].
     Pending,
     /// The invites. Answer [`Response::Invites`].
@@ -167,6 +174,7 @@ impl Request {
             | Self::Join(_)
             | Self::Leave { .. }
             | Self::Act(_)
+            | Self::PolicyKeep
             | Self::RecoverySign { .. }
             | Self::RecoveryShow
             | Self::RecoveryCheck { .. }
@@ -197,83 +205,6 @@ pub(crate) struct RecoveryFacts {
     pub(crate) of: usize,
     /// Whether they are still kept on this machine, because nobody typed them back.
     pub(crate) kept: bool,
-}
-
-/// A network to make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct InitRequest {
-    /// Its name; `None`: the host name with `-net`.
-    pub(crate) name: Option<NetworkName>,
-    /// The name of this node.
-    pub(crate) node_name: NodeName,
-    /// `a.b.c.d/n`; `None`: the default, or another when that is taken here.
-    pub(crate) ipv4_range: Option<String>,
-    /// How many recovery phrases there are to be, and how many of them must sign.
-    pub(crate) recovery: (u8, u8),
-    /// Whether the phrases are kept here until they were typed back.
-    pub(crate) keep_phrases: bool,
-}
-
-/// An invite to make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct InviteRequest {
-    /// Name of the newcomer.
-    pub(crate) name: Option<NodeName>,
-    /// Tags of the newcomer.
-    pub(crate) tags: Vec<Tag>,
-    /// Owner of the newcomer.
-    pub(crate) owner: Option<Owner>,
-    /// How long it holds.
-    pub(crate) ttl_ms: u64,
-    /// How many machines may use it.
-    pub(crate) uses: u16,
-    /// Whether an admin must approve; `None`: when `uses` is more than one.
-    pub(crate) approve: Option<bool>,
-    /// `host:port` hints; when none, the node adds its own.
-    pub(crate) hints: Vec<String>,
-    /// The node that the newcomer replaces.
-    pub(crate) replaces: Option<NodeId>,
-    /// How long the newcomer stays a member; `None`: for ever.
-    pub(crate) member_for_ms: Option<u64>,
-    /// Sign nothing.
-    pub(crate) dry_run: bool,
-}
-
-/// A join.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct JoinRequest {
-    /// The code as typed, hints included; it parsed in the caller.
-    pub(crate) code: SecretText,
-    /// The wish for a name; the invite's wins.
-    pub(crate) name: NodeName,
-    /// How long to wait for the end of it.
-    pub(crate) timeout_ms: u64,
-}
-
-/// A probe of a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PingRequest {
-    /// Whom.
-    pub(crate) node: NodeId,
-    /// How many.
-    pub(crate) count: u32,
-    /// Milliseconds between two.
-    pub(crate) interval_ms: u64,
-    /// How long to wait for each.
-    pub(crate) timeout_ms: u64,
-}
-
-/// Items of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ImportRequest {
-    /// The network that the file is of.
-    pub(crate) network: NetworkId,
-    /// Ops, parents first.
-    pub(crate) ops: Vec<Blob>,
-    /// Admits.
-    pub(crate) admits: Vec<Blob>,
-    /// Records.
-    pub(crate) records: Vec<Blob>,
 }
 
 /// What was new among the items of a file.
@@ -485,6 +416,8 @@ pub(crate) struct Invited {
     pub(crate) heard: usize,
     /// Nodes there are besides this one.
     pub(crate) of: usize,
+    /// What the policy says of the newcomer, if it is to reach little.
+    pub(crate) policy: Option<Box<policy::InviteRules>>,
 }
 
 /// A digest that is equal on nodes that agree on the whole view.

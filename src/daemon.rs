@@ -300,6 +300,9 @@ impl Daemon {
             | Reply::PolicyExplained(_)
             | Reply::PolicyDiff(_)
             | Reply::PolicyLog(_)
+            | Reply::PolicyDraft(_)
+            | Reply::PolicyBlame(_)
+            | Reply::PolicyKept
             | Reply::Refused(_) => true,
         };
         let response = response(reply, snapshot.as_ref(), &about);

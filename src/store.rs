@@ -9,6 +9,7 @@ mod blocked;
 mod fault;
 mod sealed;
 mod shelf;
+mod trial;
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
@@ -191,12 +192,13 @@ impl SledStore {
 
     /// Writes the newest pending keys, then heads and blocked devices. They speak of ops, so they come after the flush.
     fn replace_files(&self, ops: u64) -> Result<(), StoreError> {
-        let (mut keys, mut heads, mut blocked) = (None, None, None);
+        let (mut keys, mut heads, mut blocked, mut trial) = (None, None, None, None);
         for write in &self.pending {
             match write {
                 Write::Secrets(bytes) => keys = Some(bytes),
                 Write::Heads(ids) => heads = Some(ids),
                 Write::Blocked(ids) => blocked = Some(ids),
+                Write::Trial(now) => trial = Some(*now),
                 Write::Op(..)
                 | Write::Admit(..)
                 | Write::DropAdmit(_)
@@ -215,6 +217,9 @@ impl SledStore {
         if let Some(ids) = blocked {
             blocked::write(&self.dir, ids)?;
         }
+        if let Some(now) = trial {
+            trial::write(&self.dir, now)?;
+        }
         Ok(())
     }
 
@@ -232,7 +237,7 @@ impl SledStore {
                 Write::DropRecord(slot) => shelf.remove(Kind::Record, slot.as_bytes()),
                 Write::Heard(id, at) => shelf.put_time(id.as_bytes(), *at),
                 // They wait for the flush.
-                Write::Secrets(_) | Write::Heads(_) | Write::Blocked(_) => Ok(()),
+                Write::Secrets(_) | Write::Heads(_) | Write::Blocked(_) | Write::Trial(_) => Ok(()),
             };
             if let Err(fault) = put {
                 return Err(self.broken(fault.to_string()));
@@ -275,6 +280,7 @@ impl Store for SledStore {
         let mut stored = Stored {
             secrets: KEYS.read_or_old(&self.dir)?.map(|keys| keys.bytes),
             blocked: blocked::read(&self.dir)?,
+            trial: trial::read(&self.dir)?,
             ..Stored::default()
         };
         if let Ok(Some(heads)) = Heads::read(&self.dir) {
@@ -310,6 +316,7 @@ impl Store for SledStore {
         KEYS.erase(&self.dir)?;
         HEADS.erase(&self.dir)?;
         blocked::erase(&self.dir)?;
+        trial::erase(&self.dir)?;
         self.shelf = None;
         remove_shelves(&self.dir)
     }
@@ -405,7 +412,7 @@ fn name_fault(dir: &Path, reason: String) -> StoreError {
 fn size_of_writes(writes: &[Write]) -> usize {
     let size = |write: &Write| match write {
         Write::Op(_, bytes) | Write::Admit(_, bytes) | Write::Record(_, bytes) => bytes.len() + 64,
-        Write::DropAdmit(_) | Write::DropRecord(_) | Write::Heard(..) => 64,
+        Write::DropAdmit(_) | Write::DropRecord(_) | Write::Heard(..) | Write::Trial(_) => 64,
         Write::Secrets(bytes) => bytes.len(),
         Write::Heads(ids) => ids.len() * 32,
         Write::Blocked(ids) => ids.len() * 32,

@@ -6,6 +6,8 @@
 
 #[path = "cli/machine.rs"]
 mod machine;
+#[path = "cli/rules.rs"]
+mod rules;
 #[path = "cli/sandbox.rs"]
 mod sandbox;
 #[path = "cli/terminal.rs"]
@@ -109,7 +111,7 @@ fn assert_snapshot(name: &str, actual: &str) {
     );
 }
 
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 35] = [
     "init",
     "invite",
     "join",
@@ -130,6 +132,8 @@ const VERBS: [&str; 33] = [
     "approve",
     "deny",
     "revoke",
+    "rename",
+    "tag",
     "admin",
     "recovery",
     "rotate",
@@ -189,12 +193,29 @@ const WRONG: &[&[&str]] = &[
     &["invite", "--uses", "5", "--no-approve"],
     &["revoke"],
     &["revoke", "nas", "--since", "yesterday"],
+    &["rename", "nas"],
+    &["rename", "nas", "no_good"],
+    &["tag"],
+    &["tag", "nas", "--add", "--"],
+    &["policy", "--at", "yesterday"],
+    &["policy", "check", "file", "--at", "v1"],
+    &["policy", "diff", "v1", "v2", "--at", "v1"],
+    &["policy", "set", "file", "--trial", "soon"],
     &["approve"],
     &["rotate", "--transport", "--network-key"],
     &["init", "--recovery", "3-of-2"],
     &["invite", "--name", "no_good"],
     &["invite", "--name", "gateway"],
     &["invite", "--tag", "--"],
+    &[
+        "invite",
+        "--name",
+        "ben",
+        "--only",
+        "nas:22",
+        "--replace",
+        "pi",
+    ],
     &["invite", "--hint", "vps"],
     &["init", "--name", "main"],
     &["init", "--node-name", "123"],

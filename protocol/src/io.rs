@@ -17,7 +17,7 @@ use crate::id::{NodeId, OpId};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
-use crate::policy::Question;
+use crate::policy::Service;
 use crate::time::Timestamp;
 use crate::wire::Items;
 
@@ -27,10 +27,11 @@ pub use self::acts::{
 };
 pub use self::card::{Card, LetIn, MadeAdmin, Who};
 pub use self::joined::{JoinStep, Joined};
-pub use self::kept::{Imported, Stored, Write};
+pub use self::kept::{Imported, Stored, Trial, Write};
 pub use self::policy::{
-    PolicyChange, PolicyChangeState, PolicyChecked, PolicyDiffed, PolicyExplained, PolicyRule,
-    PolicyShown, PolicyState, PolicyTest, PolicyText, PolicyVerdict,
+    InvitePolicy, PolicyBlamed, PolicyChange, PolicyChangeState, PolicyChecked, PolicyDiffed,
+    PolicyDraft, PolicyExplained, PolicyQuestion, PolicyRule, PolicyShown, PolicyState, PolicyStep,
+    PolicyTest, PolicyText, PolicyTrial, PolicyVerdict,
 };
 pub use self::refusal::{InviteRefusal, Refusal};
 pub use self::status::{
@@ -67,6 +68,9 @@ pub enum Input {
 pub enum Command {
     /// Make an invite. Replies [`Reply::Invited`].
     Invite(InviteOptions),
+    /// Make an invite whose newcomer reaches little. Replies [`Reply::Invited`]; [`Reply::PolicyChecked`] when a test
+    /// of the policy does not hold then.
+    InviteOnly(Box<RestrictedInvite>),
     /// Go for ever. Replies [`Reply::Left`] when members heard it, or after `wait_ms`.
     Leave {
         /// How long to wait for somebody to hear it.
@@ -174,9 +178,22 @@ pub enum Command {
         text: String,
     },
     /// Why a node reaches another, or does not. Replies [`Reply::PolicyExplained`].
-    PolicyExplain(Question),
+    PolicyExplain(PolicyQuestion),
+    /// What the policy would be after a step. Replies [`Reply::PolicyDraft`].
+    PolicyDraft(Box<PolicyStep>),
+    /// Replace the policy by a text until a time is over. Replies as [`Command::PolicySet`].
+    PolicyTry(Box<PolicyTrial>),
+    /// Let what is on trial stay. Replies [`Reply::PolicyKept`].
+    PolicyKeep,
+    /// Who wrote each line of the policy. Replies [`Reply::PolicyBlame`].
+    PolicyBlame {
+        /// Of the policy as it was after this op; `None`: now.
+        at: Option<OpId>,
+    },
     /// What a text would change. Replies [`Reply::PolicyDiff`].
     PolicyDiff {
+        /// Of this text; `None`: of the policy.
+        from: Option<String>,
         /// The text.
         text: String,
     },
@@ -215,6 +232,15 @@ pub struct InviteOptions {
     pub member_for_ms: Option<u64>,
     /// Sign nothing, say what would be signed.
     pub dry_run: bool,
+}
+
+/// An invite, and what its newcomer may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestrictedInvite {
+    /// The invite; the first of its tags is what the rule is for. Without one, a tag after its name.
+    pub invite: InviteOptions,
+    /// What, and nothing else.
+    pub only: Vec<(NodeId, Service)>,
 }
 
 /// What a node wants done. The order is part of the contract: a driver finishes one before the next.
@@ -295,6 +321,8 @@ pub enum Notice {
     Flood(Option<NodeName>, u32),
     /// A policy op says nothing that an edit may say: it is as if it were not there.
     PolicyUnread(OpId),
+    /// Nobody kept what was on trial: whether it could be undone.
+    TrialOver(bool),
 }
 
 /// An answer to a command.
@@ -366,6 +394,12 @@ pub enum Reply {
     PolicyDiff(Box<PolicyDiffed>),
     /// The counting policy ops, in op order.
     PolicyLog(Vec<PolicyChange>),
+    /// What the policy would be.
+    PolicyDraft(Box<PolicyDraft>),
+    /// What was on trial stays.
+    PolicyKept,
+    /// Who wrote each line.
+    PolicyBlame(Vec<PolicyBlamed>),
     /// This node has new keys.
     Rotated {
         /// Whether the transport key changes at the next start of the daemon.
@@ -405,4 +439,6 @@ pub struct Invited {
     pub via: Option<NodeName>,
     /// Nodes that hold the invite now, and nodes there are besides this one.
     pub heard: (usize, usize),
+    /// What the policy says of the newcomer, if the invite is for one that reaches little.
+    pub policy: Option<Box<InvitePolicy>>,
 }

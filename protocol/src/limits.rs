@@ -86,3 +86,7 @@ pub const POLICY_EDIT_ROWS_MAX: usize = 4_096;
 pub const POLICY_BASE_ROWS_MAX: usize = 16_384;
 /// Bytes of edits since the base after which a new base is due.
 pub const POLICY_HISTORY_BYTES_DUE: usize = 32 * 1024;
+/// The shortest trial of a policy: less is over before anybody has heard of it.
+pub const POLICY_TRIAL_MS_MIN: u64 = 1_000;
+/// The longest trial of a policy: a week.
+pub const POLICY_TRIAL_MS_MAX: u64 = 7 * 24 * 3_600_000;

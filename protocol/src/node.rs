@@ -41,7 +41,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::custody::Custody;
 use crate::id::{Digest, NodeId, TransportKey};
 use crate::identity::Keys;
-use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply};
+use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply, Trial};
 use crate::link::{CallId, DialId, LinkOutput, Service};
 use crate::node::block::Wanted;
 use crate::node::errands::Errands;
@@ -56,6 +56,7 @@ use crate::record::ControlAddress;
 use crate::time::Moment;
 
 pub use history::History;
+pub use policy::{Former, Heritage, heritage};
 pub use start::{Founded, Founding, Joining, Setup, StartError};
 
 /// A node of a network, or one that is on its way in.
@@ -79,6 +80,7 @@ pub struct Node {
     served: Served,
     errands: Errands,
     blocked: BTreeSet<NodeId>,
+    trial: Option<Trial>,
     interfaces: Vec<IpAddr>,
     listening: Vec<ControlAddress>,
     disk_failure: Option<String>,
@@ -186,6 +188,7 @@ impl Node {
     fn on_command(&mut self, id: CommandId, command: Command, now: Moment) {
         let result = match command {
             Command::Invite(options) => self.invite(id, &options, now),
+            Command::InviteOnly(asked) => self.invite_only(id, &asked, now),
             Command::Leave { wait_ms, force } => self.leave(id, wait_ms, force, now),
             Command::Ping {
                 node,
@@ -219,11 +222,15 @@ impl Node {
             Command::Block(node) => self.block(id, node, Wanted::Blocked, now),
             Command::Unblock(node) => self.block(id, node, Wanted::Free, now),
             Command::Whois(node) => self.whois(id, &node),
-            Command::PolicyShow { at } => self.show_policy(id, at),
+            Command::PolicyShow { at } => self.show_policy(id, at, now),
             Command::PolicySet(text) => self.set_policy(id, &text, now),
             Command::PolicyCheck { text } => self.check_policy(id, &text),
-            Command::PolicyExplain(question) => self.explain_policy(id, question),
-            Command::PolicyDiff { text } => self.diff_policy(id, &text),
+            Command::PolicyExplain(asked) => self.explain_policy(id, asked),
+            Command::PolicyDraft(step) => self.draft_policy(id, &step),
+            Command::PolicyTry(trial) => self.try_policy(id, &trial, now),
+            Command::PolicyKeep => self.keep_policy(id),
+            Command::PolicyBlame { at } => self.blame_policy(id, at),
+            Command::PolicyDiff { from, text } => self.diff_policy(id, from.as_deref(), &text),
             Command::PolicyRollback { op, act } => self.roll_back_policy(id, &op, act, now),
             Command::PolicyLog => self.log_policy(id),
         };

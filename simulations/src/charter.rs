@@ -238,7 +238,8 @@ impl Charter {
                 | Write::Secrets(_)
                 | Write::Heads(_)
                 | Write::Heard(..)
-                | Write::Blocked(_) => {}
+                | Write::Blocked(_)
+                | Write::Trial(_) => {}
             }
         }
         Base {

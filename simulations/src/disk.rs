@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshnode_protocol::id::{AdmitId, Digest, NodeId, OpId};
-use meshnode_protocol::io::{Stored, Write};
+use meshnode_protocol::io::{Stored, Trial, Write};
 use meshnode_protocol::ledger::Ledger;
 use meshnode_protocol::time::Timestamp;
 use rand_chacha::ChaCha20Rng;
@@ -41,6 +41,7 @@ struct Contents {
     heads: Vec<OpId>,
     heard: BTreeMap<OpId, Timestamp>,
     blocked: Vec<NodeId>,
+    trial: Option<Trial>,
 }
 
 impl Disk {
@@ -118,7 +119,8 @@ impl Disk {
             | Write::DropRecord(_)
             | Write::Heard(..)
             | Write::Secrets(_)
-            | Write::Blocked(_) => None,
+            | Write::Blocked(_)
+            | Write::Trial(_) => None,
         });
         pending.unwrap_or(&self.durable.heads)
     }
@@ -146,6 +148,7 @@ impl Disk {
                 .map(|(id, at)| (*id, *at))
                 .collect(),
             blocked: self.durable.blocked.clone(),
+            trial: self.durable.trial,
             suspect: false,
         }
     }
@@ -175,6 +178,7 @@ impl Contents {
                 self.heard.insert(id, at);
             }
             Write::Blocked(blocked) => self.blocked = blocked,
+            Write::Trial(trial) => self.trial = trial,
         }
     }
 }

@@ -54,7 +54,8 @@ impl World {
                     | Write::Secrets(_)
                     | Write::Heads(_)
                     | Write::Heard(..)
-                    | Write::Blocked(_) => None,
+                    | Write::Blocked(_)
+                    | Write::Trial(_) => None,
                 }));
             }
         }

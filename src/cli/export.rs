@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let failed = |cause: &dyn std::fmt::Display| {
         Failure::world(&format!("cannot write {}", path.display()), cause)
     };
-    write(path, &bytes).map_err(|error| failed(&error))?;
+    replace(path, &bytes).map_err(|error| failed(&error))?;
     let export = Export::parse(&bytes).map_err(|error| failed(&error))?;
     let name = path.display().to_string();
     if session.style.json {
@@ -78,7 +78,7 @@ pub(super) fn fetch(session: &Session) -> Result<Vec<u8>, Failure> {
 }
 
 /// Replaces the file as a whole; only its owner reads it.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let mut options = fs::OpenOptions::new();

@@ -12,9 +12,12 @@ use super::launch;
 use super::session::{Session, unexpected};
 use crate::clock::Clock;
 use crate::config::place::Place;
+use crate::config::state_dir;
 use crate::control::{InitRequest, Inited, Request, Response, SecretText};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, acts, json};
+
+mod heritage;
 
 /// Make a network; this machine is its first node and admin
 #[derive(Debug, clap::Args)]
@@ -22,6 +25,7 @@ use crate::output::{self, acts, json};
 Examples:
   sudo meshnode init --name homelab
   sudo meshnode init --name homelab --node-name nas --recovery-file /root/homelab.phrase
+  sudo meshnode init --from old.mesh            after a leaked phrase: new keys, the old rules
   sudo meshnode init -n work --name acme        a second network on this machine")]
 pub(crate) struct Args {
     /// Name of the network; the host name with -net when not given
@@ -40,6 +44,12 @@ pub(crate) struct Args {
     /// Several phrases, K of which must come together, like 2-of-3
     #[arg(long, value_name = "K-of-N", default_value = "1-of-1", value_parser = parse_recovery)]
     recovery: (u8, u8),
+    /// Take the policy and the names of this export of an old network; all keys are new
+    #[arg(long, value_name = "FILE")]
+    from: Option<String>,
+    /// Make nothing, say what would be made
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Makes the network.
@@ -48,15 +58,25 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     let started_ms = clock.now().uptime_ms();
     let place = session.new_place()?;
     let host = host_name();
-    let request = Request::Init(InitRequest {
-        name: Some(args.name.unwrap_or_else(|| network_name(&host))),
+    let old = args.from.as_deref().map(heritage::open).transpose()?;
+    let name = args
+        .name
+        .or_else(|| old.as_ref().map(|old| old.network.clone()));
+    let range = old.as_ref().map(|old| old.ipv4_range);
+    let range = range.map(|range| format!("{}/{}", range.base, range.prefix));
+    let request = InitRequest {
+        name: Some(name.unwrap_or_else(|| network_name(&host))),
         node_name: args
             .node_name
             .unwrap_or_else(|| NodeName::from_text(&host, "node")),
-        ipv4_range: args.ipv4_range,
+        ipv4_range: args.ipv4_range.or(range),
         recovery: args.recovery,
         keep_phrases: args.recovery_file.is_none(),
-    });
+    };
+    if args.dry_run {
+        return dry_run(&request, &place, session);
+    }
+    let request = Request::Init(request);
     let file = args
         .recovery_file
         .as_deref()
@@ -83,6 +103,26 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         output::say(&screen);
     }
     output::talk(session.style, &screen);
+    if let Some(old) = &old {
+        heritage::settle(old, &place, session)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What would be made, without a daemon and without a trace.
+fn dry_run(request: &InitRequest, place: &Place, session: &Session) -> Result<Exit, Failure> {
+    if state_dir::holds_network(&place.state_dir) {
+        let text = format!(
+            "this machine is already in a network ({})",
+            place.local_name
+        );
+        return Err(Failure::new(Exit::Refused, "other_network", text)
+            .hint("for another network: meshnode init -n NAME"));
+    }
+    if session.style.json {
+        output::data(&json::would_init(request))?;
+    }
+    output::talk(session.style, &acts::would_init(request));
     Ok(Exit::Done)
 }
 

@@ -6,10 +6,13 @@ use meshnode_protocol::limits::{INVITE_USES_MAX, TAGS_MAX};
 use meshnode_protocol::name::{NameError, NodeName, Owner, Tag};
 
 use super::node;
+use super::policy::Aim;
 use super::session::{Session, unexpected};
-use crate::control::{InviteRequest, Invited, Request, Response};
+use crate::config::place::Place;
+use crate::control::policy::PolicyTold;
+use crate::control::{InviteRequest, Invited, Only, Request, Response};
 use crate::failure::{Exit, Failure};
-use crate::output::{self, acts, json};
+use crate::output::{self, acts, json, policy};
 use crate::units;
 
 mod drawing;
@@ -21,6 +24,7 @@ pub(super) mod manage;
 Examples:
   meshnode invite
   meshnode invite --name tablet --owner ben --ttl 2h
+  meshnode invite --name ben --owner ben --only nas:8096
   meshnode invite | ssh box sudo meshnode join -
   meshnode invite list
 
@@ -51,6 +55,9 @@ pub(crate) struct Args {
     /// Let in whoever has the code, though several machines may use it; they need a tag
     #[arg(long)]
     no_approve: bool,
+    /// What the new node may reach, and nothing else; may be repeated
+    #[arg(long, value_name = "NODE:PORT[/PROTO]", conflicts_with = "replace")]
+    only: Vec<String>,
     /// The node that the new one takes the name and the address of
     #[arg(long, value_name = "NODE", conflicts_with = "name")]
     replace: Option<String>,
@@ -101,6 +108,8 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         }
         None => None,
     };
+    let (only, reached): (Vec<Only>, Vec<String>) =
+        only(&args, &place, session)?.into_iter().unzip();
     let ttl_ms = millis(args.ttl);
     let (qr, spell) = (args.qr, args.spell);
     let request = Request::Invite(InviteRequest {
@@ -113,20 +122,48 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         ttl_ms,
         uses: args.uses,
         hints: args.hint,
+        only,
         dry_run: args.dry_run,
     });
     let response = session.client(&place)?.ask(&request)?;
+    if let Response::Policy(PolicyTold::Checked(checked)) = &response {
+        let text = format!("the policy would not hold: {}", policy::first(checked));
+        return Err(Failure::new(Exit::Refused, "policy_faulty", text));
+    }
     let Response::Invited(invited) = response else {
         return Err(unexpected());
     };
-    show(&invited, ttl_ms, qr, spell, session)
+    let rules = policy::invited(&invited, &reached);
+    show(&invited, (ttl_ms, qr, spell), &rules, session)
+}
+
+/// What the newcomer may reach, and how to say it.
+fn only(args: &Args, place: &Place, session: &Session) -> Result<Vec<(Only, String)>, Failure> {
+    if args.only.is_empty() {
+        return Ok(Vec::new());
+    }
+    if args.name.is_none() && args.tag.is_empty() {
+        let text = "who reaches little needs a name or a tag, so that a rule can name it";
+        return Err(Failure::usage(text).hint("add --name NAME"));
+    }
+    let report = session.report(place)?;
+    let mut only = Vec::new();
+    for typed in &args.only {
+        let aim = Aim::parse(typed)?;
+        let member = node::member(aim.node, &report)?;
+        let name = output::clean(member.name.as_str());
+        let said = format!("{name} {}", aim.service().replace(':', "/"));
+        let node = member.id;
+        let service = aim.service();
+        only.push((Only { node, service }, said));
+    }
+    Ok(only)
 }
 
 fn show(
     invited: &Invited,
-    ttl_ms: u64,
-    qr: bool,
-    spell: bool,
+    (ttl_ms, qr, spell): (u64, bool, bool),
+    rules: &str,
     session: &Session,
 ) -> Result<Exit, Failure> {
     if session.style.json {
@@ -135,6 +172,7 @@ fn show(
     }
     output::talk(session.style, &acts::invite_head(invited, ttl_ms));
     let Some(code) = &invited.code else {
+        output::talk(session.style, rules);
         return Ok(Exit::Done);
     };
     output::data(&format!("{}\n", code.reveal()))?;
@@ -145,6 +183,7 @@ fn show(
     if spell {
         output::talk(session.style, &drawing::spell(code.reveal()));
     }
+    output::talk(session.style, rules);
     output::talk(session.style, &acts::invite_tail(invited, spell));
     Ok(Exit::Done)
 }

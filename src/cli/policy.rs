@@ -3,6 +3,8 @@
 use clap::Subcommand;
 use meshnode_protocol::policy::Proto;
 
+use self::change::TrialFlag;
+use self::past::At;
 use super::act::Flags;
 use super::node;
 use super::session::{Session, unexpected};
@@ -14,7 +16,10 @@ use crate::output::{self, json, policy};
 mod change;
 mod check;
 mod edit;
+mod past;
 mod remote;
+
+pub(super) use self::change::step;
 
 /// Who may reach whom: show, check, change and explain it
 #[derive(Debug, clap::Args)]
@@ -22,10 +27,14 @@ mod remote;
 Examples:
   meshnode policy explain laptop nas:22
   meshnode policy edit
-  meshnode policy set policy.hujson --dry-run
+  meshnode policy set policy.hujson --trial 5min
+  meshnode policy blame --at v3
 
 Without a policy all members reach each other. With one, what no rule allows is denied.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    at: At,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -33,12 +42,17 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// The policy, as text
-    Show,
+    Show {
+        #[command(flatten)]
+        at: At,
+    },
     /// Whether a text can be set: every fault with its line; without FILE, the policy that there is
     Check {
         /// The text, or - for stdin
-        #[arg(value_name = "FILE")]
+        #[arg(value_name = "FILE", conflicts_with = "when")]
         file: Option<String>,
+        #[command(flatten)]
+        at: At,
     },
     /// Have the policy of a file
     Set {
@@ -46,13 +60,19 @@ enum Verb {
         #[arg(value_name = "FILE")]
         file: String,
         #[command(flatten)]
+        trial: TrialFlag,
+        #[command(flatten)]
         flags: Flags,
     },
     /// Change the policy in $EDITOR
     Edit {
         #[command(flatten)]
+        trial: TrialFlag,
+        #[command(flatten)]
         flags: Flags,
     },
+    /// Let what is on trial stay
+    Keep,
     /// Whether a node reaches another, and by which rule; exit 6 if not
     Explain {
         /// From where
@@ -61,22 +81,39 @@ enum Verb {
         /// To where: nas:22, nas:53/udp, nas/icmp
         #[arg(value_name = "DST:PORT[/PROTO]")]
         dst: String,
+        #[command(flatten)]
+        at: At,
     },
     /// Try the tests of the policy
-    Test,
-    /// What a file would change; without FILE, what the last change did
+    Test {
+        #[command(flatten)]
+        at: At,
+    },
+    /// What A would change, or what lies between A and B; without them, what the last change did
     Diff {
-        /// The text, or - for stdin
-        #[arg(value_name = "FILE")]
-        file: Option<String>,
+        /// A version like v3, a text, or - for stdin
+        #[arg(value_name = "A")]
+        a: Option<String>,
+        /// Another one
+        #[arg(value_name = "B", conflicts_with = "when")]
+        b: Option<String>,
+        #[command(flatten)]
+        at: At,
     },
     /// The changes of the policy, newest last
     Log,
+    /// Who wrote each line last, when, and in which version
+    Blame {
+        #[command(flatten)]
+        at: At,
+    },
     /// Have the policy of an earlier version again
     Rollback {
         /// Its number in meshnode policy log
         #[arg(value_name = "VERSION", value_parser = parse_version)]
         version: usize,
+        #[command(flatten)]
+        trial: TrialFlag,
         #[command(flatten)]
         flags: Flags,
     },
@@ -85,20 +122,27 @@ enum Verb {
 /// Shows, or does one of the others.
 pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.verb {
-        None | Some(Verb::Show) => show(session),
-        Some(Verb::Check { file }) => check::run(file.as_deref(), session),
-        Some(Verb::Set { file, flags }) => change::set(&file, &flags, session),
-        Some(Verb::Edit { flags }) => edit::edit(&flags, session),
-        Some(Verb::Explain { src, dst }) => explain(&src, &dst, session),
-        Some(Verb::Test) => check::test(session),
-        Some(Verb::Diff { file }) => change::diff(file.as_deref(), session),
+        None => show(args.at, session),
+        Some(Verb::Show { at }) => show(at, session),
+        Some(Verb::Check { file, at }) => check::run(file.as_deref(), at, session),
+        Some(Verb::Set { file, trial, flags }) => change::set(&file, trial, &flags, session),
+        Some(Verb::Edit { trial, flags }) => edit::edit(trial, &flags, session),
+        Some(Verb::Keep) => change::keep(session),
+        Some(Verb::Explain { src, dst, at }) => explain(&src, &dst, at, session),
+        Some(Verb::Test { at }) => check::test(at, session),
+        Some(Verb::Diff { a, b, at }) => change::diff(a.as_deref(), b.as_deref(), at, session),
         Some(Verb::Log) => log(session),
-        Some(Verb::Rollback { version, flags }) => change::rollback(version, &flags, session),
+        Some(Verb::Blame { at }) => blame(at, session),
+        Some(Verb::Rollback {
+            version,
+            trial,
+            flags,
+        }) => change::rollback(version, trial, &flags, session),
     }
 }
 
-fn show(session: &Session) -> Result<Exit, Failure> {
-    let shown = shown(session)?;
+fn show(at: At, session: &Session) -> Result<Exit, Failure> {
+    let shown = at.shown(session)?;
     if session.style.json {
         output::data(&json::policy::shown(&shown))?;
         return Ok(Exit::Done);
@@ -106,7 +150,24 @@ fn show(session: &Session) -> Result<Exit, Failure> {
     if shown.exists {
         output::data(&output::clean_text(&shown.text))?;
     }
-    output::talk(session.style, &policy::standing(&shown));
+    let standing = match at.version(session)? {
+        Some(version) => format!("Policy v{version}, as it was.\n"),
+        None => policy::standing(&shown),
+    };
+    output::talk(session.style, &standing);
+    Ok(Exit::Done)
+}
+
+fn blame(at: At, session: &Session) -> Result<Exit, Failure> {
+    let at = at.op(session)?;
+    let PolicyTold::Blame(lines) = ask(PolicyAsk::Blame { at }, session)? else {
+        return Err(unexpected());
+    };
+    output::data(&if session.style.json {
+        json::policy::blame(&lines)
+    } else {
+        policy::blame(&lines, session.style)
+    })?;
     Ok(Exit::Done)
 }
 
@@ -120,7 +181,7 @@ fn log(session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn explain(src: &str, dst: &str, session: &Session) -> Result<Exit, Failure> {
+fn explain(src: &str, dst: &str, at: At, session: &Session) -> Result<Exit, Failure> {
     let aim = Aim::parse(dst)?;
     let report = session.report(&session.place()?)?;
     let [src, dst] = [src, aim.node].map(|typed| node::member(typed, &report));
@@ -130,6 +191,7 @@ fn explain(src: &str, dst: &str, session: &Session) -> Result<Exit, Failure> {
         dst: dst.id,
         protocol: aim.proto.number(),
         port: aim.port,
+        at: at.op(session)?,
     };
     let PolicyTold::Explained(told) = ask(asked, session)? else {
         return Err(unexpected());
@@ -153,14 +215,27 @@ fn explain(src: &str, dst: &str, session: &Session) -> Result<Exit, Failure> {
 
 /// `NODE:PORT/PROTO` as typed.
 #[derive(Debug, PartialEq, Eq)]
-struct Aim<'a> {
-    node: &'a str,
+pub(super) struct Aim<'a> {
+    /// As typed: a name, an address, the begin of an id.
+    pub(super) node: &'a str,
     port: Option<u16>,
     proto: Proto,
 }
 
 impl<'a> Aim<'a> {
-    fn parse(typed: &'a str) -> Result<Self, Failure> {
+    /// The service as a rule names it.
+    pub(super) fn service(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.proto),
+            None => self.proto.to_string(),
+        }
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is no destination.
+    pub(super) fn parse(typed: &'a str) -> Result<Self, Failure> {
         let (place, proto) = match typed.rsplit_once('/') {
             Some((place, proto)) => {
                 let proto = Proto::parse(proto);
@@ -209,10 +284,7 @@ fn ask(asked: PolicyAsk, session: &Session) -> Result<PolicyTold, Failure> {
 }
 
 fn shown(session: &Session) -> Result<PolicyShown, Failure> {
-    let PolicyTold::Shown(shown) = ask(PolicyAsk::Show { at: None }, session)? else {
-        return Err(unexpected());
-    };
-    Ok(*shown)
+    past::shown(None, session)
 }
 
 fn changes(session: &Session) -> Result<Vec<Change>, Failure> {

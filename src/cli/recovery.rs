@@ -1,8 +1,7 @@
 //! `meshnode recovery`: the way back when every admin machine is lost.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -10,6 +9,7 @@ use meshnode_protocol::id::NodeId;
 use meshnode_protocol::op::petition;
 
 use super::act::Flags;
+use super::export::replace;
 use super::revoke::parse_since;
 use super::session::{Session, unexpected};
 use super::{node, phrase};
@@ -265,14 +265,7 @@ fn read_petition(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn write_petition(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut open = OpenOptions::new();
-    let file = open
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+    replace(path, bytes)
         .map_err(|error| Failure::world(&format!("cannot write {}", path.display()), &error))
 }
 

@@ -8,7 +8,7 @@ use super::Globals;
 use crate::config::place::{self, Place, Roots, Wish};
 use crate::config::settings::Settings;
 use crate::config::state_dir;
-use crate::control::client::{Client, Unreachable};
+use crate::control::client::{Client, Unreachable, address};
 use crate::control::report::StatusReport;
 use crate::control::{Request, Response};
 use crate::failure::{Exit, Failure};
@@ -149,6 +149,7 @@ impl Session {
             }
             Unreachable::NotRunning => Failure::no_network(),
         })?;
+        let client = client.called(self.called(place));
         self.reason(&format!("asking {}", place.socket.display()));
         Ok(if self.reading_along {
             client.reading_along(output::log_line)
@@ -164,7 +165,18 @@ impl Session {
             return Err(unexpected());
         };
         report.local_name.clone_from(&place.local_name);
+        if let Some(called) = self.called(place) {
+            for warning in &mut report.warnings {
+                warning.hint = warning.hint.take().map(|hint| address(&hint, &called));
+            }
+        }
         Ok(*report)
+    }
+
+    /// What a command needs to mean this place; nothing where there is no other.
+    fn called(&self, place: &Place) -> Option<String> {
+        let several = place.system && self.roots.all().len() > 1;
+        several.then(|| format!("-n {}", place.local_name))
     }
 
     /// A verb for a place as a person with rights types it.

@@ -13,7 +13,7 @@ Usage: meshnode [-n NETWORK] VERB ...
 
   Start         init, invite, join, demo
   Every day     status, ping, up, down, whois, ip, wait
-  People        pending, approve, deny, revoke, admin
+  People        pending, approve, deny, revoke, rename, tag, admin
   Rules         policy
   Trouble       block, unblock
   Safety        recovery, rotate, log, verify, export, import
@@ -92,7 +92,7 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
 /// A flag or a place without the sign for its value: `--ttl <DUR>` is `--ttl`, `<NODE>` is `NODE`.
 fn bare(argument: &str) -> String {
     let flag = argument.split(" <").next().unwrap_or(argument);
-    flag.replace(['<', '>'], "").replace("...", "")
+    flag.replace(['<', '>', '[', ']'], "").replace("...", "")
 }
 
 fn unknown_verb(error: &clap::Error) -> Failure {

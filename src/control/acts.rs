@@ -49,6 +49,15 @@ pub(crate) enum Act {
         /// The last op of the policy that was edited, if it must still be that.
         expect: Option<OpId>,
     },
+    /// Have this policy until a time is over.
+    PolicyTry {
+        /// Its text.
+        text: String,
+        /// The last op of the policy that was edited, if it must still be that.
+        expect: Option<OpId>,
+        /// How long.
+        for_ms: u64,
+    },
     /// Say again what the policy said after this op.
     PolicyRollback(OpId),
 }

@@ -12,6 +12,7 @@ use crate::failure::{Exit, Failure};
 pub(crate) struct Client {
     stream: UnixStream,
     log: Option<fn(&str)>,
+    called: Option<String>,
 }
 
 /// Why nobody is at a socket.
@@ -30,7 +31,11 @@ impl Client {
     /// When nobody listens, or this user may not ask.
     pub(crate) fn connect(path: &Path) -> Result<Self, Unreachable> {
         match UnixStream::connect(path) {
-            Ok(stream) => Ok(Self { stream, log: None }),
+            Ok(stream) => Ok(Self {
+                stream,
+                log: None,
+                called: None,
+            }),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Err(Unreachable::NotPermitted)
             }
@@ -42,6 +47,13 @@ impl Client {
     #[must_use]
     pub(crate) fn reading_along(mut self, log: fn(&str)) -> Self {
         self.log = Some(log);
+        self
+    }
+
+    /// The same, and commands in the daemon's hints say which network: it does not know that there are others.
+    #[must_use]
+    pub(crate) fn called(mut self, called: Option<String>) -> Self {
+        self.called = called;
         self
     }
 
@@ -62,6 +74,7 @@ impl Client {
         Ok(Responses {
             reader: BufReader::new(self.stream),
             log: self.log,
+            called: self.called,
         })
     }
 
@@ -79,6 +92,7 @@ impl Client {
 pub(crate) struct Responses {
     reader: BufReader<UnixStream>,
     log: Option<fn(&str)>,
+    called: Option<String>,
 }
 
 impl Responses {
@@ -104,11 +118,38 @@ impl Responses {
             Ok(_) => {}
         }
         match serde_json::from_slice(&line) {
-            Ok(Response::Failed(failure)) => Err(failure),
+            Ok(Response::Failed(mut failure)) => {
+                for hint in failure.hints.iter_mut() {
+                    if let Some(called) = &self.called {
+                        *hint = address(hint, called);
+                    }
+                }
+                Err(failure)
+            }
             Ok(response) => Ok(response),
             Err(_) => Err(other_version()),
         }
     }
+}
+
+/// A hint whose commands say which network they mean.
+pub(crate) fn address(hint: &str, called: &str) -> String {
+    const PROGRAM: &str = "meshnode ";
+    if hint.contains(" -n ") {
+        return hint.to_owned();
+    }
+    let mut parts = hint.split(PROGRAM);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(PROGRAM);
+        // A daemon is started where no other is; its flags are its own.
+        if !part.starts_with("daemon") {
+            text.push_str(called);
+            text.push(' ');
+        }
+        text.push_str(part);
+    }
+    text
 }
 
 fn gone() -> Failure {
@@ -128,3 +169,31 @@ fn bug() -> Failure {
 
 /// A report of thousands of nodes is longer than a request; a broken daemon is bounded all the same.
 const RESPONSE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn commands_in_a_hint_say_which_network() {
+        let say = |hint| address(hint, "-n work");
+        assert_eq!(
+            say("meshnode status lists them"),
+            "meshnode -n work status lists them"
+        );
+        assert_eq!(
+            say("meshnode init, or meshnode join"),
+            "meshnode -n work init, or meshnode -n work join"
+        );
+        assert_eq!(say("sudo meshnode up"), "sudo meshnode -n work up");
+        assert_eq!(say("meshnode init -n NAME"), "meshnode init -n NAME");
+        assert_eq!(
+            say("make room, then try again"),
+            "make room, then try again"
+        );
+        assert_eq!(
+            say("meshnode daemon --tun-name NAME"),
+            "meshnode daemon --tun-name NAME"
+        );
+    }
+}

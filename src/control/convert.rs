@@ -191,6 +191,9 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::PolicyExplained(explained), _) => policy::explained(*explained),
         (Reply::PolicyDiff(diff), _) => policy::diff(*diff),
         (Reply::PolicyLog(changes), _) => policy::log(changes),
+        (Reply::PolicyDraft(draft), _) => policy::draft(*draft),
+        (Reply::PolicyBlame(lines), _) => policy::blame(lines),
+        (Reply::PolicyKept, _) => Response::Done,
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Blocked(changed), _) => Response::Blocked(changed),
@@ -211,6 +214,7 @@ fn invited(made: io::Invited, snapshot: &Snapshot) -> Invited {
         network: snapshot.network_name.clone(),
         heard: made.heard.0,
         of: made.heard.1,
+        policy: made.policy.map(|rules| Box::new(policy::invited(*rules))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The words for the policy: what is asked of it, and what the daemon tells.
 
 use meshnode_protocol::id::{NodeId, OpId};
-use meshnode_protocol::name::NodeName;
+use meshnode_protocol::name::{NodeName, Owner, Tag};
 use meshnode_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,13 @@ pub(crate) enum PolicyAsk {
         /// As it was after this op; `None`: now.
         at: Option<OpId>,
     },
+    /// What it would be after a step. Answer [`PolicyTold::Draft`].
+    Draft(Step),
+    /// Who wrote each line. Answer [`PolicyTold::Blame`].
+    Blame {
+        /// Of the policy as it was after this op; `None`: now.
+        at: Option<OpId>,
+    },
     /// Whether a text can be set. Answer [`PolicyTold::Checked`].
     Check {
         /// The text.
@@ -20,6 +27,8 @@ pub(crate) enum PolicyAsk {
     },
     /// What a text would change. Answer [`PolicyTold::Diff`].
     Diff {
+        /// Of this text; `None`: of the policy.
+        from: Option<String>,
         /// The text.
         text: String,
     },
@@ -33,9 +42,69 @@ pub(crate) enum PolicyAsk {
         protocol: u8,
         /// The port at the destination, if one is meant.
         port: Option<u16>,
+        /// By the policy as it was after this op; `None`: now.
+        at: Option<OpId>,
     },
     /// The policy ops that count. Answer [`PolicyTold::Log`].
     Log,
+}
+
+/// A change of what the policy says of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Step {
+    /// Another name.
+    Rename {
+        /// Which node.
+        node: NodeId,
+        /// Its name from then on.
+        name: NodeName,
+    },
+    /// Other tags, another owner.
+    Tag {
+        /// Which node.
+        node: NodeId,
+        /// Tags that it is to have.
+        add: Vec<Tag>,
+        /// Tags that it is not to have.
+        remove: Vec<Tag>,
+        /// Whose it is from then on.
+        owner: Option<Owner>,
+    },
+}
+
+/// What the policy would be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Draft {
+    /// The text to set.
+    pub(crate) text: String,
+    /// The last op of the policy that it would replace.
+    pub(crate) last: Option<OpId>,
+    /// Whether there is a policy already.
+    pub(crate) exists: bool,
+}
+
+/// What is signed together with an invite whose newcomer reaches little.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InviteRules {
+    /// The newcomer's tag.
+    pub(crate) tag: Tag,
+    /// The version of the policy from then on.
+    pub(crate) version: usize,
+    /// Whether it is the first policy.
+    pub(crate) first: bool,
+    /// Lines that go and lines that come.
+    pub(crate) lines: Vec<DiffLine>,
+}
+
+/// A line of the policy, and who wrote it last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Blamed {
+    /// Its line.
+    pub(crate) line: u32,
+    /// The line itself.
+    pub(crate) text: String,
+    /// The op that wrote it so.
+    pub(crate) by: Option<Change>,
 }
 
 /// What is told.
@@ -56,6 +125,10 @@ pub(crate) enum PolicyTold {
     Explained(Box<Explained>),
     /// The policy ops that count, oldest first.
     Log(Vec<Change>),
+    /// What the policy would be.
+    Draft(Box<Draft>),
+    /// Who wrote each line.
+    Blame(Vec<Blamed>),
 }
 
 /// What this node enforces.
@@ -101,6 +174,8 @@ pub(crate) struct PolicyShown {
     pub(crate) conflicts: Vec<String>,
     /// Policy ops without effect.
     pub(crate) orphans: Vec<OpId>,
+    /// Milliseconds until what was put on trial here is undone.
+    pub(crate) trial_ms: Option<u64>,
     /// How many nodes are known to enforce it, and how many there are; this one included.
     pub(crate) in_force: (usize, usize),
 }

@@ -52,6 +52,12 @@ pub(super) fn log(notice: &Notice) {
         Notice::PolicyUnread(op) => {
             tracing::warn!(record = %op.short(), "a policy change says nothing that can be read");
         }
+        Notice::TrialOver(true) => {
+            tracing::info!("nobody kept the policy that was on trial; it is undone");
+        }
+        Notice::TrialOver(false) => {
+            tracing::warn!("the policy that was on trial cannot be undone; it stays");
+        }
         Notice::Epoch(number) => tracing::info!(number, "a new epoch is in force"),
     }
 }

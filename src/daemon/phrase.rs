@@ -106,7 +106,7 @@ impl Daemon {
         let (known, of) = machine.node.known_roots(&typed);
         if known < phrases.len() {
             let text = "that is not the recovery phrase of this network";
-            return Err(Failure::new(Exit::Refused, "wrong_phrase", text)
+            return Err(Failure::new(Exit::Denied, "wrong_phrase", text)
                 .hint("look at every word, then try again; nothing was forgotten"));
         }
         let dir = &self.config.state_dir;

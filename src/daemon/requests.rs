@@ -6,9 +6,10 @@ use std::time::Duration;
 use meshnode_protocol::body::{Ipv4Range, Tags};
 use meshnode_protocol::id::NodeId;
 use meshnode_protocol::invite::InviteCode;
-use meshnode_protocol::io::{Command, InviteOptions, Snapshot};
+use meshnode_protocol::io::{Command, InviteOptions, RestrictedInvite, Snapshot};
 use meshnode_protocol::name::NetworkName;
 use meshnode_protocol::node::{Founding, Joining, Node, StartError};
+use meshnode_protocol::policy::Service;
 use meshnode_protocol::recovery::RecoveryPhrase;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
@@ -75,8 +76,7 @@ impl Daemon {
                 return self.obey(call, Ok(leave)).await;
             }
             Request::Invite(request) => {
-                let invite = options(request).map(Command::Invite);
-                return self.obey(call, invite).await;
+                return self.obey(call, invitation(request)).await;
             }
             Request::Export => return self.export(&call),
             Request::Log { skip } => return self.log(&call, skip),
@@ -101,6 +101,7 @@ impl Daemon {
             Request::RecoveryShow => self.recovery_show(),
             Request::RecoveryCheck { phrases } => self.recovery_check(&phrases),
             Request::Policy(ask) => return self.obey(call, Ok(policy::command(ask))).await,
+            Request::PolicyKeep => return self.obey(call, Ok(Command::PolicyKeep)).await,
             Request::Pending => return self.obey(call, Ok(Command::Pending)).await,
             Request::Invites => return self.obey(call, Ok(Command::InviteList)).await,
             Request::Admins => return self.obey(call, Ok(Command::AdminList)).await,
@@ -317,6 +318,25 @@ fn bounded(ping: &PingRequest) -> Command {
         interval_ms: ping.interval_ms.clamp(PROBE_INTERVAL_MS_MIN, DAY_MS),
         timeout_ms: ping.timeout_ms.min(PROBE_TIMEOUT_MS_MAX),
     }
+}
+
+fn invitation(mut request: InviteRequest) -> Result<Command, Failure> {
+    let only = std::mem::take(&mut request.only);
+    let invite = options(request)?;
+    if only.is_empty() {
+        return Ok(Command::Invite(invite));
+    }
+    let mut services = Vec::new();
+    for one in only {
+        let parsed = Service::parse(&one.service);
+        let parsed = parsed.map_err(|error| Failure::usage(error.to_string()))?;
+        services.extend(parsed.into_iter().map(|service| (one.node, service)));
+    }
+    let only = services;
+    Ok(Command::InviteOnly(Box::new(RestrictedInvite {
+        invite,
+        only,
+    })))
 }
 
 fn options(request: InviteRequest) -> Result<InviteOptions, Failure> {

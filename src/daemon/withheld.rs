@@ -68,6 +68,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Imported(_)
         | Reply::Blocked(_)
         | Reply::Acted(_)
+        | Reply::PolicyKept
         | Reply::Rotated { .. } => Reply::Refused(Refusal::Disk(reason.to_owned())),
         // A farewell comes with the erasure, which needs no room: it is true.
         Reply::Left { .. }
@@ -87,6 +88,8 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::PolicyExplained(_)
         | Reply::PolicyDiff(_)
         | Reply::PolicyLog(_)
+        | Reply::PolicyDraft(_)
+        | Reply::PolicyBlame(_)
         | Reply::Refused(_) => reply,
     }
 }
@@ -111,6 +114,7 @@ mod tests {
             hints: Vec::new(),
             via: None,
             heard: (0, 0),
+            policy: None,
         }))
     }
 

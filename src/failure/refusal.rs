@@ -2,7 +2,7 @@
 
 use meshnode_protocol::body::Level;
 use meshnode_protocol::io::{InviteRefusal, Refusal};
-use meshnode_protocol::name::{NetworkName, NodeName};
+use meshnode_protocol::name::{NetworkName, NodeName, Tag};
 use meshnode_protocol::time::Timestamp;
 
 use super::{Exit, Failure};
@@ -73,16 +73,8 @@ impl Failure {
                 own,
                 admins,
             } => too_junior(node, *level, *own, admins, about),
-            Refusal::UnknownInvite(_) => {
-                let text = format!("{network} has no such open invite");
-                Self::new(Exit::Usage, "unknown_invite", text)
-                    .hint("meshnode invite list --all lists them")
-            }
-            Refusal::NotPending(name) => {
-                let text = format!("{name} does not wait for anything");
-                Self::new(Exit::Refused, "not_pending", text)
-                    .hint("meshnode pending lists who waits")
-            }
+            Refusal::UnknownInvite(_) => unknown_invite(network),
+            Refusal::NotPending(name) => not_pending(name),
             Refusal::AlreadyAdmin(name) => {
                 let text = format!("{name} is an admin already");
                 Self::new(Exit::Refused, "already_admin", text).hint("meshnode admin lists them")
@@ -96,6 +88,11 @@ impl Failure {
             Refusal::UnknownSince => unknown_since(),
             Refusal::UnknownVersion(_) => unknown_version(network),
             Refusal::PolicyMoved => policy_moved(),
+            Refusal::PolicyUnbuilt => policy_unbuilt(network),
+            Refusal::OnTrial(left_ms) => on_trial(*left_ms),
+            Refusal::NoTrial => no_trial(),
+            Refusal::Stray(tag, rule) => stray(tag, rule),
+            Refusal::NameTaken(name) => name_taken(name),
             Refusal::PolicyTooLarge { bytes, max } => policy_too_large(*bytes, *max),
             Refusal::Revoked => {
                 let text = format!("this node was put out of {network}");
@@ -136,6 +133,16 @@ impl Failure {
     }
 }
 
+fn unknown_invite(network: &str) -> Failure {
+    let text = format!("{network} has no such open invite");
+    Failure::new(Exit::Usage, "unknown_invite", text).hint("meshnode invite list --all lists them")
+}
+
+fn not_pending(name: &NodeName) -> Failure {
+    let text = format!("{name} does not wait for anything");
+    Failure::new(Exit::Refused, "not_pending", text).hint("meshnode pending lists who waits")
+}
+
 fn unknown_version(network: &str) -> Failure {
     let text = format!("{network} has no such version of its policy, or not here");
     Failure::new(Exit::Usage, "unknown_version", text).hint("meshnode policy log lists them")
@@ -144,6 +151,37 @@ fn unknown_version(network: &str) -> Failure {
 fn policy_moved() -> Failure {
     let text = "somebody changed the policy meanwhile";
     Failure::new(Exit::Refused, "policy_moved", text).hint("look at it again: meshnode policy")
+}
+
+fn policy_unbuilt(network: &str) -> Failure {
+    let text = format!("the policy of {network} cannot be built here");
+    Failure::new(Exit::Refused, "policy_unbuilt", text)
+        .hint("wait until what is missing is here, or set a whole one: meshnode policy set FILE")
+}
+
+fn on_trial(left_ms: u64) -> Failure {
+    let left = units::span_s(left_ms.div_ceil(1_000));
+    let text = format!("a change of the policy is on trial, for {left} more");
+    Failure::new(Exit::Refused, "on_trial", text)
+        .hint("let it stay: meshnode policy keep")
+        .hint("or take another version: meshnode policy rollback VERSION")
+}
+
+fn no_trial() -> Failure {
+    let text = "nothing is on trial here: it was kept, it is undone, or it never was";
+    Failure::new(Exit::Refused, "no_trial", text).hint("meshnode policy log shows what holds")
+}
+
+fn stray(tag: &Tag, rule: &str) -> Failure {
+    let rule = crate::output::clean_text(rule);
+    let text = format!("tag:{tag} could reach more than that, by the rule {rule}");
+    Failure::new(Exit::Refused, "stray_rule", text)
+        .hint("say there who is meant: meshnode policy edit")
+}
+
+fn name_taken(name: &NodeName) -> Failure {
+    let text = format!("another node is called {name}");
+    Failure::new(Exit::Refused, "name_taken", text).hint("meshnode status lists the nodes")
 }
 
 fn policy_too_large(bytes: usize, max: usize) -> Failure {

@@ -1,9 +1,9 @@
 //! The screens of acts: `init`, `invite`, `join`. They are talk; the code line alone is data.
 
-use meshnode_protocol::name::NodeName;
+use meshnode_protocol::name::{NetworkName, NodeName};
 
 use super::clean;
-use crate::control::{Inited, Invited, Joined, Membership, Progress, RecoveryFacts};
+use crate::control::{InitRequest, Inited, Invited, Joined, Membership, Progress, RecoveryFacts};
 use crate::units;
 
 /// What a screen needs that the daemon does not tell.
@@ -57,6 +57,24 @@ pub(crate) fn inited(made: &Inited, took_ms: u64, here: &Here, in_file: Option<&
 }
 
 /// The twelve words, numbered, four a line.
+/// What `init` would make.
+pub(crate) fn would_init(request: &InitRequest) -> String {
+    let name = request.name.as_ref();
+    let name = name.map_or("a network", NetworkName::as_str);
+    let range = request.ipv4_range.as_deref();
+    let range = range.unwrap_or("100.64.0.0/10, or another if that is taken here");
+    let (of, threshold) = request.recovery;
+    let phrases = match of {
+        1 => "one recovery phrase".to_owned(),
+        _ => format!("{of} recovery phrases, {threshold} of which must come together"),
+    };
+    format!(
+        "Would make {name}: this machine as {}, its first node and admin; addresses of {range}; \
+         {phrases}.\nNothing is made.\n",
+        request.node_name
+    )
+}
+
 fn phrase(words: &str) -> String {
     let words: Vec<&str> = words.split_whitespace().collect();
     let mut text = String::from(

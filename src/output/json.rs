@@ -17,6 +17,7 @@ use crate::units;
 
 pub(crate) use self::acts::{
     acted, admins, heard, invites, pending, petition, phrase_checked, phrases, recovery, rotated,
+    would_init,
 };
 
 /// A failure: `{"schema":1,"error":{..}}`.
@@ -227,7 +228,7 @@ pub(crate) fn invited(invited: &Invited) -> String {
         "hints": invited.hints,
         "reach": if invited.hints.is_empty() { "lan" } else { "anywhere" },
         "approve": invited.approve,
-        "policy_change": Value::Null,
+        "policy_change": invited.policy.as_ref().map(|rules| policy::invite_rules(rules)),
         "heard_n": invited.heard,
         "of_n": invited.of,
     }))

@@ -1,11 +1,16 @@
 //! The screens of the policy: what is wrong with a text, what changes, who reaches whom.
 
+use std::time::Duration;
+
+use meshnode_protocol::name::NodeName;
+
 use super::table::Table;
 use super::{Style, clean, signed};
+use crate::control::Invited;
 use crate::control::acts::Acted;
 use crate::control::policy::{
-    Change, ChangeState, DiffLine, Explained, Fault, PolicyChecked, PolicyShown, PolicyState,
-    RuleLine, Verdict,
+    Blamed, Change, ChangeState, DiffLine, Explained, Fault, PolicyChecked, PolicyShown,
+    PolicyState, RuleLine, Verdict,
 };
 use crate::control::report::MemberReport;
 use crate::units;
@@ -43,6 +48,12 @@ pub(crate) fn standing(shown: &PolicyShown) -> String {
             shown.version
         ),
     };
+    if let Some(left_ms) = shown.trial_ms {
+        let left = units::span_s(left_ms.div_ceil(1_000));
+        text.push_str(&format!(
+            "On trial: it is undone in {left}, unless you type: meshnode policy keep\n"
+        ));
+    }
     for conflict in &shown.conflicts {
         let conflict = clean(conflict);
         text.push_str(&format!(
@@ -144,6 +155,85 @@ pub(crate) fn set(acted: &Acted, lines: &[DiffLine], first: bool) -> String {
         text.push_str("It is the first one: what no rule allows is denied from now on.\n");
     }
     text
+}
+
+/// That a change does not last by itself.
+pub(crate) fn on_trial(acted: &Acted, span: Option<Duration>) -> String {
+    let Some(span) = span.filter(|_| !acted.ops.is_empty()) else {
+        return String::new();
+    };
+    let span = units::span_s(span.as_secs());
+    if acted.dry_run {
+        return format!("It would be undone after {span}, unless meshnode policy keep follows.\n");
+    }
+    format!("On trial: it is undone after {span}, unless you type: meshnode policy keep\n")
+}
+
+/// That a node is called otherwise.
+pub(crate) fn renamed(old: &NodeName, new: &NodeName, dry: bool) -> String {
+    let (old, new) = (clean(old.as_str()), clean(new.as_str()));
+    if dry {
+        return format!("{old} would be {new}.\n");
+    }
+    format!("{old} is {new} from now on.\n")
+}
+
+/// The tags and the owner of a node, a line each.
+pub(crate) fn tags(member: &MemberReport) -> String {
+    let mut text = String::new();
+    for tag in &member.tags {
+        text.push_str(&format!("tag:{tag}\n"));
+    }
+    if let Some(owner) = &member.owner {
+        text.push_str(&format!("owner:{}\n", clean(owner.as_str())));
+    }
+    text
+}
+
+/// What an invite says of its newcomer's reach; nothing for one that may reach what the policy says anyway.
+pub(crate) fn invited(invited: &Invited, reached: &[String]) -> String {
+    let Some(rules) = &invited.policy else {
+        return String::new();
+    };
+    let reached = signed::list(reached.iter().map(String::as_str));
+    let (tag, version) = (&rules.tag, rules.version);
+    if invited.id.is_none() {
+        let lines = diff(&rules.lines);
+        return format!(
+            "tag:{tag} could reach {reached} and nothing else (policy v{version}).\n{lines}"
+        );
+    }
+    format!(
+        "tag:{tag} may reach {reached} and nothing else (policy v{version}: everybody else as before).\n\
+         It will see the names and addresses of all {} nodes.\n",
+        invited.of + 1
+    )
+}
+
+/// Who wrote each line.
+pub(crate) fn blame(lines: &[Blamed], style: Style) -> String {
+    if lines.is_empty() {
+        return "There is no policy: all members reach each other.\n".to_owned();
+    }
+    let mut table = Table::new(&["LINE", "VERSION", "WHO", "SAID", "OP", "TEXT"]);
+    for line in lines {
+        let by = line.by.as_ref();
+        let author = by.and_then(|by| by.author.as_ref());
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.row(vec![
+            line.line.to_string(),
+            or_none(by.map(|by| format!("v{}", by.version))),
+            or_none(author.map(|name| clean(name.as_str()))),
+            or_none(by.map(|by| units::local_time(by.said))),
+            or_none(by.map(|by| signed::short(&by.op.to_string()))),
+            super::clean_text(&line.text),
+        ]);
+    }
+    if style.plain {
+        table.plain()
+    } else {
+        table.render(super::width(), &["OP", "SAID"])
+    }
 }
 
 /// The changes of the policy.

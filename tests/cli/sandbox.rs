@@ -186,6 +186,17 @@ impl Sandbox {
         eventually("the daemon is gone", || !socket.exists());
         // Its lock goes with it, right after its socket.
         let pid = self.daemon(local_name);
+        self.await_end(&pid);
+    }
+
+    /// Kills a network's daemon, as a power cut would.
+    pub(crate) fn kill(&self, local_name: &str) {
+        let pid = self.daemon(local_name);
+        self.signal(local_name, "-KILL");
+        self.await_end(&pid);
+    }
+
+    fn await_end(&self, pid: &str) {
         let status = self.path(&format!("/proc/{pid}/status"));
         // The first process of this machine takes no notice of the dead.
         let dead = |text: String| text.contains("State:\tZ");

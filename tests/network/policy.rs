@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use meshnode::lab::{Stopwatch, World};
 
-use crate::joining::home;
+use crate::joining::{home, node_on};
 use crate::lab;
-use crate::node::{Node, PATIENCE, agree, eventually, measured, ms, text};
+use crate::node::{Node, PATIENCE, agree, carries, eventually, measured, ms, names, text};
 
 /// A change that everybody is online for is in force everywhere within this time.
 const IN_FORCE_LIMIT: Duration = Duration::from_secs(1);
@@ -139,4 +139,148 @@ fn connect(node: &Node, at: IpAddr, port: u16) -> Result<TcpStream, ErrorKind> {
         .machine()
         .inside(move || TcpStream::connect_timeout(&at, PATIENCE));
     connected.unwrap().map_err(|error| error.kind())
+}
+
+pub(crate) fn a_policy_on_trial_is_undone_on_every_node_even_after_a_kill(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [mut nas, pi] = home(&lab, &lan, ["nas", "pi"]);
+    agree(&[&nas, &pi], 2);
+    let good = write(&nas, &grant("pi", "nas", "tcp:8080"));
+    nas.ask(&["policy", "set", &good]);
+    let bad = write(&nas, &grant("nas", "pi", "tcp:9"));
+    let tried = nas.ask(&["policy", "set", &bad, "--trial", "6s"]);
+    assert_eq!(tried["heard_n"], 1, "{tried}");
+    let explain = |port: &str| {
+        let aim = format!("nas:{port}");
+        let ended = pi.run(&["policy", "explain", "pi", &aim]);
+        ended.status.code()
+    };
+    assert_eq!(explain("8080"), Some(6));
+    let watch = Stopwatch::start();
+    nas.kill();
+    nas.switch_on();
+    eventually(
+        "what was on trial is undone at the other node",
+        PATIENCE,
+        || explain("8080") == Some(0),
+    );
+    measured(
+        "a trial of 6 s, killed meanwhile: undone after",
+        ms(watch.elapsed()),
+    );
+    let versions = pi.ask(&["policy", "log"]);
+    assert_eq!(
+        versions["versions"].as_array().unwrap().len(),
+        3,
+        "{versions}"
+    );
+    // Kept, it stays.
+    nas.ask(&["policy", "set", &bad, "--trial", "3s"]);
+    nas.ask(&["policy", "keep"]);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(explain("8080"), Some(6));
+    assert_eq!(pi.ask(&["policy"])["version"], 4);
+}
+
+pub(crate) fn tags_and_a_first_policy_leave_everybody_reaching_everybody(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, pi] = home(&lab, &lan, ["nas", "pi"]);
+    agree(&[&nas, &pi], 2);
+    pi.reaches("nas");
+    let told = nas.ask(&["tag", "pi", "--add", "lab", "--owner", "ben"]);
+    assert_eq!(text(&told, "/op/kind"), "policy-base");
+    assert_eq!(told["heard_n"], 1, "{told}");
+    let said = text(&pi.ask(&["policy"]), "/text");
+    assert!(
+        said.contains("\"pi\": {\"tags\": [\"tag:lab\"], \"owner\": \"ben\"}"),
+        "{said}"
+    );
+    carries(&pi, &nas);
+    carries(&nas, &pi);
+    let rule = "{\"grants\": [{\"src\": [\"tag:lab\"], \"dst\": [\"nas\"], \"ip\": [\"tcp:80\"]}], \"nodes\": {\"pi\": {\"tags\": [\"tag:lab\"]}}}";
+    let file = write(&nas, rule);
+    nas.ask(&["policy", "set", &file]);
+    assert_eq!(
+        text(&pi.ask(&["policy", "explain", "pi", "nas:80"]), "/verdict"),
+        "allow"
+    );
+    let (code, said) = pi.refused(&["tag", "nas", "--add", "lab"]);
+    assert_eq!((code, said.as_str()), (6, "pi is no admin of home"));
+}
+
+pub(crate) fn a_renamed_node_is_known_by_its_new_name_everywhere(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, pi] = home(&lab, &lan, ["nas", "pi"]);
+    agree(&[&nas, &pi], 2);
+    pi.reaches("nas");
+    let addresses = pi.addresses();
+    nas.ask(&["rename", "pi", "attic"]);
+    for node in [&nas, &pi] {
+        eventually("both know the new name", PATIENCE, || {
+            names(&node.status()) == ["attic", "nas"].map(str::to_owned).into()
+        });
+    }
+    assert_eq!(pi.addresses(), addresses);
+    let known = nas.ask(&["ip", "attic"])["ipv4"].clone();
+    assert_eq!(known, addresses[0].to_string());
+    nas.reaches("attic");
+    let (code, _) = nas.refused(&["ip", "pi"]);
+    assert_eq!(code, 2);
+    let (code, said) = nas.refused(&["rename", "nas", "attic"]);
+    assert_eq!((code, said.as_str()), (1, "another node is called attic"));
+}
+
+pub(crate) fn a_friend_reaches_one_service_and_everybody_else_what_they_did(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, pi] = home(&lab, &lan, ["nas", "pi"]);
+    agree(&[&nas, &pi], 2);
+    let at = nas.addresses()[0];
+    let [film, ssh] = [8096, 22].map(|port| listen(&nas, at, port));
+    let words = [
+        "invite", "--name", "ben", "--owner", "ben", "--only", "nas:8096",
+    ];
+    let dry: Vec<&str> = words.iter().chain(&["--dry-run"]).copied().collect();
+    let dry = nas.ask(&dry);
+    assert_eq!(dry["policy_change"]["version"], 1, "{dry}");
+    assert!(
+        dry["policy_change"]["lines"]
+            .to_string()
+            .contains("tcp:8096"),
+        "{dry}"
+    );
+    assert_eq!(nas.ask(&["policy"])["exists"], false, "nothing is signed");
+    let code = text(&nas.ask(&words), "/code");
+    let ben = node_on(&lab, &lan, "box", 5);
+    ben.join(&code);
+    agree(&[&nas, &pi, &ben], 3);
+    assert!(ben.reaches("nas") < PATIENCE);
+    drop(connect(&ben, at, 8096).unwrap());
+    drop(film.accept().unwrap());
+    assert_eq!(
+        connect(&ben, at, 22).unwrap_err(),
+        ErrorKind::ConnectionRefused
+    );
+    drop(connect(&pi, at, 22).unwrap());
+    drop(ssh.accept().unwrap());
+    let theirs = pi.addresses()[0];
+    let other = listen(&pi, theirs, 8096);
+    assert_eq!(
+        connect(&ben, theirs, 8096).unwrap_err(),
+        ErrorKind::ConnectionRefused
+    );
+    drop(connect(&nas, theirs, 8096).unwrap());
+    drop(other.accept().unwrap());
+    let status = nas.status();
+    let mut peers = status["peers"].as_array().unwrap().iter();
+    let friend = peers.find(|peer| peer["name"] == "ben").unwrap();
+    assert_eq!(friend["tags"], serde_json::json!(["ben"]));
+    assert_eq!(friend["owner"], "ben");
+    let (exit, said) = pi.refused(&words);
+    assert_eq!((exit, said.as_str()), (6, "pi is no admin of home"));
+    let (exit, said) = nas.refused(&["invite", "--only", "nas:22"]);
+    assert_eq!(exit, 2, "{said}");
 }

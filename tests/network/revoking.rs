@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use meshnode::lab::{Stopwatch, World};
+use meshnode::lab::{Ended, Lab, Stopwatch, Switch, World};
 use serde_json::Value;
 
 use crate::joining::{home, node_on};
@@ -83,6 +83,20 @@ fn wished(name: &str, usual: usize) -> usize {
     wished
         .and_then(|number| number.parse().ok())
         .unwrap_or(usual)
+}
+
+/// A verb of `recovery` with a phrase on stdin.
+fn typed(node: &Node, words: &str, phrase: &str) -> Ended {
+    let file = node.machine().directory().join("typed");
+    fs::write(&file, phrase).unwrap();
+    let line = format!(
+        "{PROGRAM} --state-dir {} --socket {} --json --yes recovery {words} < {}",
+        node.state_dir().display(),
+        node.socket().display(),
+        file.display()
+    );
+    let program = node.machine().command("sh").args(["-c", &line]);
+    program.output(COMMAND_LIMIT).unwrap()
 }
 
 pub(crate) fn a_revocation_cuts_live_traffic_within_two_seconds(world: &World) {
@@ -259,21 +273,9 @@ pub(crate) fn the_phrase_makes_another_node_an_admin(world: &World) {
         node.join(&nas.invite(&[]));
     }
     agree(&[&nas, &pi, &tablet], 3);
-    let typed = |node: &Node, words: &str, phrase: &str| {
-        let file = node.machine().directory().join("typed");
-        fs::write(&file, phrase).unwrap();
-        let line = format!(
-            "{PROGRAM} --state-dir {} --socket {} --json --yes recovery {words} < {}",
-            node.state_dir().display(),
-            node.socket().display(),
-            file.display()
-        );
-        let program = node.machine().command("sh").args(["-c", &line]);
-        program.output(COMMAND_LIMIT).unwrap()
-    };
     // The copy on the founder's disk goes when the phrase was typed back, and only then.
     let wrong = "abandon amount liar amount expire adjust cage candy arch gather drum buyer";
-    assert_eq!(typed(&nas, "check", wrong).status.code(), Some(1));
+    assert_eq!(typed(&nas, "check", wrong).status.code(), Some(6));
     assert!(nas.state_dir().join("recovery-phrase").exists());
     let checked = typed(&nas, "check", &phrase);
     assert!(checked.status.success(), "{}", checked.stderr);
@@ -300,4 +302,175 @@ pub(crate) fn the_phrase_makes_another_node_an_admin(world: &World) {
     desk.join(&pi.invite(&[]));
     desk.reaches("tablet");
     agree(&[&pi, &tablet, &desk], 3);
+}
+
+/// Admins with an owner, one of them, and a third who stays.
+fn people(lab: &Lab, lan: &Switch, names: [&str; 3]) -> [Node; 4] {
+    let nas = node_on(lab, lan, "nas", 1);
+    nas.init("home");
+    let [a, b, c] = [(names[0], 2), (names[1], 3), (names[2], 4)]
+        .map(|(name, host)| node_on(lab, lan, name, host));
+    a.join(&nas.invite(&["--owner", "carol", "--tag", "lab"]));
+    b.join(&nas.invite(&["--owner", "carol"]));
+    c.join(&nas.invite(&["--owner", "ben"]));
+    agree(&[&nas, &a, &b, &c], 4);
+    [nas, a, b, c]
+}
+
+pub(crate) fn all_nodes_of_an_owner_are_put_out_in_one_act(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, phone, desk, mut tablet] = people(&lab, &lan, ["phone", "desk", "tablet"]);
+    let card = |name: &str| {
+        let status = nas.status();
+        let mut peers = status["peers"].as_array().unwrap().iter();
+        peers.find(|peer| peer["name"] == name).unwrap().clone()
+    };
+    assert_eq!(card("phone")["owner"], "carol");
+    assert_eq!(card("phone")["tags"], serde_json::json!(["lab"]));
+    let (exit, _) = nas.refused(&["revoke", "--owner", "carol"]);
+    assert_eq!(exit, 2, "it asks, and nobody can be asked");
+    let dry = nas.ask(&["revoke", "--owner", "carol", "--dry-run"]);
+    assert_eq!(dry["dry_run"], true);
+    assert_eq!(names(&nas.status()).len(), 4);
+    // It does not come back until the last has heard.
+    tablet.switch_off();
+    let words = ["revoke", "--owner", "carol", "--watch", "--yes"];
+    let mut watching = nas.command(&words).start().unwrap();
+    for node in [&phone, &desk] {
+        eventually("who is carol's is out", PATIENCE, || {
+            node.status()["state"] == "revoked"
+        });
+    }
+    assert!(watching.wait(Duration::from_secs(2)).unwrap().is_none());
+    tablet.switch_on();
+    let ended = watching.wait(PATIENCE).unwrap().expect("all have heard");
+    assert!(ended.success(), "{}", watching.stdout());
+    agree(&[&nas, &tablet], 2);
+    carries(&nas, &tablet);
+    let (exit, _) = nas.refused(&["revoke", "--owner", "nobody", "--yes"]);
+    assert_eq!(exit, 2);
+}
+
+pub(crate) fn what_a_stolen_admin_signed_since_then_falls_with_it(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, pi, tablet] = home(&lab, &lan, ["nas", "pi", "tablet"]);
+    agree(&[&nas, &pi, &tablet], 3);
+    nas.ask(&["admin", "add", "pi"]);
+    eventually("pi signs", PATIENCE, || {
+        pi.ask(&["admin"])["admins"].as_array().unwrap().len() == 2
+    });
+    let guest = node_on(&lab, &lan, "guest", 4);
+    guest.join(&pi.invite(&[]));
+    agree(&[&nas, &pi, &tablet, &guest], 4);
+    // From here on somebody else types on pi.
+    let code = pi.invite(&["--name", "thief"]);
+    let bad = nas.lines(&["log", "--kind", "invite", "--node", "pi"]);
+    let bad = text(bad.last().unwrap(), "/id");
+    pi.ask(&["revoke", "tablet"]);
+    eventually("nas hears it", PATIENCE, || {
+        !names(&nas.status()).contains("tablet")
+    });
+    let words = ["revoke", "pi", "--since", &bad, "--stolen", "--yes"];
+    let dry: Vec<&str> = words.iter().chain(&["--dry-run"]).copied().collect();
+    let plan = nas.ask(&dry)["plan"].to_string();
+    assert!(plan.contains("tablet"), "{plan}");
+    nas.ask(&words);
+    eventually("tablet is in again", PATIENCE, || {
+        names(&nas.status()) == ["guest", "nas", "tablet"].map(str::to_owned).into()
+    });
+    agree(&[&nas, &tablet, &guest], 3);
+    // The stolen machine still answers for its code, but nobody lets anybody in by it.
+    let thief = node_on(&lab, &lan, "thief", 5);
+    let (exit, said) = thief.refused(&["join", &code, "--timeout", "5s"]);
+    assert!([1, 7, 8].contains(&exit), "{exit}: {said}");
+    assert!(!names(&nas.status()).contains("thief"));
+    let (exit, _) = nas.refused(&["revoke", "guest", "--since", &"a".repeat(52), "--yes"]);
+    assert_eq!(exit, 2);
+}
+
+pub(crate) fn two_of_three_trustees_bring_a_network_back(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let mut nas = node_on(&lab, &lan, "nas", 1);
+    let made = nas.ask(&["init", "--name", "home", "--recovery", "2-of-3"]);
+    let phrases: Vec<String> = (0..3)
+        .map(|at| text(&made, &format!("/recovery_phrases/{at}")))
+        .collect();
+    let [pi, tablet] =
+        [("pi", 2), ("tablet", 3)].map(|(name, host)| node_on(&lab, &lan, name, host));
+    for node in [&pi, &tablet] {
+        node.join(&nas.invite(&[]));
+    }
+    agree(&[&nas, &pi, &tablet], 3);
+    nas.kill();
+    fs::remove_dir_all(nas.state_dir()).unwrap();
+    let petition = pi.machine().directory().join("petition.mesh");
+    let file = petition.to_str().unwrap();
+    let began = typed(&pi, &format!("use --lost nas --out {file}"), &phrases[0]);
+    assert!(began.status.success(), "{}{}", began.stdout, began.stderr);
+    assert_eq!(
+        pi.ask(&["admin"])["admins"][0]["name"],
+        "nas",
+        "one phrase does nothing"
+    );
+    // One phrase twice is still one.
+    let again = typed(&pi, &format!("sign {file}"), &phrases[0]);
+    let signed =
+        serde_json::from_str::<Value>(again.stdout.lines().last().unwrap_or("{}")).unwrap();
+    assert_ne!(signed["signed"], 2, "{}{}", again.stdout, again.stderr);
+    // The file goes to another trustee, who is no admin either.
+    let copy = tablet.machine().directory().join("petition.mesh");
+    fs::copy(&petition, &copy).unwrap();
+    let wrong = "abandon amount liar amount expire adjust cage candy arch gather drum buyer";
+    let sign = format!("sign {}", copy.display());
+    assert_eq!(typed(&tablet, &sign, wrong).status.code(), Some(6));
+    let done = typed(&tablet, &sign, &phrases[2]);
+    assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
+    let left = copy.with_file_name("petition.mesh.part");
+    assert!(!left.exists());
+    fs::copy(&copy, &petition).unwrap();
+    let used = typed(&pi, &format!("use --petition {file}"), &phrases[0]);
+    assert!(used.status.success(), "{}{}", used.stdout, used.stderr);
+    eventually("tablet sees one admin, pi", PATIENCE, || {
+        let admins = tablet.ask(&["admin"])["admins"].clone();
+        admins.as_array().unwrap().len() == 1 && admins[0]["name"] == "pi"
+    });
+    let desk = node_on(&lab, &lan, "desk", 4);
+    desk.join(&pi.invite(&[]));
+    agree(&[&pi, &tablet, &desk], 3);
+    for phrase in &phrases {
+        assert!(!pi.whole_log().contains(phrase) && !tablet.whole_log().contains(phrase));
+    }
+}
+
+pub(crate) fn a_new_network_key_reaches_everybody_and_traffic_goes_on(world: &World) {
+    let lab = lab(world);
+    let lan = lab.switch("lan").unwrap();
+    let [nas, mut pi] = home(&lab, &lan, ["nas", "pi"]);
+    agree(&[&nas, &pi], 2);
+    carries(&nas, &pi);
+    let epoch = |node: &Node| node.status()["network"]["epoch"].as_u64().unwrap();
+    assert_eq!((epoch(&nas), epoch(&pi)), (0, 0));
+    let traffic = Traffic::start(&pi, &nas);
+    let told = nas.ask(&["rotate", "--network-key"]);
+    assert_eq!(text(&told, "/op/kind"), "rekey");
+    eventually("pi has the new epoch", PATIENCE, || epoch(&pi) == 1);
+    thread::sleep(Duration::from_secs(1));
+    let passed = traffic.since.elapsed();
+    let last = traffic.last();
+    assert!(
+        passed.saturating_sub(last) < CUT_LIMIT,
+        "{passed:?} {last:?}"
+    );
+    let (exit, _) = pi.refused(&["rotate", "--network-key"]);
+    assert_eq!(exit, 6);
+    // Who was off at the time gets it when it is back.
+    pi.switch_off();
+    nas.ask(&["rotate", "--network-key", "--wait", "0s"]);
+    pi.switch_on();
+    eventually("pi has the next one", PATIENCE, || epoch(&pi) == 2);
+    agree(&[&nas, &pi], 2);
+    carries(&nas, &pi);
 }

@@ -26,6 +26,19 @@ pub enum Write {
     Heard(OpId, Timestamp),
     /// The devices that a person blocked on this node, ascending; replaces the list before.
     Blocked(Vec<NodeId>),
+    /// The change of the policy that this node put on trial; replaces the one before.
+    Trial(Option<Trial>),
+}
+
+/// A change of the policy that is undone when its time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The op.
+    pub op: OpId,
+    /// When it is undone, by this node's clock.
+    pub due: Timestamp,
+    /// How long it was to last, in milliseconds: a clock that went wrong does not make it last longer.
+    pub for_ms: u64,
 }
 
 /// What a store gives back at start: whatever it still has, unproven.
@@ -45,6 +58,8 @@ pub struct Stored {
     pub heard: Vec<(OpId, Timestamp)>,
     /// The last [`Write::Blocked`].
     pub blocked: Vec<NodeId>,
+    /// The last [`Write::Trial`].
+    pub trial: Option<Trial>,
     /// The store was damaged so that what is missing cannot be told.
     pub suspect: bool,
 }

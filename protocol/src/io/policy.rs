@@ -1,9 +1,11 @@
 //! What people ask of the policy, and what they are told of it.
 
+use std::collections::BTreeSet;
+
 use super::Act;
 use crate::id::{NodeId, OpId};
-use crate::name::NodeName;
-use crate::policy::{Difference, Fault, Outcome, Trouble};
+use crate::name::{NodeName, Owner, Tag};
+use crate::policy::{Difference, Fault, Outcome, Question, Trouble};
 use crate::time::Timestamp;
 
 /// How the policy of a network stands at this node.
@@ -31,6 +33,82 @@ pub struct PolicyText {
     pub act: Act,
 }
 
+/// A text that is the policy for a while only, unless a person keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyTrial {
+    /// The text.
+    pub wanted: PolicyText,
+    /// How long, in milliseconds.
+    pub for_ms: u64,
+}
+
+/// A change of what the policy says of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyStep {
+    /// Another name.
+    Rename {
+        /// Which node.
+        node: NodeId,
+        /// Its name from then on.
+        name: NodeName,
+    },
+    /// Other tags, another owner.
+    Tag {
+        /// Which node.
+        node: NodeId,
+        /// Tags that it is to have.
+        add: BTreeSet<Tag>,
+        /// Tags that it is not to have.
+        remove: BTreeSet<Tag>,
+        /// Whose it is from then on; `None`: whose it was.
+        owner: Option<Owner>,
+    },
+}
+
+/// What a policy would be after a step: nothing is signed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyDraft {
+    /// The text to set.
+    pub text: String,
+    /// The last op of the policy that the step was taken on.
+    pub last: Option<OpId>,
+    /// Whether there is a policy that it would replace.
+    pub exists: bool,
+}
+
+/// What is signed together with an invite whose newcomer reaches little.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvitePolicy {
+    /// The newcomer's tag, which the rule is for.
+    pub tag: Tag,
+    /// The version of the policy from then on.
+    pub version: usize,
+    /// Whether it is the first policy.
+    pub first: bool,
+    /// Lines that go and lines that come.
+    pub lines: Vec<Difference>,
+}
+
+/// A question about the policy as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyQuestion {
+    /// The packet; nodes, names and tags are those of today.
+    pub question: Question,
+    /// The policy as it was after this op; `None`: now.
+    pub at: Option<OpId>,
+}
+
+/// A line of the policy, and who wrote it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyBlamed {
+    /// Its line in the text.
+    pub line: u32,
+    /// The line, without margin and comma.
+    pub text: String,
+    /// The op that wrote it so; `None`: it is older than what was looked at.
+    pub by: Option<PolicyChange>,
+}
+
 /// The policy, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyShown {
@@ -52,6 +130,8 @@ pub struct PolicyShown {
     pub orphans: Vec<OpId>,
     /// How many nodes are known to enforce this very text, this one included; and how many there are.
     pub in_force: (usize, usize),
+    /// Milliseconds until what this node put on trial is undone, if nobody keeps it.
+    pub trial_ms: Option<u64>,
 }
 
 /// What is wrong with a text, or with what it says. Nothing wrong: all but `notices` is empty.

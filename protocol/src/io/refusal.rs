@@ -2,7 +2,7 @@
 
 use crate::body::Level;
 use crate::id::OpId;
-use crate::name::NodeName;
+use crate::name::{NodeName, Tag};
 use crate::time::Timestamp;
 
 /// Why a command cannot be done. The words for people are the command line's.
@@ -70,6 +70,16 @@ pub enum Refusal {
     UnknownVersion(OpId),
     /// Somebody changed the policy since the person looked at it.
     PolicyMoved,
+    /// The policy cannot be built here, so that a step on it would undo what others said.
+    PolicyUnbuilt,
+    /// A change is on trial for so many milliseconds more.
+    OnTrial(u64),
+    /// Nothing is on trial.
+    NoTrial,
+    /// By this rule, nodes with the tag would reach more than they are to.
+    Stray(Tag, String),
+    /// Another node has this name.
+    NameTaken(NodeName),
     /// The policy takes so many bytes, and so many are the most.
     PolicyTooLarge {
         /// What it takes.

@@ -79,7 +79,8 @@ fn foreign_records_of_one_device_are_few_whatever_their_order() {
             | Write::Secrets(_)
             | Write::Heads(_)
             | Write::Heard(..)
-            | Write::Blocked(_) => panic!("records alone were said"),
+            | Write::Blocked(_)
+            | Write::Trial(_) => panic!("records alone were said"),
         }
     }
     let kept: BTreeSet<_> = a.records.iter().map(|record| record.slot().key()).collect();

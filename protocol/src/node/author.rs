@@ -8,6 +8,7 @@ use super::Node;
 use super::acts::Batch;
 use super::errands::Errand;
 use super::net::Net;
+use super::policy::Rules;
 use crate::body::{
     Body, Caps, Cut, Grant, Invite, InviteTerms, Level, OpIds, Revoke, Tags, net_fields,
 };
@@ -111,6 +112,17 @@ impl Node {
         options: &InviteOptions,
         now: Moment,
     ) -> Result<(), Refusal> {
+        self.invite_under(command, options, None, now)
+    }
+
+    /// Makes an invite; with rules, they are signed before it, and nobody hears of it without them.
+    pub(super) fn invite_under(
+        &mut self,
+        command: CommandId,
+        options: &InviteOptions,
+        rules: Option<Rules>,
+        now: Moment,
+    ) -> Result<(), Refusal> {
         self.require_admin()?;
         if !(1..=INVITE_USES_MAX).contains(&options.uses) {
             return Err(Refusal::Limit("an invite is for 1 to 1000 machines"));
@@ -134,6 +146,7 @@ impl Node {
             hints: hints.iter().map(ToString::to_string).collect(),
             via,
             heard: (0, 0),
+            policy: rules.as_ref().map(|rules| Box::new(rules.told.clone())),
         };
         if options.dry_run {
             self.reply(command, Reply::Invited(Box::new(invited)));
@@ -157,15 +170,12 @@ impl Node {
             ext: Ext::NONE,
         };
         let body = self.signed_invite(terms, &code.key)?;
-        let op = self.author(Body::Invite(Box::new(body)), now)?;
-        invited.id = op.id();
         let code = InviteCode::new(secret, hints)
             .map_err(|_| Refusal::Limit("a code holds at most three hints"))?;
+        let body = Body::Invite(Box::new(body));
+        let (id, items) = self.sign_invite(body, rules.and_then(|rules| rules.body), now)?;
+        invited.id = id;
         invited.code = Some(code.text());
-        let items = Items {
-            ops: vec![op.bytes().to_vec()],
-            ..Items::default()
-        };
         self.push_to_all(Errand::Invite { command, invited }, &items, HEARD_MS, now);
         Ok(())
     }

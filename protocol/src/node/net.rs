@@ -97,6 +97,8 @@ pub(super) struct Timers {
     pub(super) seen_ms: Option<u64>,
     pub(super) chores_ms: Option<u64>,
     pub(super) policy_ms: Option<u64>,
+    /// When a change of the policy that is on trial is undone.
+    pub(super) trial_ms: Option<u64>,
 }
 
 /// What moved with a peer since the start.
@@ -275,6 +277,7 @@ impl Net {
             timers.seen_ms,
             timers.chores_ms,
             timers.policy_ms,
+            timers.trial_ms,
             self.epochs.poll_timeout(),
             self.paths.poll_timeout(),
         ]

@@ -5,13 +5,21 @@
 //! everything; only where none has ever existed do all members reach each other.
 
 mod answers;
+mod blame;
 mod built;
 mod change;
+mod draft;
+mod heritage;
+mod probation;
 mod restate;
+mod restricted;
 mod transplant;
 
 #[cfg(test)]
 mod tests;
+
+pub use self::heritage::{Former, Heritage, heritage};
+pub(super) use self::restricted::Rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -193,6 +201,7 @@ impl Node {
     }
 
     pub(super) fn policy_on_time(&mut self, now: Moment) {
+        self.trial_on_time(now);
         let at = now.uptime_ms();
         let timer = self.net.as_mut().map(|net| &mut net.timers.policy_ms);
         let due = timer.and_then(|timer| timer.take_if(|due| *due <= at));
@@ -216,7 +225,7 @@ impl Enforced {
 }
 
 impl Net {
-    fn directory(&self) -> Directory {
+    pub(super) fn directory(&self) -> Directory {
         let realm = self.authority().realm();
         let range = self.authority().genesis().ipv4_range;
         Directory::of_view(&realm.genesis, range, &self.view)

@@ -218,6 +218,7 @@ impl Node {
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
         node.blocked = stored.blocked.iter().copied().collect();
+        node.trial = stored.trial;
         let mut net = Net::new(ledger, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
@@ -265,6 +266,7 @@ impl Node {
             served: Served::default(),
             errands: Errands::default(),
             blocked: BTreeSet::new(),
+            trial: None,
             interfaces: Vec::new(),
             listening: Vec::new(),
             disk_failure: None,

@@ -69,6 +69,12 @@ impl Prefix {
         }
     }
 
+    /// Whether it is one address.
+    pub(super) const fn is_single(&self) -> bool {
+        let bits = if self.base.is_ipv4() { 32 } else { 128 };
+        self.length == bits
+    }
+
     /// The first address.
     #[must_use]
     pub const fn base(&self) -> IpAddr {

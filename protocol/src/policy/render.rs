@@ -4,6 +4,8 @@ use super::directory::Directory;
 use super::read::Lines;
 use super::words::Words;
 use super::{Members, Pins, Place, Policy, Rule, Selector, Target, Terms, Test};
+use crate::id::NodeId;
+use crate::name::{Alias, Group, Tag};
 
 /// A policy as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,25 @@ pub struct Rendered {
     pub text: String,
     /// Where its rules and tests stand.
     pub lines: Lines,
+    /// Each entry with its line, in their order.
+    pub entries: Vec<(u32, Entry)>,
+}
+
+/// An entry of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A group.
+    Group(Group),
+    /// Whom a tag belongs to.
+    TagOwner(Tag),
+    /// A host.
+    Host(Alias),
+    /// What is said of a node.
+    Node(NodeId),
+    /// A rule, by its number among the policy's.
+    Rule(usize),
+    /// A test, by its number among the policy's.
+    Test(usize),
 }
 
 /// Writes a policy with the names of a network. Where every group and host that it names is defined, it reads back.
@@ -24,6 +45,7 @@ pub fn render(policy: &Policy, directory: &Directory) -> Rendered {
         line: 1,
     };
     let mut lines = Lines::default();
+    let mut known = Vec::new();
     page.note(Place::Head, "");
     page.push("{");
     let entries = named(
@@ -31,19 +53,39 @@ pub fn render(policy: &Policy, directory: &Directory) -> Rendered {
         |group| format!("group:{group}"),
         &page.words,
     );
-    page.section(Place::Groups, ['{', '}'], entries);
+    let groups = page.section(Place::Groups, ['{', '}'], entries);
+    known.extend(
+        groups
+            .into_iter()
+            .zip(policy.groups.keys().cloned().map(Entry::Group)),
+    );
     let entries = named(&policy.tag_owners, |tag| format!("tag:{tag}"), &page.words);
-    page.section(Place::TagOwners, ['{', '}'], entries);
+    let owned = page.section(Place::TagOwners, ['{', '}'], entries);
+    known.extend(
+        owned
+            .into_iter()
+            .zip(policy.tag_owners.keys().cloned().map(Entry::TagOwner)),
+    );
     let hosts = policy.hosts.iter().map(|(alias, host)| {
         let text = format!("\"{alias}\": \"{}\"", host.at);
         (host.note.clone(), text)
     });
-    page.section(Place::Hosts, ['{', '}'], hosts.collect());
+    let hosts = page.section(Place::Hosts, ['{', '}'], hosts.collect());
+    known.extend(
+        hosts
+            .into_iter()
+            .zip(policy.hosts.keys().cloned().map(Entry::Host)),
+    );
     let nodes = policy.nodes.iter().map(|(id, pins)| {
         let text = format!("\"{}\": {}", page.words.write_node(id), pins_text(pins));
         (pins.note.clone(), text)
     });
-    page.section(Place::Nodes, ['{', '}'], nodes.collect());
+    let nodes = page.section(Place::Nodes, ['{', '}'], nodes.collect());
+    known.extend(
+        nodes
+            .into_iter()
+            .zip(policy.nodes.keys().copied().map(Entry::Node)),
+    );
     for place in [Place::Acls, Place::Grants] {
         let rules = policy.rules.iter().filter(|rule| rule.place() == place);
         let rules = rules.map(|rule| (rule.note.clone(), rule_text(rule, &page.words)));
@@ -56,9 +98,13 @@ pub fn render(policy: &Policy, directory: &Directory) -> Rendered {
     lines.tests = page.section(Place::Tests, ['[', ']'], tests.collect());
     page.note(Place::Tail, "    ");
     page.push("}");
+    let rules = lines.rules.iter().copied().zip((0..).map(Entry::Rule));
+    let tests = lines.tests.iter().copied().zip((0..).map(Entry::Test));
+    known.extend(rules.chain(tests));
     Rendered {
         text: page.text,
         lines,
+        entries: known,
     }
 }
 

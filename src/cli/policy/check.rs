@@ -8,7 +8,8 @@ use meshnode_protocol::id::OpId;
 use meshnode_protocol::limits::POLICY_TEXT_BYTES_MAX;
 use meshnode_protocol::policy::{Directory, read as parse};
 
-use super::{ask, shown};
+use super::ask;
+use super::past::At;
 use crate::cli::session::{Session, unexpected};
 use crate::control::convert::policy::fault;
 use crate::control::policy::{PolicyAsk, PolicyChecked, PolicyTold};
@@ -16,9 +17,9 @@ use crate::failure::{Exit, Failure};
 use crate::output::{self, json, policy};
 
 /// Checks a file; without one, the policy that there is.
-pub(super) fn run(file: Option<&str>, session: &Session) -> Result<Exit, Failure> {
+pub(super) fn run(file: Option<&str>, at: At, session: &Session) -> Result<Exit, Failure> {
     let Some(file) = file else {
-        return test(session);
+        return test(at, session);
     };
     let text = read(file)?;
     let checked = match check(&text, session) {
@@ -33,8 +34,8 @@ pub(super) fn run(file: Option<&str>, session: &Session) -> Result<Exit, Failure
 }
 
 /// Tries the tests of the policy that there is.
-pub(super) fn test(session: &Session) -> Result<Exit, Failure> {
-    let shown = shown(session)?;
+pub(super) fn test(at: At, session: &Session) -> Result<Exit, Failure> {
+    let shown = at.shown(session)?;
     if !shown.exists {
         let text = "there is no policy to check: all members reach each other";
         return Err(Failure::new(Exit::Refused, "no_policy", text).hint("meshnode policy edit"));

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::change::{Wanted, have};
+use super::change::{TrialFlag, Wanted, have};
 use super::check::{check, read};
 use super::shown;
 use crate::cli::act::Flags;
@@ -30,7 +30,7 @@ const FIRST: &str = "\
 const NAMES_MAX: u32 = 100;
 
 /// Opens the policy in an editor, until it is sound or the person gives up, and sets it.
-pub(super) fn edit(flags: &Flags, session: &Session) -> Result<Exit, Failure> {
+pub(super) fn edit(trial: TrialFlag, flags: &Flags, session: &Session) -> Result<Exit, Failure> {
     let before = shown(session)?;
     let old = if before.exists { &before.text } else { FIRST };
     let draft = Draft::new(old)?;
@@ -58,7 +58,9 @@ pub(super) fn edit(flags: &Flags, session: &Session) -> Result<Exit, Failure> {
         text,
         file: &file,
         expect: before.last,
-        before,
+        first: !before.exists,
+        head: "",
+        trial,
     };
     let set = have(wanted, flags, session);
     match set {

@@ -42,6 +42,14 @@ pub(crate) fn command(request: ActRequest) -> Result<Command, Failure> {
         Act::PolicySet { text, expect } => {
             Command::PolicySet(Box::new(io::PolicyText { text, expect, act }))
         }
+        Act::PolicyTry {
+            text,
+            expect,
+            for_ms,
+        } => {
+            let wanted = io::PolicyText { text, expect, act };
+            Command::PolicyTry(Box::new(io::PolicyTrial { wanted, for_ms }))
+        }
         Act::PolicyRollback(op) => Command::PolicyRollback { op, act },
     })
 }

@@ -1,12 +1,12 @@
 //! The policy, in the words of the control socket and of the core.
 
 use meshnode_protocol::io::{self, Command};
-use meshnode_protocol::policy::{self, Outcome, Question, Sign};
+use meshnode_protocol::policy::{self, Difference, Outcome, Question, Sign};
 
 use crate::control::Response;
 use crate::control::policy::{
-    Change, ChangeState, DiffLine, Explained, FailedTest, Fault, PolicyAsk, PolicyChecked,
-    PolicyShown, PolicyState, PolicyTold, RuleLine, Verdict,
+    Blamed, Change, ChangeState, DiffLine, Draft, Explained, FailedTest, Fault, InviteRules,
+    PolicyAsk, PolicyChecked, PolicyShown, PolicyState, PolicyTold, RuleLine, Step, Verdict,
 };
 
 /// The command for what is asked.
@@ -14,19 +14,42 @@ pub(crate) fn command(ask: PolicyAsk) -> Command {
     match ask {
         PolicyAsk::Show { at } => Command::PolicyShow { at },
         PolicyAsk::Check { text } => Command::PolicyCheck { text },
-        PolicyAsk::Diff { text } => Command::PolicyDiff { text },
+        PolicyAsk::Draft(step) => Command::PolicyDraft(Box::new(steps(step))),
+        PolicyAsk::Blame { at } => Command::PolicyBlame { at },
+        PolicyAsk::Diff { from, text } => Command::PolicyDiff { from, text },
         PolicyAsk::Explain {
             src,
             dst,
             protocol,
             port,
-        } => Command::PolicyExplain(Question {
-            src,
-            dst,
-            protocol,
-            port,
-        }),
+            at,
+        } => {
+            let question = Question {
+                src,
+                dst,
+                protocol,
+                port,
+            };
+            Command::PolicyExplain(io::PolicyQuestion { question, at })
+        }
         PolicyAsk::Log => Command::PolicyLog,
+    }
+}
+
+fn steps(step: Step) -> io::PolicyStep {
+    match step {
+        Step::Rename { node, name } => io::PolicyStep::Rename { node, name },
+        Step::Tag {
+            node,
+            add,
+            remove,
+            owner,
+        } => io::PolicyStep::Tag {
+            node,
+            add: add.into_iter().collect(),
+            remove: remove.into_iter().collect(),
+            owner,
+        },
     }
 }
 
@@ -41,6 +64,7 @@ pub(super) fn shown(shown: io::PolicyShown) -> Response {
         last: shown.last,
         conflicts: conflicts.map(ToString::to_string).collect(),
         orphans: shown.orphans,
+        trial_ms: shown.trial_ms,
         in_force: shown.in_force,
     })))
 }
@@ -52,16 +76,30 @@ pub(super) fn checked(checked: io::PolicyChecked) -> Response {
 
 /// What a text would change.
 pub(super) fn diff(diffed: io::PolicyDiffed) -> Response {
-    let lines = diffed.lines.into_iter().map(|line| DiffLine {
+    told(PolicyTold::Diff {
+        lines: lines(diffed.lines),
+        checked: findings(diffed.checked),
+    })
+}
+
+fn lines(lines: Vec<Difference>) -> Vec<DiffLine> {
+    let lines = lines.into_iter().map(|line| DiffLine {
         added: line.sign == Sign::Added,
         section: line.section.to_owned(),
         line: line.line,
         text: line.text,
     });
-    told(PolicyTold::Diff {
-        lines: lines.collect(),
-        checked: findings(diffed.checked),
-    })
+    lines.collect()
+}
+
+/// What is signed together with an invite.
+pub(super) fn invited(rules: io::InvitePolicy) -> InviteRules {
+    InviteRules {
+        tag: rules.tag,
+        version: rules.version,
+        first: rules.first,
+        lines: lines(rules.lines),
+    }
 }
 
 /// Why a node reaches another, or does not.
@@ -88,6 +126,25 @@ pub(super) fn explained(explained: io::PolicyExplained) -> Response {
 /// The policy ops that count.
 pub(super) fn log(changes: Vec<io::PolicyChange>) -> Response {
     told(PolicyTold::Log(changes.into_iter().map(change).collect()))
+}
+
+/// What the policy would be.
+pub(super) fn draft(draft: io::PolicyDraft) -> Response {
+    told(PolicyTold::Draft(Box::new(Draft {
+        text: draft.text,
+        last: draft.last,
+        exists: draft.exists,
+    })))
+}
+
+/// Who wrote each line.
+pub(super) fn blame(lines: Vec<io::PolicyBlamed>) -> Response {
+    let lines = lines.into_iter().map(|line| Blamed {
+        line: line.line,
+        text: line.text,
+        by: line.by.map(change),
+    });
+    told(PolicyTold::Blame(lines.collect()))
 }
 
 const fn told(told: PolicyTold) -> Response {

@@ -49,6 +49,7 @@ fn invite() -> Invited {
         network: NetworkName::parse("homelab").unwrap(),
         heard: 3,
         of: 4,
+        policy: None,
     }
 }
 

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::line;
-use crate::control::RecoveryFacts;
 use crate::control::acts::{
     Acted, Admin, Fallen, HeardBy, HeardDone, InviteReport, Petition, Plan, Waiting,
 };
+use crate::control::{InitRequest, RecoveryFacts};
 use crate::units;
 
 /// An act, and who heard it when the wait is over.
@@ -43,6 +43,20 @@ pub(crate) fn acted(acted: &Acted, heard: &[HeardBy], done: Option<&HeardDone>) 
         "heard_n": done.map_or(0, |done| done.heard),
         "of_n": done.map_or(acted.of, |done| done.of),
         "warnings": [],
+    }))
+}
+
+/// What `init` would make.
+pub(crate) fn would_init(request: &InitRequest) -> String {
+    line(&json!({
+        "schema": 1,
+        "dry_run": true,
+        "network": {"name": request.name.as_ref().map(|name| name.as_str()), "id": Value::Null},
+        "self": {"name": request.node_name.as_str()},
+        "ipv4_range": request.ipv4_range,
+        "recovery_phrase": Value::Null,
+        "recovery_threshold": request.recovery.1,
+        "recovery_of": request.recovery.0,
     }))
 }
 

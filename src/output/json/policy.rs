@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::line;
 use crate::control::policy::{
-    Change, DiffLine, Explained, Fault, PolicyChecked, PolicyShown, RuleLine, Verdict,
+    Blamed, Change, DiffLine, Explained, Fault, InviteRules, PolicyChecked, PolicyShown, RuleLine,
+    Verdict,
 };
+use crate::control::report::MemberReport;
 use crate::output::policy::Asked;
 use crate::units;
 
@@ -23,6 +25,43 @@ pub(crate) fn shown(shown: &PolicyShown) -> String {
         "orphans": orphans,
         "in_force_n": shown.in_force.0,
         "of_n": shown.in_force.1,
+        "trial_s": shown.trial_ms.map(|ms| ms.div_ceil(1_000)),
+    }))
+}
+
+/// Who wrote each line.
+pub(crate) fn blame(lines: &[Blamed]) -> String {
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|line| {
+            let by = line.by.as_ref();
+            json!({
+                "line": line.line,
+                "text": line.text,
+                "version": by.map(|by| by.version),
+                "id": by.map(|by| by.op.to_string()),
+                "author": by.and_then(|by| by.author.as_ref()).map(|name| name.as_str()),
+                "said_at": by.map(|by| units::rfc3339(by.said)),
+            })
+        })
+        .collect();
+    line(&json!({"schema": 1, "lines": lines}))
+}
+
+/// What was on trial stays.
+pub(crate) fn kept() -> String {
+    line(&json!({"schema": 1, "kept": true}))
+}
+
+/// The tags and the owner of a node.
+pub(crate) fn tags(member: &MemberReport) -> String {
+    let tags: Vec<&str> = member.tags.iter().map(|tag| tag.as_str()).collect();
+    line(&json!({
+        "schema": 1,
+        "name": member.name.as_str(),
+        "id": member.id.to_string(),
+        "tags": tags,
+        "owner": member.owner.as_ref().map(|owner| owner.as_str()),
     }))
 }
 
@@ -63,18 +102,29 @@ pub(crate) fn checked(checked: &PolicyChecked) -> String {
 
 /// Lines that go and lines that come.
 pub(crate) fn diff(lines: &[DiffLine]) -> String {
-    let lines: Vec<Value> = lines
-        .iter()
-        .map(|line| {
-            json!({
-                "change": if line.added { "added" } else { "removed" },
-                "section": line.section,
-                "line": line.line,
-                "text": line.text,
-            })
+    line(&json!({"schema": 1, "lines": changes(lines)}))
+}
+
+fn changes(lines: &[DiffLine]) -> Vec<Value> {
+    let lines = lines.iter().map(|line| {
+        json!({
+            "change": if line.added { "added" } else { "removed" },
+            "section": line.section,
+            "line": line.line,
+            "text": line.text,
         })
-        .collect();
-    line(&json!({"schema": 1, "lines": lines}))
+    });
+    lines.collect()
+}
+
+/// What is signed together with an invite.
+pub(super) fn invite_rules(rules: &InviteRules) -> Value {
+    json!({
+        "tag": rules.tag.as_str(),
+        "version": rules.version,
+        "first": rules.first,
+        "lines": changes(&rules.lines),
+    })
 }
 
 /// Whether a node reaches another.

@@ -367,7 +367,8 @@ fn stored(founder: &mut Node, keys: &Keys) -> Stored {
             | Write::DropRecord(_)
             | Write::Secrets(_)
             | Write::Heard(..)
-            | Write::Blocked(_) => {}
+            | Write::Blocked(_)
+            | Write::Trial(_) => {}
         }
     }
     stored

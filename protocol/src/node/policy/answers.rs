@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::body::Kind;
 use crate::id::{NodeId, OpId};
 use crate::io::{
-    CommandId, PolicyChange, PolicyChangeState, PolicyDiffed, PolicyExplained, PolicyRule,
-    PolicyShown, PolicyState, PolicyVerdict, Refusal, Reply,
+    CommandId, PolicyChange, PolicyChangeState, PolicyDiffed, PolicyExplained, PolicyQuestion,
+    PolicyRule, PolicyShown, PolicyState, PolicyVerdict, Refusal, Reply,
 };
 use crate::node::Node;
 use crate::node::net::Net;
@@ -14,14 +14,17 @@ use crate::node::policy::built::Built;
 use crate::node::policy::change::checked;
 use crate::op::Author;
 use crate::policy::{Policy, Question, Reach, Verdict, difference, render};
+use crate::time::Moment;
 
 impl Node {
     pub(in crate::node) fn show_policy(
         &mut self,
         command: CommandId,
         at: Option<OpId>,
+        now: Moment,
     ) -> Result<(), Refusal> {
         let me = self.id;
+        let trial_ms = self.trial_left_ms(now).filter(|_| at.is_none());
         let net = self.open_net()?;
         let view = net.view.policy();
         let old = at.map(|op| net.policy_after(&op)).transpose()?;
@@ -43,6 +46,7 @@ impl Node {
                 .copied()
                 .collect(),
             in_force: net.policy_in_force(&me),
+            trial_ms,
         };
         self.reply(command, Reply::Policy(Box::new(shown)));
         Ok(())
@@ -61,15 +65,22 @@ impl Node {
     pub(in crate::node) fn diff_policy(
         &mut self,
         command: CommandId,
+        from: Option<&str>,
         text: &str,
     ) -> Result<(), Refusal> {
         let net = self.open_net()?;
         let directory = net.directory();
-        let (wanted, checked) = checked(text, &directory);
-        let none = Policy::default();
+        let (wanted, checked_text) = checked(text, &directory);
         let built = net.policy.built.as_ref();
-        let old = built.map_or(&none, |built| &built.reading.policy);
-        let lines = wanted.map_or_else(Vec::new, |wanted| difference(old, &wanted, &directory));
+        let held = built.map_or_else(Policy::default, |built| built.reading.policy.clone());
+        let (old, checked_old) = match from.map(|from| checked(from, &directory)) {
+            Some((old, checked)) => (old, Some(checked)),
+            None => (Some(held), None),
+        };
+        let both = old.zip(wanted);
+        let lines = both.map_or_else(Vec::new, |(old, new)| difference(&old, &new, &directory));
+        let checked = checked_old.filter(|checked| !checked.faults.is_empty());
+        let checked = checked.unwrap_or(checked_text);
         let diffed = PolicyDiffed { lines, checked };
         self.reply(command, Reply::PolicyDiff(Box::new(diffed)));
         Ok(())
@@ -78,13 +89,21 @@ impl Node {
     pub(in crate::node) fn explain_policy(
         &mut self,
         command: CommandId,
-        question: Question,
+        asked: PolicyQuestion,
     ) -> Result<(), Refusal> {
         let me = self.id;
+        let question = asked.question;
         let net = self.open_net()?;
+        let old = asked.at.map(|op| net.policy_after(&op)).transpose()?;
+        let version = asked.at.and_then(|at| net.version(&at));
         let unknown = [question.src, question.dst];
         let mut unknown = unknown.into_iter().filter(|id| net.view.live(id).is_none());
-        let (verdict, rule, note) = match (net.policy.state, &net.policy.built, unknown.next()) {
+        let held = old.as_ref().or(net.policy.built.as_ref());
+        let state = match old {
+            Some(_) => PolicyState::InForce,
+            None => net.policy.state,
+        };
+        let (verdict, rule, note) = match (state, held, unknown.next()) {
             (_, _, Some(id)) => (PolicyVerdict::Unknown(id), None, None),
             (PolicyState::Open, _, None) => (PolicyVerdict::Open, None, None),
             (PolicyState::InForce | PolicyState::Kept, Some(built), None) => {
@@ -99,7 +118,7 @@ impl Node {
             rule,
             note,
             state: net.policy.state,
-            version: net.view.policy().ops.len(),
+            version: version.unwrap_or(net.view.policy().ops.len()),
             in_force: net.policy_in_force(&me),
         };
         self.reply(command, Reply::PolicyExplained(Box::new(explained)));
@@ -154,7 +173,7 @@ impl Net {
         (verdict, rule, explanation.note)
     }
 
-    fn policy_change(&self, id: &OpId) -> Option<PolicyChange> {
+    pub(super) fn policy_change(&self, id: &OpId) -> Option<PolicyChange> {
         let op = self.authority().op(id)?;
         let view = self.view.policy();
         let built = self.policy.current();

@@ -19,7 +19,7 @@ use crate::time::Moment;
 
 impl Node {
     /// This node's hand as an admin with the cap `policy`.
-    fn policy_hand(&mut self) -> Result<Hand, Refusal> {
+    pub(in crate::node) fn policy_hand(&mut self) -> Result<Hand, Refusal> {
         let me = self.id;
         let device = self.keys.device.clone();
         let net = self.member_net()?;
@@ -44,14 +44,26 @@ impl Node {
         wanted: &PolicyText,
         now: Moment,
     ) -> Result<(), Refusal> {
+        self.set_text(command, wanted, None, now)
+    }
+
+    /// Sets a text, for good or for a while.
+    pub(super) fn set_text(
+        &mut self,
+        command: CommandId,
+        wanted: &PolicyText,
+        trial_ms: Option<u64>,
+        now: Moment,
+    ) -> Result<(), Refusal> {
         self.policy_hand()?;
+        self.require_no_trial(now)?;
         let net = self.member_net()?;
         if wanted.expect.is_some() && wanted.expect != net.policy.last() {
             return Err(Refusal::PolicyMoved);
         }
         let (policy, checked) = checked(&wanted.text, &net.directory());
         match policy.filter(|_| checked.is_sound()) {
-            Some(policy) => self.change_policy(command, &policy, wanted.act, now),
+            Some(policy) => self.change_policy(command, &policy, (wanted.act, trial_ms), now),
             None => {
                 self.reply(command, Reply::PolicyChecked(Box::new(checked)));
                 Ok(())
@@ -73,7 +85,12 @@ impl Node {
         let lines = render(&old, &directory).lines.tests;
         let tests = failures(&old, &lines, &directory);
         if tests.is_empty() {
-            return self.change_policy(command, &old, act, now);
+            let done = self.change_policy(command, &old, (act, None), now);
+            // Whoever takes an earlier version has decided.
+            if done.is_ok() && !act.dry_run {
+                self.end_trial();
+            }
+            return done;
         }
         let checked = PolicyChecked {
             tests,
@@ -87,7 +104,7 @@ impl Node {
         &mut self,
         command: CommandId,
         wanted: &Policy,
-        act: Act,
+        (act, trial_ms): (Act, Option<u64>),
         now: Moment,
     ) -> Result<(), Refusal> {
         let hand = self.policy_hand()?;
@@ -97,9 +114,16 @@ impl Node {
             self.nothing_to_change(command, act);
             return Ok(());
         };
-        batch.sign(body, &hand)?;
+        let op = batch.sign(body, &hand)?;
         let plan = self.plan_of(&batch, &[], now)?;
-        self.carry_out(command, batch, plan, act, now)
+        if let (Some(for_ms), false) = (trial_ms, act.dry_run) {
+            self.begin_trial(op, for_ms, now);
+        }
+        let done = self.carry_out(command, batch, plan, act, now);
+        if done.is_err() && trial_ms.is_some() {
+            self.end_trial();
+        }
+        done
     }
 
     /// An act without ops is over at once.
@@ -127,7 +151,7 @@ impl Node {
     }
 
     /// The op that makes the policy say something; `None`: it does.
-    fn policy_body(
+    pub(super) fn policy_body(
         &mut self,
         wanted: &Policy,
         troubles: Troubles,
@@ -198,7 +222,7 @@ impl Node {
         let _done = self.sign_anew(&wanted, now);
     }
 
-    fn sign_anew(&mut self, wanted: &Policy, now: Moment) -> Result<(), Refusal> {
+    pub(super) fn sign_anew(&mut self, wanted: &Policy, now: Moment) -> Result<(), Refusal> {
         let hand = self.policy_hand()?;
         self.require_understanding()?;
         let mut batch = Batch::new(self.member_net()?, now);

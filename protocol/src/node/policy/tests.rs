@@ -1,8 +1,11 @@
 //! A founder, an admin and a member, who hear of each other's ops when a test says so.
 
 mod pinned;
+mod restricted;
 mod revoked;
 mod stage;
+mod steps;
+mod trials;
 
 use std::collections::BTreeSet;
 
@@ -12,7 +15,8 @@ use crate::access::number::TCP;
 use crate::body::{Body, Policy as PolicyOp, PolicyBase};
 use crate::codec::Ext;
 use crate::io::{
-    Act, Command, PolicyChangeState, PolicyChecked, PolicyText, PolicyVerdict, Refusal, Reply,
+    Act, Command, PolicyChangeState, PolicyChecked, PolicyQuestion, PolicyText, PolicyVerdict,
+    Refusal, Reply,
 };
 use crate::policy::{Document, Question};
 
@@ -320,7 +324,10 @@ fn an_explanation_names_the_rule_its_line_and_who_signed_it() {
             protocol: TCP,
             port: Some(port),
         };
-        let replies = stage.command(CAM, Command::PolicyExplain(question));
+        let replies = stage.command(
+            CAM,
+            Command::PolicyExplain(PolicyQuestion { question, at: None }),
+        );
         match replies.into_iter().next() {
             Some(Reply::PolicyExplained(explained)) => *explained,
             other => panic!("{other:?}"),

@@ -8,14 +8,14 @@ use zeroize::Zeroizing;
 
 use crate::access::Filter;
 use crate::access::number::TCP;
-use crate::body::{Body, Caps, Cut, Grant, Ipv4Range, Level, OpIds, Revoke, Tags};
+use crate::body::{Body, Caps, Cut, Grant, Ipv4Range, Kind, Level, OpIds, Revoke, Tags};
 use crate::codec::Ext;
 use crate::custody::Custody;
 use crate::id::{NodeId, OpId};
 use crate::identity::Keys;
 use crate::io::{
-    Act, Acted, Command, CommandId, Input, Notice, Output, PolicyChange, PolicyShown, PolicyText,
-    Reply, RevokeOptions, Since, Stored, Warning, Write,
+    Act, Acted, Command, CommandId, Input, Invited, Notice, Output, PolicyChange, PolicyShown,
+    PolicyText, Reply, RevokeOptions, Since, Stored, Warning, Write,
 };
 use crate::ledger::Change;
 use crate::name::{NetworkName, NodeName};
@@ -32,6 +32,7 @@ pub(super) struct Stage {
     filters: Vec<Arc<Filter>>,
     at_ms: u64,
     commands: u64,
+    invited: Option<Invited>,
 }
 
 /// A text of rules.
@@ -93,6 +94,7 @@ impl Stage {
             nodes,
             at_ms: 0,
             commands: 0,
+            invited: None,
         };
         for who in 0..NAMES.len() {
             stage.nodes[who].net.as_mut().unwrap().synced = true;
@@ -111,6 +113,9 @@ impl Stage {
             if let Output::Filter(filter) = output {
                 self.filters[who] = Arc::clone(filter);
             }
+            if let Output::Reply(_, Reply::Invited(invited)) = output {
+                self.invited = Some(Invited::clone(invited));
+            }
         }
         outputs
     }
@@ -120,7 +125,9 @@ impl Stage {
         let node = &mut self.nodes[who];
         let secrets = node.custody.to_bytes();
         let stored = stored(node, secrets);
-        let seed = [50 + u8::try_from(who).unwrap(); 32];
+        // No two lives draw the same.
+        let mut seed = [50 + u8::try_from(who).unwrap(); 32];
+        seed[..8].copy_from_slice(&self.at_ms.to_le_bytes());
         self.nodes[who] = Node::resume(&stored, setup(), seed, moment(self.at_ms)).unwrap();
         self.nodes[who].net.as_mut().unwrap().synced = true;
         self.filters[who] = Arc::new(Filter::Open);
@@ -136,6 +143,11 @@ impl Stage {
                 self.drain(who);
             }
         }
+    }
+
+    /// Time passes while nobody runs.
+    pub(super) fn sleep(&mut self, ms: u64) {
+        self.at_ms += ms;
     }
 
     pub(super) fn command(&mut self, who: usize, command: Command) -> Vec<Reply> {
@@ -303,6 +315,17 @@ impl Stage {
         ops.skip(1)
     }
 
+    /// What was signed after so many ops.
+    pub(super) fn kinds(&self, who: usize, after: usize) -> Vec<Kind> {
+        let new = self.all_ops(who).skip(after);
+        new.map(|op| op.header().kind).collect()
+    }
+
+    /// The invite that somebody made and that is told now.
+    pub(super) fn invited(&mut self) -> Option<Invited> {
+        self.invited.take()
+    }
+
     pub(super) fn ops(&self, who: usize) -> usize {
         self.all_ops(who).count()
     }
@@ -359,6 +382,7 @@ fn stored(node: &mut Node, secrets: Zeroizing<Vec<u8>>) -> Stored {
         secrets: Some(secrets),
         ..Stored::default()
     };
+    stored.trial = node.trial;
     let net = node.net.as_mut().unwrap();
     for write in net.ledger.all_writes() {
         match write {
@@ -370,7 +394,8 @@ fn stored(node: &mut Node, secrets: Zeroizing<Vec<u8>>) -> Stored {
             | Write::DropRecord(_)
             | Write::Secrets(_)
             | Write::Heard(..)
-            | Write::Blocked(_) => {}
+            | Write::Blocked(_)
+            | Write::Trial(_) => {}
         }
     }
     stored

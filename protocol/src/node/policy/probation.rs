@@ -1,0 +1,146 @@
+//! Changes on trial: in force at once everywhere, and undone by an ordinary edit unless somebody keeps them
+//! (`docs/protocol.md` §10.7).
+//!
+//! The note of a trial is on the disk before its op is, so that no end of the program makes a trial permanent.
+
+use crate::id::OpId;
+use crate::io::{CommandId, Notice, PolicyTrial, Refusal, Reply, Trial, Write};
+use crate::limits::{POLICY_TRIAL_MS_MAX, POLICY_TRIAL_MS_MIN};
+use crate::node::Node;
+use crate::node::policy::built::{Built, When};
+use crate::node::policy::draft::open_policy;
+use crate::node::policy::transplant::transplant;
+use crate::policy::Policy;
+use crate::time::Moment;
+
+/// How long this node waits before it tries again to undo what it could not.
+const AGAIN_MS: u64 = 30_000;
+
+/// What becomes of a trial whose time is over.
+enum End {
+    /// This is to be the policy.
+    Undo(Box<Policy>),
+    /// It is as it was before, or somebody decided otherwise since.
+    Nothing { undone: bool },
+    /// The policy cannot be built now.
+    Later,
+}
+
+impl Node {
+    pub(in crate::node) fn try_policy(
+        &mut self,
+        command: CommandId,
+        trial: &PolicyTrial,
+        now: Moment,
+    ) -> Result<(), Refusal> {
+        if !(POLICY_TRIAL_MS_MIN..=POLICY_TRIAL_MS_MAX).contains(&trial.for_ms) {
+            return Err(Refusal::Limit("a trial lasts from 1 second to 7 days"));
+        }
+        self.set_text(command, &trial.wanted, Some(trial.for_ms), now)
+    }
+
+    pub(in crate::node) fn keep_policy(&mut self, command: CommandId) -> Result<(), Refusal> {
+        self.member_net()?;
+        if self.trial.is_none() {
+            return Err(Refusal::NoTrial);
+        }
+        self.end_trial();
+        self.reply(command, Reply::PolicyKept);
+        Ok(())
+    }
+
+    /// Fails while something is on trial: what comes on top of it would be hard to tell from it.
+    pub(super) fn require_no_trial(&self, now: Moment) -> Result<(), Refusal> {
+        match self.trial_left_ms(now) {
+            Some(left) => Err(Refusal::OnTrial(left)),
+            None => Ok(()),
+        }
+    }
+
+    /// Milliseconds until the trial is undone.
+    pub(super) fn trial_left_ms(&self, now: Moment) -> Option<u64> {
+        self.trial.map(|trial| left(&trial, now))
+    }
+
+    /// Notes that an op which is about to be signed is on trial.
+    pub(super) fn begin_trial(&mut self, op: OpId, for_ms: u64, now: Moment) {
+        let due = now.wall.plus_ms(for_ms);
+        let trial = Trial { op, due, for_ms };
+        self.trial = Some(trial);
+        self.persist(vec![Write::Trial(Some(trial))], true);
+        self.wait_for_trial(for_ms, now);
+    }
+
+    /// Nothing is on trial any more.
+    pub(super) fn end_trial(&mut self) {
+        if self.trial.take().is_some() {
+            self.persist(vec![Write::Trial(None)], true);
+        }
+        if let Some(net) = &mut self.net {
+            net.timers.trial_ms = None;
+        }
+    }
+
+    fn wait_for_trial(&mut self, ms: u64, now: Moment) {
+        if let Some(net) = &mut self.net {
+            net.timers.trial_ms = Some(now.uptime_ms().saturating_add(ms));
+        }
+    }
+
+    pub(in crate::node) fn trial_on_time(&mut self, now: Moment) {
+        let Some(trial) = self.trial else { return };
+        let Some(net) = self.net.as_ref().filter(|net| net.is_open()) else {
+            return;
+        };
+        match net.timers.trial_ms {
+            // The start of the program: what is left of its time.
+            None => self.wait_for_trial(left(&trial, now), now),
+            Some(due) if due <= now.uptime_ms() => self.undo(&trial, now),
+            Some(_) => {}
+        }
+    }
+
+    fn undo(&mut self, trial: &Trial, now: Moment) {
+        let undone = match self.end_of(trial) {
+            End::Nothing { undone } => undone,
+            End::Later => return self.wait_for_trial(AGAIN_MS, now),
+            End::Undo(wanted) => match self.sign_anew(&wanted, now) {
+                Ok(()) => true,
+                // Not an admin any more, or out: it never will be.
+                Err(Refusal::NotAdmin(_) | Refusal::Revoked) => false,
+                Err(_) => return self.wait_for_trial(AGAIN_MS, now),
+            },
+        };
+        self.end_trial();
+        self.notice(Notice::TrialOver(undone));
+    }
+
+    /// What the policy is to be without what was on trial. What others changed meanwhile stays.
+    fn end_of(&self, trial: &Trial) -> End {
+        let Some(net) = &self.net else {
+            return End::Later;
+        };
+        let authority = net.authority();
+        if !authority.contains(&trial.op) {
+            // It was noted, and the program ended before it was signed.
+            return End::Nothing { undone: true };
+        }
+        let after = Built::at(authority, &trial.op, When::After, None);
+        let (Some(built), Some(after)) = (net.policy.current(), after) else {
+            return End::Later;
+        };
+        let after = after.reading.policy;
+        let before = Built::at(authority, &trial.op, When::Before, None);
+        let before = before.map_or_else(open_policy, |before| before.reading.policy);
+        match transplant(&after, &before, &built.reading.policy) {
+            Some(wanted) if wanted == built.reading.policy => End::Nothing { undone: true },
+            Some(wanted) => End::Undo(Box::new(wanted)),
+            None => End::Nothing { undone: false },
+        }
+    }
+}
+
+/// What is left of a trial, by a clock that may have been set meanwhile.
+fn left(trial: &Trial, now: Moment) -> u64 {
+    trial.due.since_ms(now.wall).min(trial.for_ms)
+}

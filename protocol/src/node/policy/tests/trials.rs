@@ -1,0 +1,168 @@
+//! Changes on trial.
+
+use super::stage::{Stage, filter_of, grants};
+use super::{CAM, DNS, NAS, PI, SSH, WEB};
+use crate::access::Filter;
+use crate::id::OpId;
+use crate::io::{Act, Command, PolicyState, PolicyText, PolicyTrial, Refusal, Reply};
+
+const FOR_MS: u64 = 60_000;
+
+fn try_rules(stage: &mut Stage, rules: &[&str]) -> Reply {
+    let wanted = PolicyText {
+        text: grants(rules),
+        expect: None,
+        act: Act::default(),
+    };
+    let trial = PolicyTrial {
+        wanted,
+        for_ms: FOR_MS,
+    };
+    let replies = stage.command(NAS, Command::PolicyTry(Box::new(trial)));
+    replies.into_iter().next().unwrap()
+}
+
+fn tried(stage: &mut Stage, rules: &[&str]) -> OpId {
+    let reply = try_rules(stage, rules);
+    let Reply::Acted(acted) = reply else {
+        panic!("{reply:?}");
+    };
+    acted.ops.last().unwrap().id.unwrap()
+}
+
+#[test]
+fn what_nobody_keeps_is_undone_by_an_ordinary_edit_that_others_follow() {
+    let mut stage = Stage::new();
+    stage.set(NAS, &[SSH]).unwrap();
+    let text = stage.show(NAS).text;
+    tried(&mut stage, &[WEB]);
+    stage.heal();
+    let (pi, cam) = (stage.id(PI), stage.id(CAM));
+    assert!(stage.passes(NAS, cam, 80) && !stage.passes(NAS, pi, 22));
+    let left = stage.show(NAS).trial_ms.unwrap();
+    assert!((FOR_MS - 1000..=FOR_MS).contains(&left), "{left}");
+    assert_eq!(stage.show(PI).trial_ms, None);
+    stage.pass(FOR_MS - 1000);
+    assert_eq!(stage.show(NAS).version, 2);
+    stage.pass(1500);
+    let shown = stage.show(NAS);
+    assert_eq!((shown.text.as_str(), shown.version), (text.as_str(), 3));
+    assert_eq!(shown.trial_ms, None);
+    stage.heal();
+    assert_eq!(stage.show(CAM).text, text);
+    assert!(stage.passes(NAS, pi, 22) && !stage.passes(NAS, cam, 80));
+    let ops = stage.ops(NAS);
+    stage.pass(10 * FOR_MS);
+    assert_eq!(stage.ops(NAS), ops, "it is undone once");
+}
+
+#[test]
+fn what_is_kept_stays() {
+    let mut stage = Stage::new();
+    let keep = |stage: &mut Stage| stage.command(NAS, Command::PolicyKeep);
+    assert_eq!(keep(&mut stage), [Reply::Refused(Refusal::NoTrial)]);
+    tried(&mut stage, &[WEB]);
+    assert_eq!(keep(&mut stage), [Reply::PolicyKept]);
+    stage.restart(NAS);
+    stage.pass(2 * FOR_MS);
+    let shown = stage.show(NAS);
+    assert!(shown.text.contains("tcp:80") && shown.version == 1);
+}
+
+#[test]
+fn a_trial_ends_at_its_time_although_the_program_ended_meanwhile() {
+    let mut stage = Stage::new();
+    stage.set(NAS, &[SSH]).unwrap();
+    tried(&mut stage, &[WEB]);
+    stage.pass(20_000);
+    stage.restart(NAS);
+    stage.pass(30_000);
+    assert_eq!(stage.show(NAS).version, 2, "there are some seconds left");
+    stage.pass(15_000);
+    assert!(stage.show(NAS).text.contains("tcp:22"));
+    // One whose time was over while the program was off is undone at its start.
+    tried(&mut stage, &[WEB]);
+    stage.sleep(10 * FOR_MS);
+    stage.restart(NAS);
+    stage.pass(1000);
+    assert!(stage.show(NAS).text.contains("tcp:22"));
+}
+
+#[test]
+fn the_first_policy_on_trial_ends_in_one_that_allows_what_held_without() {
+    let mut stage = Stage::new();
+    tried(&mut stage, &[WEB]);
+    stage.pass(FOR_MS + 1000);
+    stage.heal();
+    let shown = stage.show(CAM);
+    assert_eq!(shown.state, PolicyState::InForce);
+    assert_ne!(filter_of(&stage, NAS), Filter::Open);
+    for port in [22, 80, 9999] {
+        assert!(stage.passes(NAS, stage.id(PI), port) && stage.passes(NAS, stage.id(CAM), port));
+    }
+}
+
+#[test]
+fn what_others_changed_during_a_trial_outlives_it() {
+    let mut stage = Stage::new();
+    stage.set(NAS, &[SSH]).unwrap();
+    stage.heal();
+    tried(&mut stage, &[SSH, WEB]);
+    stage.heal();
+    stage.set(PI, &[SSH, WEB, DNS]).unwrap();
+    stage.heal();
+    stage.pass(FOR_MS + 1000);
+    let text = stage.show(NAS).text;
+    assert!(text.contains("tcp:22") && text.contains("udp:53"), "{text}");
+    assert!(!text.contains("tcp:80"), "{text}");
+}
+
+#[test]
+fn during_a_trial_nothing_else_is_set_and_a_rollback_ends_it() {
+    let mut stage = Stage::new();
+    let first = stage.set(NAS, &[SSH]).unwrap().unwrap();
+    tried(&mut stage, &[WEB]);
+    for refused in [
+        try_rules(&mut stage, &[DNS]),
+        stage.set(NAS, &[DNS]).unwrap_err(),
+    ] {
+        let Reply::Refused(Refusal::OnTrial(left)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(left <= FOR_MS);
+    }
+    let act = Act::default();
+    let rolled = stage.command(NAS, Command::PolicyRollback { op: first, act });
+    assert!(matches!(rolled[0], Reply::Acted(_)), "{rolled:?}");
+    assert_eq!(stage.show(NAS).trial_ms, None);
+    stage.set(NAS, &[DNS]).unwrap();
+    stage.pass(2 * FOR_MS);
+    assert!(stage.show(NAS).text.contains("udp:53"));
+}
+
+#[test]
+fn a_dry_run_puts_nothing_on_trial() {
+    let mut stage = Stage::new();
+    let wanted = PolicyText {
+        text: grants(&[WEB]),
+        expect: None,
+        act: Act {
+            dry_run: true,
+            wait_ms: 0,
+        },
+    };
+    let for_ms = FOR_MS;
+    let trial = PolicyTrial { wanted, for_ms };
+    stage.command(NAS, Command::PolicyTry(Box::new(trial)));
+    assert_eq!(stage.show(NAS).trial_ms, None);
+    for for_ms in [0, 999, u64::MAX] {
+        let wanted = PolicyText {
+            text: grants(&[WEB]),
+            expect: None,
+            act: Act::default(),
+        };
+        let trial = PolicyTrial { wanted, for_ms };
+        let replies = stage.command(NAS, Command::PolicyTry(Box::new(trial)));
+        assert!(matches!(replies[0], Reply::Refused(Refusal::Limit(_))));
+    }
+}
