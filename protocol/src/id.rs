@@ -29,14 +29,23 @@ impl PublicKey {
     /// # Errors
     /// When the bytes are not the canonical form of a point, or the point is of small order.
     pub fn parse(bytes: [u8; 32]) -> Result<Self, KeyError> {
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotCanonical)?;
-        if key.to_edwards().compress().to_bytes() != bytes {
+        if !is_reduced(&bytes) {
             return Err(KeyError::NotCanonical);
         }
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotCanonical)?;
         if key.is_weak() {
-            return Err(KeyError::SmallOrder);
+            // Only x = 0, which only points of small order have, can be written with either sign.
+            return Err(match key.to_edwards().compress().to_bytes() == bytes {
+                true => KeyError::SmallOrder,
+                false => KeyError::NotCanonical,
+            });
         }
         Ok(Self(bytes))
+    }
+
+    /// The public half of a secret key: canonical and strong by the way it is made.
+    pub(crate) fn derived(key: &VerifyingKey) -> Self {
+        Self(key.to_bytes())
     }
 
     /// The 32 bytes of the key.
@@ -55,6 +64,12 @@ impl PublicKey {
     pub fn to_montgomery(&self) -> [u8; 32] {
         self.verifying().to_montgomery().to_bytes()
     }
+}
+
+/// Whether the y coordinate, all bits but the highest, is below 2^255 - 19.
+fn is_reduced(bytes: &[u8; 32]) -> bool {
+    let all_ones = bytes[31] & 0x7F == 0x7F && bytes[1..31].iter().all(|byte| *byte == 0xFF);
+    !(all_ones && bytes[0] >= 0xED)
 }
 
 impl fmt::Debug for PublicKey {

@@ -3,6 +3,7 @@
 //! It keeps records of whatever device; which devices may have any is the caller's rule.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::id::{Digest, NetworkId, NodeId};
 use crate::limits::FOREIGN_RECORDS_MAX;
@@ -15,8 +16,19 @@ use crate::record::{
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     slots: BTreeMap<Slot, Record>,
-    keys: BTreeMap<Digest, Slot>,
+    keys: BTreeMap<Digest, Record>,
     index: Index,
+    shelf: Option<Arc<dyn Shelf>>,
+}
+
+/// Records that were checked before. Whoever runs many nodes in one process checks what all of them hear once: a
+/// [`Record`] exists only if its signature holds, so a shelf can leave one out, and not make one up.
+pub trait Shelf: std::fmt::Debug + Send + Sync {
+    /// The record of these bytes, if it is here.
+    fn take(&self, bytes: &[u8]) -> Option<Record>;
+
+    /// Keeps a record for others.
+    fn put(&self, record: &Record);
 }
 
 /// What became of a record.
@@ -38,6 +50,9 @@ impl Records {
         bytes: &[u8],
         network: &NetworkId,
     ) -> Result<RecordInserted, RecordError> {
+        if let Some(record) = self.shelved(bytes, network) {
+            return Ok(self.put(record));
+        }
         if let Some((slot, seq)) = Record::peek(bytes) {
             let settled = |record: &Record| record.seq() > seq || record.bytes() == bytes;
             if self.slots.get(&slot).is_some_and(settled) {
@@ -45,7 +60,21 @@ impl Records {
             }
         }
         let record = Record::parse(bytes, network)?;
+        if let Some(shelf) = &self.shelf {
+            shelf.put(&record);
+        }
         Ok(self.put(record))
+    }
+
+    /// What was checked before, by whomever: these very bytes, as a record of this very network.
+    fn shelved(&self, bytes: &[u8], network: &NetworkId) -> Option<Record> {
+        let record = self.shelf.as_ref()?.take(bytes)?;
+        (record.bytes() == bytes && record.network() == network).then_some(record)
+    }
+
+    /// Looks for records on a shelf from now on, before they are checked here.
+    pub fn share(&mut self, shelf: Arc<dyn Shelf>) {
+        self.shelf = Some(shelf);
     }
 
     /// Takes a record of our own making.
@@ -63,7 +92,7 @@ impl Records {
         }
         let key = slot.key();
         self.index.insert(key, short_hash(record.bytes()));
-        self.keys.insert(key, slot);
+        self.keys.insert(key, record.clone());
         self.slots.insert(slot, record);
         RecordInserted::Newest(slot)
     }
@@ -149,7 +178,7 @@ impl Records {
     /// The record with a reconciler key.
     #[must_use]
     pub fn by_key(&self, key: &Digest) -> Option<&Record> {
-        self.slots.get(self.keys.get(key)?)
+        self.keys.get(key)
     }
 
     /// All records.

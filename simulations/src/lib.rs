@@ -12,6 +12,7 @@ mod disk;
 pub mod film;
 mod invariants;
 mod liar;
+mod library;
 mod machine;
 mod nat;
 mod network;

@@ -91,6 +91,7 @@ impl Node {
         self.note_own_revocation();
         if let Some(net) = &mut self.net {
             net.transports = transports(net, now);
+            self.links.callable = None;
             if before.is_some() {
                 self.door.learn(net);
             }
@@ -228,7 +229,7 @@ impl Node {
                     let news = self
                         .net
                         .as_mut()
-                        .is_some_and(|net| net.paths.saw_us(node, address, &own, now));
+                        .is_some_and(|net| net.paths.saw_us(node, address, &own));
                     if news {
                         self.endpoints_changed(now);
                     }

@@ -179,7 +179,7 @@ impl Node {
     /// Opens the hello with members that called and then said nothing.
     pub(in crate::node) fn greet_silent(&mut self, at: u64) {
         let mut silent = Vec::new();
-        for (key, peer) in &mut self.links.peers {
+        for (key, peer) in self.links.peers.iter_mut() {
             if !peer.greeted && peer.since_ms + GREET_MS <= at {
                 peer.greeted = true;
                 let known = |net: &Net| net.transports.contains_key(key);
