@@ -13,7 +13,7 @@ use crate::io::Write;
 use crate::limits::HEADS_REPORTED_MAX;
 use crate::op::{Op, Realm};
 use crate::reconcile::{Index, ShortHash, short_hash};
-use crate::record::{Record, RecordKind};
+use crate::record::RecordKind;
 use crate::records::{RecordInserted, Records};
 use crate::seal::SealError;
 use crate::wire::{
@@ -152,7 +152,8 @@ impl Ledger {
 
     /// Takes a record's bytes. Only devices that a stored grant or admit names have any.
     pub fn insert_record(&mut self, bytes: &[u8], change: &mut Change) {
-        match Record::peek(bytes) {
+        let network = self.authority.network();
+        match self.records.peek(bytes, &network) {
             Some((slot, _)) if self.named.contains(&slot.device) => {}
             Some(_) => {
                 change.held = true;
@@ -163,7 +164,7 @@ impl Ledger {
                 return;
             }
         }
-        match self.records.insert(bytes, &self.authority.network()) {
+        match self.records.insert(bytes, &network) {
             Ok(RecordInserted::Newest(slot)) => {
                 change.devices.insert(slot.device);
                 change.left |= slot.kind == RecordKind::LEFT;
@@ -317,7 +318,7 @@ mod tests {
     use crate::id::{NodeId, RootKey};
     use crate::identity::Secret;
     use crate::name::{NetworkName, NodeName};
-    use crate::record::{RecordBody, RecordKind};
+    use crate::record::{Record, RecordBody, RecordKind};
     use crate::time::Timestamp;
 
     fn founded(founder: &Secret) -> Ledger {

@@ -50,20 +50,37 @@ impl Records {
         bytes: &[u8],
         network: &NetworkId,
     ) -> Result<RecordInserted, RecordError> {
-        if let Some(record) = self.shelved(bytes, network) {
-            return Ok(self.put(record));
-        }
-        if let Some((slot, seq)) = Record::peek(bytes) {
+        if let Some((slot, seq)) = self.peek(bytes, network) {
             let settled = |record: &Record| record.seq() > seq || record.bytes() == bytes;
             if self.slots.get(&slot).is_some_and(settled) {
                 return Ok(RecordInserted::Stale);
             }
         }
+        let record = self.read(bytes, network)?;
+        Ok(self.put(record))
+    }
+
+    /// The slot and seq that bytes claim.
+    pub(crate) fn peek(&self, bytes: &[u8], network: &NetworkId) -> Option<(Slot, u64)> {
+        match self.shelved(bytes, network) {
+            Some(record) => Some((record.slot(), record.seq())),
+            None => Record::peek(bytes),
+        }
+    }
+
+    /// Reads and checks a record, unless that was done before.
+    ///
+    /// # Errors
+    /// As [`Record::parse`].
+    pub(crate) fn read(&self, bytes: &[u8], network: &NetworkId) -> Result<Record, RecordError> {
+        if let Some(record) = self.shelved(bytes, network) {
+            return Ok(record);
+        }
         let record = Record::parse(bytes, network)?;
         if let Some(shelf) = &self.shelf {
             shelf.put(&record);
         }
-        Ok(self.put(record))
+        Ok(record)
     }
 
     /// What was checked before, by whomever: these very bytes, as a record of this very network.

@@ -148,7 +148,8 @@ impl Node {
         theirs: &[u8; 32],
         ours: &[u8; 32],
     ) -> Option<()> {
-        let network = self.net.as_ref()?.authority().network();
+        let net = self.net.as_ref()?;
+        let network = net.authority().network();
         let transport = self.keys.transport.public();
         let fields: [&[u8]; 5] = [
             network.as_bytes(),
@@ -164,7 +165,7 @@ impl Node {
             &proof.signature,
         )
         .ok()?;
-        let record = Record::parse(&proof.record, &network).ok()?;
+        let record = net.ledger.records.read(&proof.record, &network).ok()?;
         let RecordBody::Node(node) = record.body() else {
             return None;
         };
