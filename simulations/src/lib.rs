@@ -10,6 +10,7 @@ mod control;
 mod datagrams;
 mod disk;
 pub mod film;
+pub mod growth;
 mod invariants;
 mod liar;
 mod library;

@@ -332,8 +332,8 @@ impl World {
                 machine.interface = interface;
                 machine.touched = true;
             }
-            // Packets are not simulated: nothing to filter.
-            Output::Filter(_) => {}
+            // Packets are not simulated: what would pass is asked of the filter itself.
+            Output::Filter(filter) => self.machine_mut(id).filter = Some(filter),
             Output::Reply(command, reply) => self.machine_mut(id).replies.push((command, reply)),
             Output::Notice(notice) => {
                 self.trace
