@@ -364,3 +364,47 @@ fn short(bytes: &[u8]) -> String {
     text.truncate(8);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::hash;
+
+    fn y(first: u8, rest: u8, last: u8) -> [u8; 32] {
+        let mut bytes = [rest; 32];
+        (bytes[0], bytes[31]) = (first, last);
+        bytes
+    }
+
+    #[test]
+    fn a_key_has_one_encoding() {
+        // From p to 2^255 - 1: numbers that stand for smaller ones.
+        for first in 0xED..=0xFF {
+            for last in [0x7F, 0xFF] {
+                let refused = PublicKey::parse(y(first, 0xFF, last));
+                assert_eq!(refused, Err(KeyError::NotCanonical));
+            }
+        }
+        // y = 1 and y = -1, where x = 0 has no sign.
+        for (even, odd) in [
+            (y(1, 0, 0), y(1, 0, 0x80)),
+            (y(0xEC, 0xFF, 0x7F), y(0xEC, 0xFF, 0xFF)),
+        ] {
+            assert_eq!(PublicKey::parse(even), Err(KeyError::SmallOrder));
+            assert_eq!(PublicKey::parse(odd), Err(KeyError::NotCanonical));
+        }
+    }
+
+    #[test]
+    fn what_is_taken_for_a_key_is_the_encoding_of_its_point() {
+        let mut taken = 0;
+        for number in 0..400u32 {
+            let bytes = *hash(&number.to_le_bytes()).as_bytes();
+            let point = VerifyingKey::from_bytes(&bytes).map(|key| key.to_edwards());
+            let canonical = point.is_ok_and(|point| point.compress().to_bytes() == bytes);
+            assert_eq!(PublicKey::parse(bytes).is_ok(), canonical);
+            taken += u32::from(canonical);
+        }
+        assert!(taken > 100, "{taken}");
+    }
+}

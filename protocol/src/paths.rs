@@ -179,3 +179,32 @@ impl Paths {
         addresses
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Secret;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::new(Secret::from_seed(&[number; 32]).public())
+    }
+
+    #[test]
+    fn what_is_announced_is_what_most_peers_see_now() {
+        let at = |port: u16| SocketAddr::from(([5, 6, 7, 8], port));
+        let mut paths = Paths::default();
+        for (number, port) in [(1, 1000), (2, 2000), (3, 3000), (4, 4000), (5, 4000)] {
+            paths.saw_us(node(number), at(port), &[]);
+        }
+        // Three are announced: of those that one peer saw, the smallest.
+        assert_eq!(paths.observed(), [at(1000), at(2000), at(4000)]);
+        // The same again is no news; another address is.
+        assert!(!paths.saw_us(node(1), at(1000), &[]));
+        assert!(paths.saw_us(node(1), at(3000), &[]));
+        assert_eq!(paths.observed(), [at(2000), at(3000), at(4000)]);
+        paths.remove(&node(2));
+        assert_eq!(paths.observed(), [at(3000), at(4000)]);
+        paths.forget_observed();
+        assert!(paths.observed().is_empty());
+    }
+}

@@ -208,3 +208,44 @@ impl Records {
         &mut self.index
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Secret;
+
+    const NETWORK: NetworkId = NetworkId::new([3; 16]);
+
+    /// Gives the same record whatever it is asked for.
+    #[derive(Debug)]
+    struct Stubborn(Record);
+
+    impl Shelf for Stubborn {
+        fn take(&self, _bytes: &[u8]) -> Option<Record> {
+            Some(self.0.clone())
+        }
+
+        fn put(&self, _record: &Record) {}
+    }
+
+    fn record(network: NetworkId, seq: u64) -> Record {
+        Record::sign(network, seq, RecordBody::Left, &Secret::from_seed(&[1; 32]))
+    }
+
+    #[test]
+    fn a_shelf_gives_no_record_of_other_bytes_or_of_another_network() {
+        let (old, new) = (record(NETWORK, 1), record(NETWORK, 2));
+        let mut records = Records::default();
+        records.share(Arc::new(Stubborn(old)));
+        let taken = records.insert(new.bytes(), &NETWORK);
+        assert_eq!(taken, Ok(RecordInserted::Newest(new.slot())));
+        assert_eq!(records.iter().map(Record::seq).collect::<Vec<_>>(), [2]);
+        let forged = [new.bytes(), [0].as_slice()].concat();
+        assert!(records.insert(&forged, &NETWORK).is_err());
+
+        let foreign = record(NetworkId::new([4; 16]), 3);
+        records.share(Arc::new(Stubborn(foreign.clone())));
+        let refused = records.insert(foreign.bytes(), &NETWORK);
+        assert_eq!(refused, Err(RecordError::OtherNetwork));
+    }
+}

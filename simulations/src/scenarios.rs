@@ -15,6 +15,10 @@ mod skew;
 mod town;
 mod year;
 
+#[cfg(test)]
+pub(crate) use self::revoke::put_out;
+#[cfg(test)]
+pub(crate) use self::town::overspent;
 pub(crate) use self::town::site;
 use crate::film::Film;
 use crate::report::Report;

@@ -120,23 +120,16 @@ fn open(world: &World, ports: &[u16]) -> Result<Vec<u16>, Broken> {
 /// All show one text; the rule that both wrote is inactive and named to everybody; all others stand.
 fn contested(world: &mut World, live: &[MachineId]) -> Result<(), Broken> {
     let reference = shown(world, live[0])?;
+    let alarm = alarms(world, live[0]);
     for id in live {
-        let here = shown(world, *id)?;
-        let warnings = world.snapshot(*id).map(|s| s.warnings).unwrap_or_default();
-        let named = |warning: &&Warning| match warning {
-            Warning::PolicyConflict(what) => {
-                CONTESTED.iter().all(|p| what.contains(&p.to_string()))
-            }
-            _ => false,
-        };
-        let alarms = warnings.iter().filter(named).count();
+        let (here, alarms) = (shown(world, *id)?, alarms(world, *id));
         let name = world.machine(*id).name.clone();
         if here.text != reference.text || here.conflicts != reference.conflicts {
             world.fail(format!("{name} shows another policy than the founder"));
-        } else if (here.conflicts.len(), alarms, here.orphans.len()) != (1, 1, 0) {
-            world.fail(format!(
-                "{name} does not name the one conflict: {warnings:?}"
-            ));
+        } else if (here.conflicts.len(), alarms.len(), here.orphans.len()) != (1, 1, 0) {
+            world.fail(format!("{name} does not name the one conflict: {alarms:?}"));
+        } else if alarms != alarm {
+            world.fail(format!("{name} names another conflict: {alarms:?}"));
         }
     }
     let ports = [&BEFORE[..], &CONTESTED, &ADDED].concat();
@@ -146,6 +139,13 @@ fn contested(world: &mut World, live: &[MachineId]) -> Result<(), Broken> {
         world.fail(format!("ports {passes:?} are open, not {stand:?}"));
     }
     world.broken.clone().map_or(Ok(()), Err)
+}
+
+/// The conflicts that a machine names to people.
+fn alarms(world: &World, id: MachineId) -> Vec<Warning> {
+    let mut warnings = world.snapshot(id).map(|s| s.warnings).unwrap_or_default();
+    warnings.retain(|warning| matches!(warning, Warning::PolicyConflict(_)));
+    warnings
 }
 
 /// Who was put out in either half is out in both.
