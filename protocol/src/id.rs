@@ -35,9 +35,11 @@ impl PublicKey {
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotCanonical)?;
         if key.is_weak() {
             // Only x = 0, which only points of small order have, can be written with either sign.
-            return Err(match key.to_edwards().compress().to_bytes() == bytes {
-                true => KeyError::SmallOrder,
-                false => KeyError::NotCanonical,
+            let canonical = key.to_edwards().compress().to_bytes() == bytes;
+            return Err(if canonical {
+                KeyError::SmallOrder
+            } else {
+                KeyError::NotCanonical
             });
         }
         Ok(Self(bytes))
