@@ -94,10 +94,11 @@ fn set(world: &mut World, by: MachineId, ports: &[u16]) -> Result<(), Broken> {
         expect: None,
         act: ACT,
     };
-    match act(world, by, Command::PolicySet(Box::new(wanted)))? {
-        Reply::HeardDone { .. } => Ok(()),
-        other => Err(Broken(format!("a policy was not set: {other:?}"))),
+    let reply = act(world, by, Command::PolicySet(Box::new(wanted)))?;
+    if !matches!(reply, Reply::HeardDone { .. }) {
+        return Err(Broken(format!("a policy was not set: {reply:?}")));
     }
+    Ok(())
 }
 
 fn shown(world: &mut World, id: MachineId) -> Result<PolicyShown, Broken> {
