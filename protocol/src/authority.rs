@@ -11,6 +11,7 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 use crate::body::{Body, Genesis, Kind, Level};
 use crate::claim::{Admit, ClaimError};
@@ -97,8 +98,8 @@ pub(crate) struct Changes {
 /// A stored op and what follows from its past.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// The op.
-    pub(crate) op: Op,
+    /// The op; copies of the stored set share it.
+    pub(crate) op: Arc<Op>,
     /// The level of its author under the cited authority.
     pub(crate) level: Level,
     /// Place of its authority among the entries; a genesis is its own.
@@ -136,7 +137,7 @@ impl Authority {
             | Body::Opaque => unreachable!("it was just looked at"),
         };
         let entry = Entry {
-            op: genesis,
+            op: Arc::new(genesis),
             level: Level::ROOT,
             authority: 0,
             parents: Vec::new(),
@@ -211,7 +212,7 @@ impl Authority {
             if op.is_stub() || !entry.op.is_stub() {
                 return Ok(Inserted::Known);
             }
-            entry.op = op;
+            entry.op = Arc::new(op);
             self.filled += 1;
             return Ok(Inserted::Added(vec![id]));
         }
@@ -267,7 +268,7 @@ impl Authority {
             // A Rekey passed the check: it is one more than what was before.
             epoch: self.epoch_before(&header.parents) + u32::from(header.kind == Kind::REKEY),
             parents,
-            op,
+            op: Arc::new(op),
         };
         // Memory ends long before 2^32 ops of 200 bytes.
         let place = self.entries.len() as u32;
@@ -318,7 +319,7 @@ impl Authority {
     /// A stored op.
     #[must_use]
     pub fn op(&self, id: &OpId) -> Option<&Op> {
-        self.entry(id).map(|entry| &entry.op)
+        self.entry(id).map(|entry| &*entry.op)
     }
 
     /// A stored admit.
@@ -341,7 +342,7 @@ impl Authority {
 
     /// All ops in op order: parents before children, among the ready ones the smallest (author's level, id) first.
     pub fn ops(&self) -> impl Iterator<Item = &Op> {
-        self.order().into_iter().map(|place| &self.at(place).op)
+        self.order().into_iter().map(|place| &*self.at(place).op)
     }
 
     /// All admits, by id.

@@ -29,14 +29,25 @@ impl PublicKey {
     /// # Errors
     /// When the bytes are not the canonical form of a point, or the point is of small order.
     pub fn parse(bytes: [u8; 32]) -> Result<Self, KeyError> {
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotCanonical)?;
-        if key.to_edwards().compress().to_bytes() != bytes {
+        if !is_reduced(&bytes) {
             return Err(KeyError::NotCanonical);
         }
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotCanonical)?;
         if key.is_weak() {
-            return Err(KeyError::SmallOrder);
+            // Only x = 0, which only points of small order have, can be written with either sign.
+            let canonical = key.to_edwards().compress().to_bytes() == bytes;
+            return Err(if canonical {
+                KeyError::SmallOrder
+            } else {
+                KeyError::NotCanonical
+            });
         }
         Ok(Self(bytes))
+    }
+
+    /// The public half of a secret key: canonical and strong by the way it is made.
+    pub(crate) fn derived(key: &VerifyingKey) -> Self {
+        Self(key.to_bytes())
     }
 
     /// The 32 bytes of the key.
@@ -55,6 +66,12 @@ impl PublicKey {
     pub fn to_montgomery(&self) -> [u8; 32] {
         self.verifying().to_montgomery().to_bytes()
     }
+}
+
+/// Whether the y coordinate, all bits but the highest, is below 2^255 - 19.
+fn is_reduced(bytes: &[u8; 32]) -> bool {
+    let all_ones = bytes[31] & 0x7F == 0x7F && bytes[1..31].iter().all(|byte| *byte == 0xFF);
+    !(all_ones && bytes[0] >= 0xED)
 }
 
 impl fmt::Debug for PublicKey {
@@ -348,4 +365,48 @@ fn short(bytes: &[u8]) -> String {
     let mut text = base32(&bytes[..5]);
     text.truncate(8);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::hash;
+
+    fn y(first: u8, rest: u8, last: u8) -> [u8; 32] {
+        let mut bytes = [rest; 32];
+        (bytes[0], bytes[31]) = (first, last);
+        bytes
+    }
+
+    #[test]
+    fn a_key_has_one_encoding() {
+        // From p to 2^255 - 1: numbers that stand for smaller ones.
+        for first in 0xED..=0xFF {
+            for last in [0x7F, 0xFF] {
+                let refused = PublicKey::parse(y(first, 0xFF, last));
+                assert_eq!(refused, Err(KeyError::NotCanonical));
+            }
+        }
+        // y = 1 and y = -1, where x = 0 has no sign.
+        for (even, odd) in [
+            (y(1, 0, 0), y(1, 0, 0x80)),
+            (y(0xEC, 0xFF, 0x7F), y(0xEC, 0xFF, 0xFF)),
+        ] {
+            assert_eq!(PublicKey::parse(even), Err(KeyError::SmallOrder));
+            assert_eq!(PublicKey::parse(odd), Err(KeyError::NotCanonical));
+        }
+    }
+
+    #[test]
+    fn what_is_taken_for_a_key_is_the_encoding_of_its_point() {
+        let mut taken = 0;
+        for number in 0..400u32 {
+            let bytes = *hash(&number.to_le_bytes()).as_bytes();
+            let point = VerifyingKey::from_bytes(&bytes).map(|key| key.to_edwards());
+            let canonical = point.is_ok_and(|point| point.compress().to_bytes() == bytes);
+            assert_eq!(PublicKey::parse(bytes).is_ok(), canonical);
+            taken += u32::from(canonical);
+        }
+        assert!(taken > 100, "{taken}");
+    }
 }

@@ -95,8 +95,7 @@ impl Secret {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey::parse(self.0.verifying_key().to_bytes())
-            .expect("a derived public key is canonical and strong")
+        PublicKey::derived(&self.0.verifying_key())
     }
 
     /// Signs fixed-width fields under a context.

@@ -17,7 +17,7 @@ use crate::limits::{HEADS_REPORTED_MAX, RECORD_BYTES_MAX};
 use crate::op::{Op, Realm};
 use crate::quota::{Payers, Quota};
 use crate::reconcile::{Index, ShortHash, short_hash};
-use crate::record::{Record, RecordKind};
+use crate::record::RecordKind;
 use crate::records::{RecordInserted, Records};
 use crate::seal::SealError;
 use crate::wire::{
@@ -177,7 +177,8 @@ impl Ledger {
 
     /// Takes a record's bytes. Only devices that a stored grant or admit names have any.
     pub fn insert_record(&mut self, bytes: &[u8], change: &mut Change) {
-        match Record::peek(bytes) {
+        let network = self.authority.network();
+        match self.records.peek(bytes, &network) {
             Some((slot, _)) if self.authority.names(&slot.device) => {}
             Some(_) => {
                 change.held = true;
@@ -188,7 +189,7 @@ impl Ledger {
                 return;
             }
         }
-        match self.records.insert(bytes, &self.authority.network()) {
+        match self.records.insert(bytes, &network) {
             Ok(RecordInserted::Newest { slot, evicted }) => {
                 change.devices.insert(slot.device);
                 change.left |= slot.kind == RecordKind::LEFT;

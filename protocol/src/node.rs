@@ -154,6 +154,7 @@ impl Node {
         self.on_time(now);
         self.refresh(now);
         self.carry_ways(now);
+        self.links.settle();
     }
 
     /// The next thing to do, in order.

@@ -10,14 +10,16 @@
 
 mod address;
 mod candidate;
+mod few;
 mod keeping;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use rand_core::Rng;
 
 use self::candidate::{BURSTS_MAX, Candidate};
+use self::few::Few;
 use crate::io::CommandId;
 use crate::peering::Path;
 use crate::probe::{Probe, ProbeKeys};
@@ -43,6 +45,8 @@ const STRANGE_PER_HOUR_MAX: usize = 64;
 const HOUR_MS: u64 = 3_600_000;
 /// Least time between two ladders that a sign of life starts.
 const NUDGE_MS: u64 = 60_000;
+/// Round trips remembered of one address.
+const RTTS_KEPT: usize = 5;
 /// Least time between two probes that answer a peer's probe.
 const REFLEX_MS: u64 = 40;
 
@@ -102,9 +106,9 @@ struct Waiting {
 #[derive(Debug)]
 pub struct PeerPath {
     keys: ProbeKeys,
-    candidates: BTreeMap<SocketAddr, Candidate>,
+    candidates: Few<SocketAddr, Candidate>,
     active: Option<Active>,
-    flights: BTreeMap<[u8; 12], Flight>,
+    flights: Few<[u8; 12], Flight>,
     retry_ms: Option<u64>,
     retries: usize,
     probe_ms: Option<u64>,
@@ -123,9 +127,9 @@ impl PeerPath {
     pub fn new(keys: ProbeKeys) -> Self {
         Self {
             keys,
-            candidates: BTreeMap::new(),
+            candidates: Few::default(),
             active: None,
-            flights: BTreeMap::new(),
+            flights: Few::default(),
             retry_ms: None,
             retries: 0,
             probe_ms: None,
@@ -176,7 +180,7 @@ impl PeerPath {
             source,
             answered_ms: None,
             probed_ms: None,
-            rtts_us: VecDeque::new(),
+            rtts_us: Vec::new(),
             ladder: None,
             bursts: BURSTS_MAX,
             refill_ms: now.uptime_ms(),
@@ -357,8 +361,8 @@ impl PeerPath {
         };
         candidate.answered_ms = Some(now.uptime_ms());
         candidate.bursts = BURSTS_MAX;
-        candidate.rtts_us.push_front(rtt_us);
-        candidate.rtts_us.truncate(5);
+        candidate.rtts_us.truncate(RTTS_KEPT - 1);
+        candidate.rtts_us.insert(0, rtt_us);
         if let Some((command, seq)) = flight.command {
             let before = self.waiting.len();
             self.waiting
@@ -380,7 +384,7 @@ impl PeerPath {
             active.misses = 0;
             active.suspect_ms = None;
             self.flights
-                .retain(|_, flight| !flight.on_active || flight.command.is_some());
+                .retain(|flight| !flight.on_active || flight.command.is_some());
             self.schedule_probe(now);
         }
         if self.better(path.remote, now) {
@@ -463,6 +467,13 @@ impl PeerPath {
     #[must_use]
     pub const fn heard_ms(&self) -> Option<u64> {
         self.heard_ms
+    }
+
+    /// Whether there is a path in use, and it answers.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        let active = self.active.as_ref();
+        active.is_some_and(|active| active.suspect_ms.is_none())
     }
 
     /// Whether the path in use stopped answering.

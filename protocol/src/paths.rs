@@ -21,7 +21,9 @@ const OBSERVED_MAX: usize = 3;
 pub struct Paths {
     peers: BTreeMap<NodeId, PeerPath>,
     tags: BTreeMap<[u8; 8], NodeId>,
-    observed: BTreeMap<NodeId, (SocketAddr, u64)>,
+    observed: BTreeMap<NodeId, SocketAddr>,
+    /// How many peers saw each of these addresses.
+    votes: BTreeMap<SocketAddr, usize>,
     events: VecDeque<(NodeId, PathEvent)>,
     /// Who has something to do when, in order; and the same by peer.
     due: BTreeSet<(u64, NodeId)>,
@@ -43,7 +45,9 @@ impl Paths {
             self.tags.remove(&peer.tag_in());
         }
         self.plan(*node);
-        self.observed.remove(node);
+        if let Some(address) = self.observed.remove(node) {
+            self.take_vote(&address);
+        }
     }
 
     /// The way to a peer.
@@ -134,38 +138,73 @@ impl Paths {
     }
 
     /// Remembers where a peer saw us. Gives whether what we announce changes.
-    pub fn saw_us(
-        &mut self,
-        node: NodeId,
-        address: SocketAddr,
-        own: &[IpAddr],
-        now: Moment,
-    ) -> bool {
-        if own.contains(&address.ip()) || is_local(&address) {
+    pub fn saw_us(&mut self, node: NodeId, address: SocketAddr, own: &[IpAddr]) -> bool {
+        let known = self.observed.get(&node) == Some(&address);
+        if known || own.contains(&address.ip()) || is_local(&address) {
             return false;
         }
         let before = self.observed();
-        self.observed.insert(node, (address, now.uptime_ms()));
+        if let Some(other) = self.observed.insert(node, address) {
+            self.take_vote(&other);
+        }
+        *self.votes.entry(address).or_default() += 1;
         self.observed() != before
+    }
+
+    fn take_vote(&mut self, address: &SocketAddr) {
+        let left = self.votes.get_mut(address).map(|votes| {
+            *votes -= 1;
+            *votes
+        });
+        if left == Some(0) {
+            self.votes.remove(address);
+        }
     }
 
     /// Forgets what peers saw: our own addresses changed.
     pub fn forget_observed(&mut self) {
         self.observed.clear();
+        self.votes.clear();
     }
 
     /// The addresses that peers saw us at: those that most of them saw, ascending.
     #[must_use]
     pub fn observed(&self) -> Vec<SocketAddr> {
-        let mut votes: BTreeMap<SocketAddr, usize> = BTreeMap::new();
-        for (address, _) in self.observed.values() {
-            *votes.entry(*address).or_default() += 1;
-        }
-        let mut addresses: Vec<_> = votes.into_iter().collect();
+        let votes = self.votes.iter();
+        let mut addresses: Vec<_> = votes.map(|(address, votes)| (*address, *votes)).collect();
         addresses.sort_by_key(|(address, votes)| (std::cmp::Reverse(*votes), *address));
         addresses.truncate(OBSERVED_MAX);
         let mut addresses: Vec<_> = addresses.into_iter().map(|(address, _)| address).collect();
         addresses.sort_unstable();
         addresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Secret;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::new(Secret::from_seed(&[number; 32]).public())
+    }
+
+    #[test]
+    fn what_is_announced_is_what_most_peers_see_now() {
+        let at = |port: u16| SocketAddr::from(([5, 6, 7, 8], port));
+        let mut paths = Paths::default();
+        for (number, port) in [(1, 1000), (2, 2000), (3, 3000), (4, 4000), (5, 4000)] {
+            paths.saw_us(node(number), at(port), &[]);
+        }
+        // Three are announced: of those that one peer saw, the smallest.
+        assert_eq!(paths.observed(), [at(1000), at(2000), at(4000)]);
+        // The same again is no news; another address is.
+        assert!(!paths.saw_us(node(1), at(1000), &[]));
+        assert!(paths.saw_us(node(1), at(3000), &[]));
+        assert_eq!(paths.observed(), [at(2000), at(3000), at(4000)]);
+        paths.remove(&node(2));
+        assert_eq!(paths.observed(), [at(3000), at(4000)]);
+        paths.forget_observed();
+        assert!(paths.observed().is_empty());
     }
 }

@@ -227,11 +227,12 @@ impl ProbeKeys {
     pub fn new(own: &Secret, peer: &TunnelKey, network: &NetworkId) -> Result<Self, ProbeError> {
         let public = TunnelKey::new(own.public());
         // A key and its negative are one X25519 key, so our own is refused in that form.
-        if public.wireguard() == peer.wireguard() {
+        let theirs = X25519Key::from(*peer.wireguard().as_bytes());
+        let secret = StaticSecret::from(*own.danger_x25519());
+        if X25519Key::from(*public.wireguard().as_bytes()) == theirs {
             return Err(ProbeError::WeakKey);
         }
-        let secret = StaticSecret::from(*own.danger_x25519());
-        let shared = secret.diffie_hellman(&X25519Key::from(*peer.wireguard().as_bytes()));
+        let shared = secret.diffie_hellman(&theirs);
         if !shared.was_contributory() {
             return Err(ProbeError::WeakKey);
         }

@@ -3,8 +3,6 @@
 //!
 //! This room compares and names differences. It does not know what the items are, nor who asks.
 
-use std::collections::BTreeMap;
-
 use crate::id::Digest;
 use crate::identity::hash_as;
 
@@ -16,11 +14,13 @@ pub type ShortHash = [u8; 16];
 #[derive(Debug, Clone)]
 pub struct Index {
     buckets: Vec<Bucket>,
+    root: Option<Digest>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Bucket {
-    items: BTreeMap<Digest, ShortHash>,
+    /// By key. Buckets are small, and a node that starts copies them all: trees of their own would take more room.
+    items: Vec<(Digest, ShortHash)>,
     digest: Option<[u8; 16]>,
 }
 
@@ -28,6 +28,7 @@ impl Default for Index {
     fn default() -> Self {
         Self {
             buckets: vec![Bucket::default(); 256],
+            root: None,
         }
     }
 }
@@ -44,18 +45,24 @@ impl Index {
     /// Adds an item, or changes its hash.
     pub fn insert(&mut self, key: Digest, hash: ShortHash) {
         let bucket = self.bucket_mut(&key);
-        bucket.items.insert(key, hash);
+        match bucket.place(&key) {
+            Ok(at) => bucket.items[at].1 = hash,
+            Err(at) => bucket.items.insert(at, (key, hash)),
+        }
         bucket.digest = None;
     }
 
     /// Removes an item.
     pub fn remove(&mut self, key: &Digest) {
         let bucket = self.bucket_mut(key);
-        bucket.items.remove(key);
+        if let Ok(at) = bucket.place(key) {
+            bucket.items.remove(at);
+        }
         bucket.digest = None;
     }
 
     fn bucket_mut(&mut self, key: &Digest) -> &mut Bucket {
+        self.root = None;
         &mut self.buckets[usize::from(key.as_bytes()[0])]
     }
 
@@ -66,7 +73,12 @@ impl Index {
 
     /// One digest of the whole set.
     pub fn root(&mut self) -> Digest {
-        hash_as("meshnode set root 1", &self.bucket_digests().concat())
+        if let Some(root) = self.root {
+            return root;
+        }
+        let root = hash_as("meshnode set root 1", &self.bucket_digests().concat());
+        self.root = Some(root);
+        root
     }
 
     /// The buckets that differ from another node's digests, as a bit map.
@@ -90,17 +102,24 @@ impl Index {
             .iter()
             .enumerate()
             .filter(move |(at, _)| wanted(*at))
-            .flat_map(|(_, bucket)| bucket.items.iter().map(|(key, hash)| (*key, *hash)))
+            .flat_map(|(_, bucket)| bucket.items.iter().copied())
     }
 
     /// Whether an item is here with this very hash.
     #[must_use]
     pub fn has(&self, key: &Digest, hash: &ShortHash) -> bool {
-        self.buckets[usize::from(key.as_bytes()[0])].items.get(key) == Some(hash)
+        let bucket = &self.buckets[usize::from(key.as_bytes()[0])];
+        bucket
+            .place(key)
+            .is_ok_and(|at| bucket.items[at].1 == *hash)
     }
 }
 
 impl Bucket {
+    fn place(&self, key: &Digest) -> Result<usize, usize> {
+        self.items.binary_search_by(|(known, _)| known.cmp(key))
+    }
+
     fn digest(&mut self) -> [u8; 16] {
         *self.digest.get_or_insert_with(|| {
             let mut list = Vec::with_capacity(self.items.len() * 48);

@@ -4,6 +4,7 @@
 //! does not know is kept and relayed, its body unread.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -214,12 +215,17 @@ struct RecordBytes {
 
 /// A signed device record. Its bytes are kept as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct Record(Arc<Checked>);
+
+/// What was checked once; copies of a record share it.
+#[derive(Debug, PartialEq, Eq)]
+struct Checked {
+    network: NetworkId,
     slot: Slot,
     seq: u64,
     body: RecordBody,
     digest: Digest,
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
 }
 
 impl Record {
@@ -243,13 +249,14 @@ impl Record {
         let digest = hash(&encode(&terms));
         let signature = device.sign(Context::Record, &[network.as_bytes(), digest.as_bytes()]);
         let bytes = encode(&RecordBytes { terms, signature });
-        Self {
+        Self(Arc::new(Checked {
+            network,
             slot,
             seq,
             body,
             digest: hash(&bytes),
-            bytes,
-        }
+            bytes: bytes.into(),
+        }))
     }
 
     /// The slot and seq that bytes claim, unproven: to drop what is stale before a signature is checked.
@@ -293,7 +300,8 @@ impl Record {
             }
         }
         let understood = !terms.ext.must_understand() && !body.ext().must_understand();
-        Ok(Self {
+        Ok(Self(Arc::new(Checked {
+            network: *network,
             slot: terms.slot,
             seq: terms.seq,
             body: if understood {
@@ -302,44 +310,48 @@ impl Record {
                 RecordBody::Opaque(terms.slot.kind)
             },
             digest: hash(bytes),
-            bytes: bytes.to_vec(),
-        })
+            bytes: bytes.into(),
+        })))
+    }
+
+    pub(crate) fn network(&self) -> &NetworkId {
+        &self.0.network
     }
 
     /// Which register it fills.
     #[must_use]
-    pub const fn slot(&self) -> Slot {
-        self.slot
+    pub fn slot(&self) -> Slot {
+        self.0.slot
     }
 
     /// Its sequence number.
     #[must_use]
-    pub const fn seq(&self) -> u64 {
-        self.seq
+    pub fn seq(&self) -> u64 {
+        self.0.seq
     }
 
     /// What it says.
     #[must_use]
-    pub const fn body(&self) -> &RecordBody {
-        &self.body
+    pub fn body(&self) -> &RecordBody {
+        &self.0.body
     }
 
     /// The hash of its bytes: breaks ties between equal seqs.
     #[must_use]
-    pub const fn digest(&self) -> Digest {
-        self.digest
+    pub fn digest(&self) -> Digest {
+        self.0.digest
     }
 
     /// The bytes as received.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// Whether this record takes the place of another in the same slot.
     #[must_use]
     pub fn replaces(&self, other: &Self) -> bool {
-        (self.seq, self.digest) > (other.seq, other.digest)
+        (self.0.seq, self.0.digest) > (other.0.seq, other.0.digest)
     }
 }
 
@@ -420,78 +432,4 @@ impl RecordBody {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NETWORK: NetworkId = NetworkId::new([3; 16]);
-
-    fn signed(kind: RecordKind, sub: [u8; 32], body: Vec<u8>, ext: Ext) -> Vec<u8> {
-        let device = Secret::from_seed(&[1; 32]);
-        let slot = Slot {
-            device: NodeId::new(device.public()),
-            kind,
-            sub,
-        };
-        let terms = RecordTerms {
-            version: 1,
-            network: NETWORK,
-            slot,
-            seq: 1,
-            body,
-            ext,
-        };
-        let digest = hash(&encode(&terms));
-        let signature = device.sign(Context::Record, &[NETWORK.as_bytes(), digest.as_bytes()]);
-        encode(&RecordBytes { terms, signature })
-    }
-
-    fn endpoints(ext: Ext) -> Vec<u8> {
-        encode(&Endpoints {
-            tunnel: Vec::new(),
-            control: Vec::new(),
-            ttl_s: 1,
-            ext,
-        })
-    }
-
-    fn demand() -> Ext {
-        Ext::new(vec![(0x8000, Vec::new())]).unwrap()
-    }
-
-    #[test]
-    fn a_known_kind_has_one_slot_and_an_unknown_kind_may_have_many() {
-        let known = [
-            (RecordKind::ENDPOINTS, endpoints(Ext::NONE)),
-            (RecordKind::LEFT, Vec::new()),
-        ];
-        for (kind, body) in known {
-            let first = signed(kind, [0; 32], body.clone(), Ext::NONE);
-            assert!(Record::parse(&first, &NETWORK).is_ok());
-            let second = signed(kind, [1; 32], body, Ext::NONE);
-            let refused = Record::parse(&second, &NETWORK);
-            assert_eq!(refused, Err(CodecError::Malformed.into()));
-        }
-        let guest = signed(RecordKind::GUEST, [1; 32], vec![7], Ext::NONE);
-        let guest = Record::parse(&guest, &NETWORK).unwrap();
-        assert_eq!(*guest.body(), RecordBody::Opaque(RecordKind::GUEST));
-    }
-
-    #[test]
-    fn what_must_be_understood_and_is_not_leaves_the_body_unread() {
-        let in_body = signed(
-            RecordKind::ENDPOINTS,
-            [0; 32],
-            endpoints(demand()),
-            Ext::NONE,
-        );
-        let outside = signed(RecordKind::LEFT, [0; 32], Vec::new(), demand());
-        for (bytes, kind) in [
-            (in_body, RecordKind::ENDPOINTS),
-            (outside, RecordKind::LEFT),
-        ] {
-            let record = Record::parse(&bytes, &NETWORK).unwrap();
-            assert_eq!(*record.body(), RecordBody::Opaque(kind));
-            assert_eq!(record.bytes(), bytes);
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! It keeps records of whatever device; which devices may have any is the caller's rule.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::id::{Digest, NetworkId, NodeId};
 use crate::limits::FOREIGN_RECORDS_MAX;
@@ -15,10 +16,21 @@ use crate::record::{
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     slots: BTreeMap<Slot, Record>,
-    keys: BTreeMap<Digest, Slot>,
+    keys: BTreeMap<Digest, Record>,
     index: Index,
     /// Who left: asked at every change of the authority.
     left: BTreeSet<NodeId>,
+    shelf: Option<Arc<dyn Shelf>>,
+}
+
+/// Records that were checked before. Whoever runs many nodes in one process checks what all of them hear once: a
+/// [`Record`] exists only if its signature holds, so a shelf can leave one out, and not make one up.
+pub trait Shelf: std::fmt::Debug + Send + Sync {
+    /// The record of these bytes, if it is here.
+    fn take(&self, bytes: &[u8]) -> Option<Record>;
+
+    /// Keeps a record for others.
+    fn put(&self, record: &Record);
 }
 
 /// What became of a record.
@@ -53,14 +65,48 @@ impl Records {
         bytes: &[u8],
         network: &NetworkId,
     ) -> Result<RecordInserted, RecordError> {
-        if let Some((slot, seq)) = Record::peek(bytes) {
+        if let Some((slot, seq)) = self.peek(bytes, network) {
             let settled = |record: &Record| record.seq() > seq || record.bytes() == bytes;
             if self.slots.get(&slot).is_some_and(settled) {
                 return Ok(RecordInserted::Stale);
             }
         }
-        let record = Record::parse(bytes, network)?;
+        let record = self.read(bytes, network)?;
         Ok(self.put(record))
+    }
+
+    /// The slot and seq that bytes claim.
+    pub(crate) fn peek(&self, bytes: &[u8], network: &NetworkId) -> Option<(Slot, u64)> {
+        match self.shelved(bytes, network) {
+            Some(record) => Some((record.slot(), record.seq())),
+            None => Record::peek(bytes),
+        }
+    }
+
+    /// Reads and checks a record, unless that was done before.
+    ///
+    /// # Errors
+    /// As [`Record::parse`].
+    pub(crate) fn read(&self, bytes: &[u8], network: &NetworkId) -> Result<Record, RecordError> {
+        if let Some(record) = self.shelved(bytes, network) {
+            return Ok(record);
+        }
+        let record = Record::parse(bytes, network)?;
+        if let Some(shelf) = &self.shelf {
+            shelf.put(&record);
+        }
+        Ok(record)
+    }
+
+    /// What was checked before, by whomever: these very bytes, as a record of this very network.
+    fn shelved(&self, bytes: &[u8], network: &NetworkId) -> Option<Record> {
+        let record = self.shelf.as_ref()?.take(bytes)?;
+        (record.bytes() == bytes && record.network() == network).then_some(record)
+    }
+
+    /// Looks for records on a shelf from now on, before they are checked here.
+    pub fn share(&mut self, shelf: Arc<dyn Shelf>) {
+        self.shelf = Some(shelf);
     }
 
     /// Takes a record of our own making.
@@ -83,7 +129,7 @@ impl Records {
         };
         let key = slot.key();
         self.index.insert(key, short_hash(record.bytes()));
-        self.keys.insert(key, slot);
+        self.keys.insert(key, record.clone());
         // Nothing takes the place of a farewell but a farewell: the kind fixes the body.
         if *record.body() == RecordBody::Left {
             self.left.insert(slot.device);
@@ -187,7 +233,7 @@ impl Records {
     /// The record with a reconciler key.
     #[must_use]
     pub fn by_key(&self, key: &Digest) -> Option<&Record> {
-        self.slots.get(self.keys.get(key)?)
+        self.keys.get(key)
     }
 
     /// How many records there are.
@@ -210,5 +256,50 @@ impl Records {
     /// The index for the reconciler.
     pub fn index(&mut self) -> &mut Index {
         &mut self.index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Secret;
+
+    const NETWORK: NetworkId = NetworkId::new([3; 16]);
+
+    /// Gives the same record whatever it is asked for.
+    #[derive(Debug)]
+    struct Stubborn(Record);
+
+    impl Shelf for Stubborn {
+        fn take(&self, _bytes: &[u8]) -> Option<Record> {
+            Some(self.0.clone())
+        }
+
+        fn put(&self, _record: &Record) {}
+    }
+
+    fn record(network: NetworkId, seq: u64) -> Record {
+        Record::sign(network, seq, RecordBody::Left, &Secret::from_seed(&[1; 32]))
+    }
+
+    #[test]
+    fn a_shelf_gives_no_record_of_other_bytes_or_of_another_network() {
+        let (old, new) = (record(NETWORK, 1), record(NETWORK, 2));
+        let mut records = Records::default();
+        records.share(Arc::new(Stubborn(old)));
+        let taken = records.insert(new.bytes(), &NETWORK);
+        let newest = RecordInserted::Newest {
+            slot: new.slot(),
+            evicted: None,
+        };
+        assert_eq!(taken, Ok(newest));
+        assert_eq!(records.iter().map(Record::seq).collect::<Vec<_>>(), [2]);
+        let forged = [new.bytes(), [0].as_slice()].concat();
+        assert!(records.insert(&forged, &NETWORK).is_err());
+
+        let foreign = record(NetworkId::new([4; 16]), 3);
+        records.share(Arc::new(Stubborn(foreign.clone())));
+        let refused = records.insert(foreign.bytes(), &NETWORK);
+        assert_eq!(refused, Err(RecordError::OtherNetwork));
     }
 }

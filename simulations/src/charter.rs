@@ -73,6 +73,7 @@ impl World {
             secrets.insert(id, custody.to_bytes());
         }
         let heads = charter.ledger.authority.heads();
+        charter.ledger.records.share(self.library.clone());
         let base = Arc::new(charter.base());
         for (id, secrets) in secrets {
             self.machine_mut(id).disk = Disk::of_a_member(&base, secrets, heads.clone());

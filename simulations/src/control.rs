@@ -30,7 +30,7 @@ const FRAME_BYTES: u64 = 80;
 pub(crate) struct Control {
     next: u64,
     connections: BTreeMap<u64, Connection>,
-    by_end: BTreeMap<MachineId, BTreeMap<TransportKey, BTreeSet<u64>>>,
+    by_end: BTreeMap<MachineId, BTreeMap<TransportKey, Way>>,
     questions: BTreeMap<u64, Question>,
     calls: BTreeMap<(MachineId, CallId), u64>,
 }
@@ -38,6 +38,13 @@ pub(crate) struct Control {
 #[derive(Debug)]
 struct Connection {
     ends: [MachineId; 2],
+}
+
+/// The connections of one machine with one other.
+#[derive(Debug)]
+struct Way {
+    other: MachineId,
+    numbers: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -65,19 +72,22 @@ impl Control {
     }
 
     fn between(&self, machine: MachineId, peer: &TransportKey) -> Option<u64> {
-        self.by_end.get(&machine)?.get(peer)?.first().copied()
+        let way = self.by_end.get(&machine)?.get(peer)?;
+        way.numbers.first().copied()
     }
 
     /// The machine at the other end of a connection with a peer.
     pub(crate) fn other_end(&self, machine: MachineId, peer: &TransportKey) -> Option<MachineId> {
-        let connection = self.connections.get(&self.between(machine, peer)?)?;
-        connection.ends.into_iter().find(|end| *end != machine)
+        Some(self.by_end.get(&machine)?.get(peer)?.other)
     }
 
-    /// The keys of all peers that a machine is connected with.
-    pub(crate) fn peers(&self, machine: MachineId) -> Vec<TransportKey> {
+    /// The keys of all peers that a machine is connected with, and which machines they are.
+    pub(crate) fn peers(
+        &self,
+        machine: MachineId,
+    ) -> impl Iterator<Item = (&TransportKey, MachineId)> {
         let peers = self.by_end.get(&machine).into_iter().flatten();
-        peers.map(|(peer, _)| *peer).collect()
+        peers.map(|(peer, way)| (peer, way.other))
     }
 }
 
@@ -217,9 +227,11 @@ impl World {
         let ends = [dialer, listener];
         let keys = ends.map(|end| self.machine(end).key);
         self.control.connections.insert(number, Connection { ends });
-        for (end, peer) in [(dialer, keys[1]), (listener, keys[0])] {
+        for (end, peer, other) in [(dialer, keys[1], listener), (listener, keys[0], dialer)] {
             let peers = self.control.by_end.entry(end).or_default();
-            peers.entry(peer).or_default().insert(number);
+            let numbers = BTreeSet::new();
+            let way = peers.entry(peer).or_insert(Way { other, numbers });
+            way.numbers.insert(number);
         }
         if permille(&mut self.rng, self.network.faults.broken_connections) {
             let delay = below(&mut self.rng, BREAK_US);
@@ -266,9 +278,9 @@ impl World {
         for (end, other) in [(a, b), (b, a)] {
             let peer = self.machine(other).key;
             let peers = self.control.by_end.entry(end).or_default();
-            if let Some(numbers) = peers.get_mut(&peer) {
-                numbers.remove(&number);
-                if numbers.is_empty() {
+            if let Some(way) = peers.get_mut(&peer) {
+                way.numbers.remove(&number);
+                if way.numbers.is_empty() {
                     peers.remove(&peer);
                 }
             }

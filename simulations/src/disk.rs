@@ -11,6 +11,7 @@ use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
 use crate::chance::below;
+use crate::library::Pages;
 
 /// One machine's disk.
 #[derive(Debug, Default)]
@@ -21,7 +22,14 @@ pub(crate) struct Disk {
     lost: BTreeSet<OpId>,
     durable: Contents,
     /// Written, but not flushed: there after a kill, partly gone after a power cut.
-    pending: Vec<Write>,
+    pending: Vec<Written>,
+}
+
+/// A write; the bytes of a record are on most disks.
+#[derive(Debug)]
+enum Written {
+    Record(Digest, Arc<[u8]>),
+    Other(Write),
 }
 
 /// Ops and records that many disks share, and the ledger that reading them gives.
@@ -37,7 +45,7 @@ struct Contents {
     secrets: Option<Zeroizing<Vec<u8>>>,
     ops: BTreeMap<OpId, Vec<u8>>,
     admits: BTreeMap<AdmitId, Vec<u8>>,
-    records: BTreeMap<Digest, Vec<u8>>,
+    records: BTreeMap<Digest, Arc<[u8]>>,
     heads: Vec<OpId>,
     heard: BTreeMap<OpId, Timestamp>,
     blocked: Vec<NodeId>,
@@ -69,8 +77,20 @@ impl Disk {
         Some(base.ledger.clone())
     }
 
-    pub(crate) fn write(&mut self, writes: Vec<Write>, flush: bool) {
-        self.pending.extend(writes);
+    pub(crate) fn write(&mut self, writes: Vec<Write>, flush: bool, pages: &mut Pages) {
+        self.pending
+            .extend(writes.into_iter().map(|write| match write {
+                Write::Record(key, bytes) => Written::Record(key, pages.shared(&bytes)),
+                Write::Op(..)
+                | Write::Admit(..)
+                | Write::DropAdmit(_)
+                | Write::DropRecord(_)
+                | Write::Heads(_)
+                | Write::Heard(..)
+                | Write::Secrets(_)
+                | Write::Blocked(_)
+                | Write::Trial(_) => Written::Other(write),
+            }));
         if flush {
             self.settle();
         }
@@ -79,7 +99,12 @@ impl Disk {
     /// Everything written reaches the platter: a flush, or a kill of the process alone.
     pub(crate) fn settle(&mut self) {
         for write in std::mem::take(&mut self.pending) {
-            self.durable.apply(write);
+            match write {
+                Written::Record(key, bytes) => {
+                    self.durable.records.insert(key, bytes);
+                }
+                Written::Other(write) => self.durable.apply(write),
+            }
         }
     }
 
@@ -111,16 +136,8 @@ impl Disk {
     /// The heads that were written last.
     pub(crate) fn heads(&self) -> &[OpId] {
         let pending = self.pending.iter().rev().find_map(|write| match write {
-            Write::Heads(heads) => Some(heads),
-            Write::Op(..)
-            | Write::Admit(..)
-            | Write::DropAdmit(_)
-            | Write::Record(..)
-            | Write::DropRecord(_)
-            | Write::Heard(..)
-            | Write::Secrets(_)
-            | Write::Blocked(_)
-            | Write::Trial(_) => None,
+            Written::Other(Write::Heads(heads)) => Some(heads),
+            Written::Record(..) | Written::Other(_) => None,
         });
         pending.unwrap_or(&self.durable.heads)
     }
@@ -128,7 +145,8 @@ impl Disk {
     /// What a start finds.
     pub(crate) fn stored(&self) -> Stored {
         let mut ops: Vec<_> = self.durable.ops.values().cloned().collect();
-        let mut records: Vec<_> = self.durable.records.values().cloned().collect();
+        let records = self.durable.records.values();
+        let mut records: Vec<_> = records.map(|bytes| bytes.to_vec()).collect();
         // With nothing lost, the base is read as a whole.
         if let Some(base) = self.base.as_ref().filter(|_| !self.lost.is_empty()) {
             let kept = base.ops.iter().filter(|(id, _)| !self.lost.contains(id));
@@ -167,7 +185,7 @@ impl Contents {
                 self.admits.remove(&id);
             }
             Write::Record(key, bytes) => {
-                self.records.insert(key, bytes);
+                self.records.insert(key, bytes.into());
             }
             Write::DropRecord(key) => {
                 self.records.remove(&key);

@@ -1,9 +1,10 @@
 //! What must never be otherwise, and what must be so when all is quiet.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use meshnode_protocol::io::Standing;
+use meshnode_protocol::name::NodeName;
 use meshnode_protocol::node::Node;
 use meshnode_protocol::view::View;
 
@@ -16,7 +17,7 @@ pub(crate) fn check_machine(world: &mut World, id: MachineId) {
     let view = machine.node.as_ref().and_then(Node::view);
     let fault = match view {
         Some(view) => strange_peer(machine, view)
-            .or_else(|| (!world.sound.contains(&view.digest())).then(|| shared(view))?)
+            .or_else(|| (!world.sound.contains(&view.digest())).then(|| shared(names_of(view)))?)
             .or_else(|| recovers_without_cause(machine)),
         // Not a member (yet, or any more): the engine must be empty.
         None if machine.engine.is_empty() => None,
@@ -52,17 +53,22 @@ fn strange_peer(machine: &Machine, view: &View) -> Option<String> {
 }
 
 /// Two members with one name or one address.
-fn shared(view: &View) -> Option<String> {
+fn shared<'a>(members: impl Iterator<Item = (&'a NodeName, Option<Ipv4Addr>)>) -> Option<String> {
     let (mut addresses, mut names) = (BTreeSet::new(), BTreeSet::new());
-    for member in view.members().values() {
-        if !names.insert(&member.name) {
-            return Some(format!("sees two members named {}", member.name.as_str()));
+    for (name, ipv4) in members {
+        if !names.insert(name) {
+            return Some(format!("sees two members named {}", name.as_str()));
         }
-        if member.ipv4.is_some_and(|ipv4| !addresses.insert(ipv4)) {
-            return Some(format!("sees two members at {:?}", member.ipv4));
+        if ipv4.is_some_and(|ipv4| !addresses.insert(ipv4)) {
+            return Some(format!("sees two members at {ipv4:?}"));
         }
     }
     None
+}
+
+fn names_of(view: &View) -> impl Iterator<Item = (&NodeName, Option<Ipv4Addr>)> {
+    let members = view.members().values();
+    members.map(|member| (&member.name, member.ipv4))
 }
 
 fn recovers_without_cause(machine: &Machine) -> Option<String> {
@@ -102,3 +108,6 @@ pub(crate) fn equal(world: &mut World, machines: &[MachineId]) -> bool {
     };
     first.is_some() && digests.all(|other| other == first)
 }
+
+#[cfg(test)]
+mod tests;

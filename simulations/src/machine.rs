@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use meshnode_protocol::access::Filter;
 use meshnode_protocol::id::{Digest, TransportKey, WireGuardKey};
 use meshnode_protocol::io::{CommandId, Interface, Notice, Reply};
 use meshnode_protocol::link::GossipId;
@@ -83,6 +84,8 @@ pub(crate) struct Machine {
     /// Whose an overlay address is, by the engine.
     pub(crate) allowed: BTreeMap<IpAddr, WireGuardKey>,
     pub(crate) interface: Option<Interface>,
+    /// What the engine enforces.
+    pub(crate) filter: Option<Arc<Filter>>,
     pub(crate) replies: Vec<(CommandId, Reply)>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) trusted: BTreeSet<TransportKey>,
@@ -120,6 +123,7 @@ impl Machine {
             engine: BTreeMap::new(),
             allowed: BTreeMap::new(),
             interface: None,
+            filter: None,
             replies: Vec::new(),
             notices: Vec::new(),
             trusted: BTreeSet::new(),
@@ -209,6 +213,7 @@ impl Machine {
         self.engine.clear();
         self.allowed.clear();
         self.interface = None;
+        self.filter = None;
         self.trusted.clear();
         self.topic = None;
         self.heard.clear();

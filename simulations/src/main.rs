@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use simulations::picture;
 use simulations::report::Report;
 use simulations::scenarios::{self, Camera, Scenario};
 use simulations::trace::Trace;
+use simulations::{growth, picture};
 
 /// Run the core of meshnode on many machines, in virtual time, from one seed
 ///
@@ -31,6 +31,10 @@ struct Args {
     /// From which everything follows; a fresh one is chosen and printed when left out
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+
+    /// Run one story at several sizes and print by which power of the size each figure grows
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',', requires = "scenario", conflicts_with_all = ["nodes", "svg", "json"], value_parser = clap::value_parser!(u16).range(4..=20_000))]
+    growth: Vec<u16>,
 
     /// List the stories and stop
     #[arg(long)]
@@ -54,6 +58,7 @@ Examples:
   cargo sim                                                  every story, small, from a fresh seed
   cargo sim --scenario partition --nodes 100 --seed 1        one story, as its figures are quoted
   cargo sim --scenario loss --svg loss.svg                   one story and a picture of it
+  cargo sim --scenario bootstrap --growth 100,1000,10000     how its figures grow with the network
 
 Exit codes: 0 all invariants held, 1 one broke, 2 a file could not be written or the command line is wrong";
 
@@ -87,6 +92,9 @@ fn run(args: &Args) -> io::Result<bool> {
         return Ok(true);
     }
     let seed = args.seed.unwrap_or_else(fresh_seed);
+    if let (Some(scenario), false) = (args.scenario, args.growth.is_empty()) {
+        return grow(&mut out, scenario, seed, &args.growth);
+    }
     let chosen: Vec<&Scenario> = match args.scenario {
         Some(scenario) => vec![scenario],
         None => scenarios::ALL.iter().collect(),
@@ -117,6 +125,28 @@ fn run(args: &Args) -> io::Result<bool> {
         tell(&mut out, &report, args.json)?;
     }
     Ok(all_held)
+}
+
+/// Runs one story at several sizes.
+fn grow(out: &mut impl Write, scenario: &Scenario, seed: u64, sizes: &[u16]) -> io::Result<bool> {
+    let mut reports = Vec::new();
+    for size in sizes {
+        writeln!(
+            io::stderr(),
+            "{} of {size} from seed {seed} ...",
+            scenario.name
+        )?;
+        let nodes = usize::from(*size);
+        let report = scenarios::run(scenario, seed, nodes, Trace::default(), Camera::Off);
+        if report.broken.is_some() {
+            tell(out, &report, false)?;
+            return Ok(false);
+        }
+        reports.push(report);
+    }
+    writeln!(out, "{} from seed {seed}, times in ms\n", scenario.name)?;
+    write!(out, "{}", growth::table(&reports))?;
+    Ok(true)
 }
 
 /// The file of one of several stories.

@@ -6,18 +6,18 @@ use crate::film::Moment;
 use crate::report::Report;
 
 const WIDTH: f64 = 900.0;
-const LEFT: f64 = 70.0;
+const LEFT: f64 = 90.0;
 const RIGHT: f64 = 20.0;
 /// Top and height of the two panels.
 const AGREEMENT: Panel = Panel {
-    top: 60.0,
+    top: 76.0,
     height: 220.0,
 };
 const TRAFFIC: Panel = Panel {
-    top: 340.0,
+    top: 356.0,
     height: 180.0,
 };
-const HEIGHT: f64 = 580.0;
+const HEIGHT: f64 = 596.0;
 /// Lines of a grid, so many in each direction.
 const GRID: u32 = 4;
 

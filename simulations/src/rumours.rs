@@ -24,10 +24,10 @@ impl World {
     /// The connected machines with which gossip is exchanged: both trust, both on one topic.
     fn neighbours(&self, id: MachineId) -> Vec<MachineId> {
         let me = self.machine(id);
-        let peers = self.control.peers(id).into_iter();
+        let peers = self.control.peers(id);
         peers
-            .filter(|peer| me.trusted.contains(peer))
-            .filter_map(|peer| self.control.other_end(id, &peer))
+            .filter(|(peer, _)| me.trusted.contains(peer))
+            .map(|(_, other)| other)
             .filter(|other| {
                 let other = self.machine(*other);
                 other.trusted.contains(&me.key) && other.topic == me.topic

@@ -1,6 +1,7 @@
 //! The stories that are simulated, and how one is run.
 
 mod bootstrap;
+mod edits;
 mod join_storm;
 mod liars;
 mod loss;
@@ -14,6 +15,10 @@ mod skew;
 mod town;
 mod year;
 
+#[cfg(test)]
+pub(crate) use self::revoke::put_out;
+#[cfg(test)]
+pub(crate) use self::town::overspent;
 pub(crate) use self::town::site;
 use crate::film::Film;
 use crate::report::Report;
@@ -31,7 +36,7 @@ pub struct Scenario {
 }
 
 /// All stories.
-pub const ALL: [Scenario; 12] = [
+pub const ALL: [Scenario; 13] = [
     Scenario {
         name: "join-storm",
         about: "machines join one after another at random members while the founder goes off and on",
@@ -46,6 +51,11 @@ pub const ALL: [Scenario; 12] = [
         name: "partition",
         about: "two halves that cannot hear each other take in newcomers, then hear each other again",
         run: partition::run,
+    },
+    Scenario {
+        name: "policy",
+        about: "two halves let in, put out and edit the policy, one rule both of them, then hear each other again",
+        run: edits::run,
     },
     Scenario {
         name: "restart",

@@ -17,6 +17,7 @@ use crate::control::{Control, Established};
 use crate::film::Film;
 use crate::invariants;
 use crate::liar::Memory;
+use crate::library::{Library, Pages};
 use crate::machine::{Machine, MachineId, Stop};
 use crate::network::Network;
 use crate::trace::Trace;
@@ -62,6 +63,8 @@ pub struct World {
     pub(crate) rng: ChaCha20Rng,
     pub(crate) machines: Vec<Machine>,
     pub(crate) network: Network,
+    pub(crate) library: Arc<Library>,
+    pub(crate) pages: Pages,
     pub(crate) control: Control,
     /// Who has which overlay address.
     pub(crate) overlay: BTreeMap<IpAddr, MachineId>,
@@ -95,6 +98,8 @@ impl World {
             rng: ChaCha20Rng::seed_from_u64(seed),
             machines: Vec::new(),
             network: Network::default(),
+            library: Arc::default(),
+            pages: Pages::default(),
             control: Control::default(),
             overlay: BTreeMap::new(),
             sound: BTreeSet::new(),
@@ -307,7 +312,10 @@ impl World {
 
     fn carry(&mut self, id: MachineId, output: Output) {
         match output {
-            Output::Persist { writes, flush } => self.machine_mut(id).disk.write(writes, flush),
+            Output::Persist { writes, flush } => {
+                let disk = &mut self.machines[id.0].disk;
+                disk.write(writes, flush, &mut self.pages);
+            }
             Output::Link(output) => self.carry_link(id, output),
             Output::Peer(change) => {
                 if let Err(reason) = self.machine_mut(id).change_peer(change) {
@@ -324,8 +332,8 @@ impl World {
                 machine.interface = interface;
                 machine.touched = true;
             }
-            // Packets are not simulated: nothing to filter.
-            Output::Filter(_) => {}
+            // Packets are not simulated: what would pass is asked of the filter itself.
+            Output::Filter(filter) => self.machine_mut(id).filter = Some(filter),
             Output::Reply(command, reply) => self.machine_mut(id).replies.push((command, reply)),
             Output::Notice(notice) => {
                 self.trace

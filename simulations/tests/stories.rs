@@ -30,6 +30,11 @@ fn two_halves_that_both_grew_agree_after_they_hear_each_other_again() {
 }
 
 #[test]
+fn two_halves_that_edited_the_policy_agree_and_name_what_both_of_them_wrote() {
+    holds("policy", 12);
+}
+
+#[test]
 fn a_blackout_in_the_middle_of_writes_costs_nobody_its_membership() {
     holds("restart", 8);
 }

@@ -9,7 +9,7 @@ use crate::id::{NodeId, RootKey};
 use crate::identity::Secret;
 use crate::name::{NetworkName, NodeName};
 use crate::op::Draft;
-use crate::record::{RecordBody, RecordKind};
+use crate::record::{Record, RecordBody, RecordKind};
 use crate::time::Timestamp;
 
 fn founded(founder: &Secret) -> Ledger {

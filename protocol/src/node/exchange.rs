@@ -82,7 +82,7 @@ impl Node {
     /// Starts the rounds that were suggested too soon.
     fn start_suggested(&mut self, at: u64) {
         let mut due = Vec::new();
-        for (key, peer) in &mut self.links.peers {
+        for (key, peer) in self.links.peers.iter_mut() {
             if peer.suggested_ms.take_if(|due| *due <= at).is_none() {
                 continue;
             }
@@ -177,7 +177,7 @@ impl Node {
     /// What came by a round was missed by gossip, so everybody linked may have missed it too: each is owed a round.
     /// With a few at random somebody would be left out, and wait for the minute's round.
     fn owe_rounds(&mut self, giver: &TransportKey, now: Moment) {
-        for (key, peer) in &mut self.links.peers {
+        for (key, peer) in self.links.peers.iter_mut() {
             peer.owed |= peer.trusted && key != giver;
         }
         self.plan_round(now);
@@ -421,7 +421,9 @@ impl Node {
 
     pub(super) fn exchange_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
-        self.start_suggested(at);
+        if self.links.is_due(at) {
+            self.start_suggested(at);
+        }
         let Some(net) = self.net.as_mut().filter(|net| net.timers.sync_ms <= at) else {
             return;
         };

@@ -2,10 +2,12 @@
 
 mod calls;
 mod hello;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use self::watched::Watched;
 use super::{Node, Pending};
 use crate::id::{Digest, NodeId, TransportKey};
 use crate::limits::IDLE_BYTES_MAX;
@@ -30,9 +32,13 @@ const FOUND_ADDRESSES_MAX: usize = 16;
 /// The connections.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    pub(super) peers: BTreeMap<TransportKey, Peer>,
+    pub(super) peers: Watched<BTreeMap<TransportKey, Peer>>,
     dials: BTreeMap<DialId, Option<TransportKey>>,
-    redials: BTreeMap<TransportKey, Redial>,
+    redials: Watched<BTreeMap<TransportKey, Redial>>,
+    /// When something is due, as long as nobody touches peers and redials.
+    due_ms: Option<u64>,
+    /// Whom this node may call, in its own order; `None` until somebody asks after a change of the view.
+    pub(super) callable: Option<Vec<calls::Callable>>,
     /// The last place among those to be linked with, if there are members beyond it.
     worst: Option<calls::Place>,
     /// Whom to call must be chosen anew.
@@ -84,6 +90,32 @@ pub(super) struct Peer {
 
 impl Links {
     pub(super) fn poll_timeout(&self) -> Option<u64> {
+        if self.is_touched() {
+            self.next_due()
+        } else {
+            self.due_ms
+        }
+    }
+
+    fn is_touched(&self) -> bool {
+        self.peers.is_touched() || self.redials.is_touched()
+    }
+
+    /// Whether anything may be due; most packets of a large network find nothing, and look no further.
+    pub(super) fn is_due(&self, at: u64) -> bool {
+        self.is_touched() || self.due_ms.is_some_and(|due| due <= at)
+    }
+
+    /// Keeps in mind when something is due next.
+    pub(super) fn settle(&mut self) {
+        if self.is_touched() {
+            self.due_ms = self.next_due();
+            self.peers.settle();
+            self.redials.settle();
+        }
+    }
+
+    fn next_due(&self) -> Option<u64> {
         let redial = self
             .redials
             .values()
@@ -99,6 +131,7 @@ impl Links {
             strangers.map(|peer| peer.since_ms + STRANGER_MS).min(),
             silent.map(|peer| peer.since_ms + GREET_MS).min(),
             self.peers.values().filter_map(|p| p.suggested_ms).min(),
+            self.peers.values().filter_map(|p| p.shunned_ms).min(),
         ]
         .into_iter()
         .flatten()
@@ -388,7 +421,7 @@ impl Node {
     pub(super) fn judge_links(&mut self, now: Moment) {
         let Some(net) = &self.net else { return };
         let mut verdicts = Vec::new();
-        for (key, peer) in &mut self.links.peers {
+        for (key, peer) in self.links.peers.iter_mut() {
             let Some(device) = peer.device else { continue };
             let serves = net.serves(&device);
             if serves != peer.trusted {
@@ -419,9 +452,19 @@ impl Node {
     pub(super) fn links_on_time(&mut self, now: Moment) {
         let at = now.uptime_ms();
         self.door.expire(at);
-        for peer in self.links.peers.values_mut() {
-            peer.shunned_ms.take_if(|until| *until <= at);
+        if self.links.is_due(at) {
+            for peer in self.links.peers.values_mut() {
+                peer.shunned_ms.take_if(|until| *until <= at);
+            }
+            self.end_strangers(at);
+            self.greet_silent(at);
+            self.pull_again(at);
         }
+        self.redial(now);
+    }
+
+    /// Hangs up on those who were connected for long and proved nothing.
+    fn end_strangers(&mut self, at: u64) {
         let expired = self.links.peers.iter();
         let expired = expired.filter(|(_, p)| !p.trusted && p.since_ms + STRANGER_MS <= at);
         let expired: Vec<_> = expired.map(|(key, _)| *key).collect();
@@ -433,16 +476,13 @@ impl Node {
                 self.link(LinkOutput::HangUp { peer });
             }
         }
-        self.greet_silent(at);
-        self.pull_again(at);
-        self.redial(now);
     }
 
     /// A second round with everybody who is newly linked: gossip flows only once both ends trust each other, and what
     /// was said between the first round and that moment is lost.
     fn pull_again(&mut self, at: u64) {
         let mut due = Vec::new();
-        for (key, peer) in &mut self.links.peers {
+        for (key, peer) in self.links.peers.iter_mut() {
             if peer.trusted && peer.again_ms.is_some_and(|again| again <= at) {
                 peer.again_ms = None;
                 due.push(*key);

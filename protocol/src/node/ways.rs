@@ -100,6 +100,7 @@ impl Node {
             if !followed.is_some_and(|turn| net.follow_transports(&turn.before)) {
                 net.learn_transports(now);
             }
+            self.links.callable = None;
             if turn.is_some() {
                 self.door.learn(net);
             }
@@ -294,7 +295,7 @@ impl Node {
                     let news = self
                         .net
                         .as_mut()
-                        .is_some_and(|net| net.paths.saw_us(node, address, &own, now));
+                        .is_some_and(|net| net.paths.saw_us(node, address, &own));
                     if news {
                         self.endpoints_changed(now);
                     }

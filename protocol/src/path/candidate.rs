@@ -1,7 +1,5 @@
 //! One address where a peer might be: its ladder of probes, and the budget that keeps it from being a weapon.
 
-use std::collections::VecDeque;
-
 use crate::record::CandidateKind;
 
 /// When the probes of a ladder leave, milliseconds after its start.
@@ -16,7 +14,8 @@ pub(super) struct Candidate {
     pub(super) source: Option<CandidateKind>,
     pub(super) answered_ms: Option<u64>,
     pub(super) probed_ms: Option<u64>,
-    pub(super) rtts_us: VecDeque<u64>,
+    /// The newest round trips, the newest first.
+    pub(super) rtts_us: Vec<u64>,
     pub(super) ladder: Option<(u64, usize)>,
     pub(super) bursts: u8,
     pub(super) refill_ms: u64,

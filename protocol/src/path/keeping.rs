@@ -69,7 +69,7 @@ impl PeerPath {
     pub fn timeout<R: Rng>(&mut self, now: Moment, rng: &mut R) {
         let at = now.uptime_ms();
         self.flights
-            .retain(|_, flight| flight.sent_us / 1000 + FLIGHT_MS > at);
+            .retain(|flight| flight.sent_us / 1000 + FLIGHT_MS > at);
         self.expire_waiting(at);
         if self.retry_ms.is_some_and(|due| due <= at) {
             self.search(now);
@@ -94,7 +94,7 @@ impl PeerPath {
     /// The due steps of all ladders.
     pub(super) fn climb<R: Rng>(&mut self, now: Moment, rng: &mut R) {
         let mut targets = Vec::new();
-        for (address, candidate) in &mut self.candidates {
+        for (address, candidate) in self.candidates.iter_mut() {
             if candidate.climb(now.uptime_ms()) {
                 targets.push(*address);
             }

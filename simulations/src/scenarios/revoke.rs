@@ -103,8 +103,8 @@ pub(super) fn revoke(world: &World, targets: &[MachineId]) -> Result<RevokeOptio
     })
 }
 
-/// Puts one out and waits until everybody obeys; gives how long that took.
-fn put_out(
+/// Puts one out and waits until everybody obeys, within [`WAIT_MS`]; gives how long that took.
+pub(crate) fn put_out(
     world: &mut World,
     by: MachineId,
     target: MachineId,
@@ -119,6 +119,7 @@ fn put_out(
         world.fail(format!(
             "of {others} nodes not all heard a revocation: {done:?}"
         ));
+        return Err(world.broken.clone().expect("it was just set"));
     }
     let took = world.now_ms() - start;
     for id in all.iter().filter(|id| **id != target) {

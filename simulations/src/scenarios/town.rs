@@ -4,7 +4,7 @@ use meshnode_protocol::node::Node;
 
 use crate::chance::{below, index};
 use crate::invariants::{agree, check_machine};
-use crate::machine::MachineId;
+use crate::machine::{MachineId, Sent};
 use crate::network::SiteId;
 use crate::people::Terms;
 use crate::world::{Broken, World};
@@ -150,26 +150,43 @@ pub(super) fn rest(world: &mut World) -> Result<(), Broken> {
     world.run_for(REST_MS)?;
     let running = world.running();
     let minutes = REST_MS / 60_000;
-    let per = |world: &World, of: fn(&crate::machine::Sent) -> u64| {
-        let sum: u64 = running.iter().map(|id| of(&world.machine(*id).sent)).sum();
-        sum / minutes / running.len().max(1) as u64
-    };
-    let control = per(world, |sent| sent.control_bytes);
-    let gossip = per(world, |sent| sent.gossip_bytes);
-    let probes = per(world, |sent| sent.probe_bytes);
-    let wakes = per(world, |sent| sent.wakes);
-    world.figures.extend([
-        ("rest: control bytes per node-minute", control),
-        ("rest: gossip bytes per node-minute", gossip),
-        ("rest: probe bytes per node-minute", probes),
-        ("rest: wakes per node-minute", wakes),
-    ]);
-    if control + gossip > REST_BYTES_MAX {
-        world.fail(format!(
-            "{control} + {gossip} control bytes per node-minute at rest, over {REST_BYTES_MAX}"
-        ));
+    for (what, of) in SPENT {
+        let figure = spent(world, &running, minutes, of);
+        world.figures.push((what, figure));
+    }
+    if let Some(fault) = overspent(world, &running, minutes) {
+        world.fail(fault);
     }
     world.broken.clone().map_or(Ok(()), Err)
+}
+
+type Count = fn(&Sent) -> u64;
+
+/// What a network at rest is measured by.
+const SPENT: [(&str, Count); 4] = [
+    ("rest: control bytes per node-minute", |sent| {
+        sent.control_bytes
+    }),
+    ("rest: gossip bytes per node-minute", |sent| {
+        sent.gossip_bytes
+    }),
+    ("rest: probe bytes per node-minute", |sent| sent.probe_bytes),
+    ("rest: wakes per node-minute", |sent| sent.wakes),
+];
+
+/// What a machine sent a minute, in the mean.
+fn spent(world: &World, machines: &[MachineId], minutes: u64, of: Count) -> u64 {
+    let sum: u64 = machines.iter().map(|id| of(&world.machine(*id).sent)).sum();
+    sum / minutes / machines.len().max(1) as u64
+}
+
+/// What is wrong if machines at rest sent more than they may.
+pub(crate) fn overspent(world: &World, machines: &[MachineId], minutes: u64) -> Option<String> {
+    let control = spent(world, machines, minutes, |sent| sent.control_bytes);
+    let gossip = spent(world, machines, minutes, |sent| sent.gossip_bytes);
+    (control + gossip > REST_BYTES_MAX).then(|| {
+        format!("{control} + {gossip} control bytes per node-minute at rest, over {REST_BYTES_MAX}")
+    })
 }
 
 /// Fails unless one machine sees all others with this standing.

@@ -189,7 +189,7 @@ impl Net {
             return again(member, self);
         }
         let entries = self.authority().entries().iter().rev();
-        let ops = entries.map(|entry| &entry.op);
+        let ops = entries.map(|entry| entry.op.as_ref());
         let granted = |op: &Op| match op.body() {
             Body::Grant(grant) if grant.device == *device => Some(grant.as_ref().clone()),
             Body::Genesis(genesis) if genesis.founder == *device => Some(Grant {

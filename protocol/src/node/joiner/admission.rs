@@ -31,7 +31,7 @@ impl Node {
         {
             self.net = None;
             let mut distrusted = Vec::new();
-            for (key, peer) in &mut self.links.peers {
+            for (key, peer) in self.links.peers.iter_mut() {
                 if peer.trusted {
                     distrusted.push(*key);
                 }

@@ -33,6 +33,8 @@ const OUT_LINKS_MAX: usize = 8;
 
 /// Whether a member is silent, how often it failed, and its rank.
 pub(super) type Place = (bool, usize, u64);
+/// A member that may be called: its rank, which orders them, and who it is.
+pub(in crate::node) type Callable = (u64, TransportKey, NodeId);
 
 impl Node {
     /// Calls somebody and remembers that it was this node that called.
@@ -94,6 +96,9 @@ impl Node {
         if std::mem::take(&mut self.links.unsettled) {
             self.choose_whom_to_call(at);
         }
+        if !self.links.is_due(at) {
+            return;
+        }
         let due = self.links.redials.iter();
         let due = due.filter(|(_, r)| r.wanted && !r.dialing && r.at_ms <= at);
         let due: Vec<_> = due.map(|(key, _)| *key).collect();
@@ -138,24 +143,17 @@ impl Node {
             return;
         };
         let me = self.id;
-        self.links
-            .redials
-            .retain(|key, _| net.transports.contains_key(key));
+        if self.links.callable.is_none() {
+            let known = |key: &TransportKey| net.transports.contains_key(key);
+            self.links.redials.retain(|key, _| known(key));
+        }
         let own = TransportKey::new(self.keys.transport.public());
-        let mut candidates: Vec<_> = net
-            .transports
-            .iter()
-            .filter(|(_, device)| **device != me && (net.serves(device) || net.out))
-            .map(|(key, device)| (self.links.place(net, &own, key, device), *key, *device))
-            .collect();
+        let callable = self.links.callable.take();
+        let callable = callable.unwrap_or_else(|| callable_of(net, &me, &own));
         let out = net.out;
         let links_max = if out { OUT_LINKS_MAX } else { LINKS_WANTED_MAX };
-        if candidates.len() > links_max {
-            // Only those that are chosen need an order among themselves.
-            candidates.select_nth_unstable(links_max);
-            candidates.truncate(links_max);
-        }
-        candidates.sort_unstable();
+        let candidates = self.links.first_places(net, &callable, links_max);
+        self.links.callable = Some(callable);
         let full = candidates.len() == links_max;
         self.links.worst = candidates.last().filter(|_| full).map(|(place, ..)| *place);
         let redials = &mut self.links.redials;
@@ -185,7 +183,7 @@ impl Node {
         self.links.hurry(peer);
         let Some(net) = &self.net else { return };
         let own = TransportKey::new(self.keys.transport.public());
-        let place = self.links.place(net, &own, peer, device);
+        let place = self.links.place(net, &(rank(&own, peer), *peer, *device));
         let linked = self.links.peers.contains_key(peer);
         self.links.unsettled |= !linked && self.links.worst.is_none_or(|worst| place < worst);
     }
@@ -199,11 +197,10 @@ impl Node {
         });
         let alone = others.next().is_some()
             && self.links.trusted().next().is_none()
-            && !net.engine.keys().any(|node| {
-                net.paths
-                    .peer(node)
-                    .is_some_and(|peer| peer.active().is_some() && !peer.is_suspect())
-            });
+            && !net
+                .engine
+                .keys()
+                .any(|node| net.paths.peer(node).is_some_and(PeerPath::answers));
         if alone != net.isolated_ms.is_some() {
             net.isolated_ms = alone.then_some(now.uptime_ms());
             self.notice(Notice::Isolated(alone));
@@ -213,13 +210,40 @@ impl Node {
 
 impl Links {
     /// A member's place among those to be linked with; the smallest are chosen.
-    fn place(&self, net: &Net, own: &TransportKey, key: &TransportKey, device: &NodeId) -> Place {
+    fn place(&self, net: &Net, (rank, key, device): &Callable) -> Place {
         if self.peers.contains_key(key) {
-            return (false, 0, rank(own, key));
+            return (false, 0, *rank);
         }
         let tries = self.redials.get(key).map_or(0, |redial| redial.tries);
-        let silent = !net.paths.peer(device).is_some_and(answers);
-        (silent, tries / TRIES_IN_A_ROW, rank(own, key))
+        let silent = !net.paths.peer(device).is_some_and(PeerPath::answers);
+        (silent, tries / TRIES_IN_A_ROW, *rank)
+    }
+
+    /// Those with the smallest places, in order. As they are looked at in the order of their ranks, nobody after the
+    /// first so many that stand best can be among them.
+    fn first_places(
+        &self,
+        net: &Net,
+        callable: &[Callable],
+        most: usize,
+    ) -> Vec<(Place, TransportKey, NodeId)> {
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for member in callable {
+            let place = self.place(net, member);
+            let entry = (place, member.1, member.2);
+            if (place.0, place.1) == (false, 0) {
+                first.push(entry);
+            } else {
+                rest.push(entry);
+            }
+            if first.len() == most {
+                return first;
+            }
+        }
+        rest.sort_unstable();
+        first.extend(rest);
+        first.truncate(most);
+        first
     }
 }
 
@@ -233,8 +257,15 @@ impl Net {
     }
 }
 
-fn answers(way: &PeerPath) -> bool {
-    way.active().is_some() && !way.is_suspect()
+/// Whom a node may call, in the order of its ranks.
+fn callable_of(net: &Net, me: &NodeId, own: &TransportKey) -> Vec<Callable> {
+    let others = net.transports.iter().filter(|(_, device)| *device != me);
+    let served = others.filter(|(_, device)| net.serves(device) || net.out);
+    let mut callable: Vec<_> = served
+        .map(|(key, device)| (rank(own, key), *key, *device))
+        .collect();
+    callable.sort_unstable();
+    callable
 }
 
 impl Redial {

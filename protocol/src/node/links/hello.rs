@@ -149,7 +149,8 @@ impl Node {
         theirs: &[u8; 32],
         ours: &[u8; 32],
     ) -> Option<()> {
-        let network = self.net.as_ref()?.authority().network();
+        let net = self.net.as_ref()?;
+        let network = net.authority().network();
         let transport = self.keys.transport.public();
         let fields: [&[u8]; 5] = [
             network.as_bytes(),
@@ -165,7 +166,7 @@ impl Node {
             &proof.signature,
         )
         .ok()?;
-        let record = Record::parse(&proof.record, &network).ok()?;
+        let record = net.ledger.records.read(&proof.record, &network).ok()?;
         let RecordBody::Node(node) = record.body() else {
             return None;
         };
@@ -180,7 +181,7 @@ impl Node {
     /// Opens the hello with members that called and then said nothing.
     pub(in crate::node) fn greet_silent(&mut self, at: u64) {
         let mut silent = Vec::new();
-        for (key, peer) in &mut self.links.peers {
+        for (key, peer) in self.links.peers.iter_mut() {
             if !peer.greeted && peer.since_ms + GREET_MS <= at {
                 peer.greeted = true;
                 let known = |net: &Net| net.transports.contains_key(key);

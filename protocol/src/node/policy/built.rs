@@ -110,7 +110,7 @@ impl Built {
         let counts = |id: &OpId| counting.is_none_or(|counting| counting.contains(id));
         let past = authority.with_past(vec![authority.place(id)?]);
         let entries = authority.entries().iter().zip(past);
-        let seen = entries.filter_map(|(entry, seen)| seen.then_some(&entry.op));
+        let seen = entries.filter_map(|(entry, seen)| seen.then_some(entry.op.as_ref()));
         let changes = seen.filter(|op| {
             let of_base = matches!(op.body(), Body::Policy(policy) if policy.base == base);
             let wanted = moment == When::After || op.id() != *id;
