@@ -81,6 +81,8 @@ fn the_table_of_limits_is_what_the_code_has() {
         limits::POLICY_RULES_MAX,
         limits::POLICY_TESTS_MAX,
         limits::POLICY_NOTE_BYTES_MAX,
+        limits::POLICY_TRIAL_MS_MIN,
+        limits::POLICY_TRIAL_MS_MAX,
         limits::POLICY_EDIT_BYTES_MAX,
         limits::POLICY_BASE_BYTES_MAX,
         limits::POLICY_EDIT_ROWS_MAX,

@@ -50,7 +50,7 @@ fn a_lying_member_neither_stops_nor_changes_the_others() {
 }
 
 #[test]
-fn wrong_clocks_lose_no_record_and_widen_no_right() {
+fn skew_matrix() {
     holds("skew", 6);
 }
 

@@ -1,13 +1,13 @@
 //! The objects of `--json`, schema 1: fields are only added; what is not known is `null`, never absent.
 
 mod acts;
+mod card;
 pub(crate) mod policy;
 
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use crate::control::card::{AdminReport, CardReport, LetInReport, WhoReport};
 use crate::control::report::{
     MemberReport, NodeState, PeerReport, StandingReport, StatusReport, Tier, WarningReport,
 };
@@ -19,6 +19,7 @@ pub(crate) use self::acts::{
     acted, admins, heard, invites, pending, petition, phrase_checked, phrases, recovery, rotated,
     would_init,
 };
+pub(crate) use self::card::card;
 
 /// A failure: `{"schema":1,"error":{..}}`.
 pub(crate) fn failure(failure: &Failure) -> String {
@@ -132,61 +133,6 @@ pub(crate) fn blocked(member: &MemberReport, blocked: bool, changed: bool) -> St
         "blocked": blocked,
         "changed": changed,
     }))
-}
-
-/// The card of a node; without a peer it is this node's own.
-pub(crate) fn card(subject: &MemberReport, way: Option<&PeerReport>, card: &CardReport) -> String {
-    let mut value = way.map_or_else(|| member(subject), peer);
-    value["schema"] = json!(1);
-    value["keys"] = json!({
-        "device": subject.id.to_string(),
-        "transport": card.transport_key,
-        "wireguard": card.wireguard_key,
-    });
-    value["let_in_by"] = let_in(&card.let_in);
-    line(&value)
-}
-
-fn let_in(let_in: &LetInReport) -> Value {
-    let (invite, issuer, witness, settled_by, said) = match let_in {
-        LetInReport::Founder { said } => (None, None, None, None, said),
-        LetInReport::Invite {
-            invite,
-            issuer,
-            uses: _,
-            witness,
-            settled_by,
-            said,
-        } => (
-            Some(invite.to_string()),
-            issuer.as_ref(),
-            Some(witness),
-            settled_by.as_ref(),
-            said,
-        ),
-        LetInReport::Grant { by, said } => (None, None, None, by.as_ref(), said),
-    };
-    json!({
-        "founder": matches!(let_in, LetInReport::Founder { .. }),
-        "invite": invite,
-        "issuer": issuer.map(who),
-        "witness": witness.map(who),
-        "settled_by": settled_by.map(admin),
-        "said_at": units::rfc3339(*said),
-        "heard_at": Value::Null,
-    })
-}
-
-fn who(who: &WhoReport) -> Value {
-    json!({"name": who.name.as_ref().map(|name| name.as_str()), "id": who.id.to_string()})
-}
-
-fn admin(admin: &AdminReport) -> Value {
-    let mut value = who(&admin.who);
-    value["level"] = json!(admin.level);
-    value["founder"] = json!(admin.founder);
-    value["made_admin_by"] = admin.by.as_ref().map_or(Value::Null, who);
-    value
 }
 
 /// A network that was made. The phrase is `null` when it went into a file.

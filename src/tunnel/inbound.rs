@@ -1,4 +1,5 @@
-//! From the network to the device: one thread, from each train received to the call that gives the host what came of it.
+//! From the network to the device: one thread, from each train received to the call that gives the host what came of
+//! it.
 //! Every byte here is hostile until it is opened.
 
 use std::sync::Arc;

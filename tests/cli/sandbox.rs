@@ -198,10 +198,13 @@ impl Sandbox {
 
     fn await_end(&self, pid: &str) {
         let status = self.path(&format!("/proc/{pid}/status"));
-        // The first process of this machine takes no notice of the dead.
+        let threads = self.path(&format!("/proc/{pid}/task"));
+        // The first process of this machine takes no notice of the dead; and the first thread of one may be gone before
+        // the last that holds its sockets.
         let dead = |text: String| text.contains("State:\tZ");
+        let alone = || fs::read_dir(&threads).map_or(true, |threads| threads.count() < 2);
         eventually("the process is gone", || {
-            fs::read_to_string(&status).map_or(true, dead)
+            fs::read_to_string(&status).map_or(true, dead) && alone()
         });
     }
 }

@@ -30,7 +30,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// Bytes of noise for each port.
 const NOISE_BYTES: usize = 1024 * 1024;
 
-pub(crate) fn who_relays_a_join_gets_nothing(world: &World) {
+pub(crate) fn join_relay_gets_nothing(world: &World) {
     let lab = lab(world);
     let town = Town::new(&lab);
     let relay = Attacker::start(&town.attacker, relay);

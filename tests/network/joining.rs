@@ -151,7 +151,7 @@ pub(crate) fn an_expired_code_lets_nobody_in(world: &World) {
     assert_eq!(names(&founder.status()).len(), 1);
 }
 
-pub(crate) fn a_code_of_another_network_leads_nowhere(world: &World) {
+pub(crate) fn fake_network_rejected(world: &World) {
     let lab = lab(world);
     let lan = lab.switch("lan").unwrap();
     let ours = node_on(&lab, &lan, "ours", 1);

@@ -224,7 +224,7 @@ pub(crate) fn a_renamed_node_is_known_by_its_new_name_everywhere(world: &World) 
         });
     }
     assert_eq!(pi.addresses(), addresses);
-    let known = nas.ask(&["ip", "attic"])["ipv4"].clone();
+    let known = nas.ask(&["ip", "attic"])["addresses"][0].clone();
     assert_eq!(known, addresses[0].to_string());
     nas.reaches("attic");
     let (code, _) = nas.refused(&["ip", "pi"]);

@@ -115,3 +115,43 @@ fn a_stub_is_another_item_than_its_op_until_the_body_comes() {
     assert_eq!(whole.summary().roots[0], stubbed.summary().roots[0]);
     assert_eq!(change.writes.len(), 3);
 }
+
+/// Nothing that anybody can send takes away what another said: no message deletes, and nobody speaks in another's
+/// place.
+#[test]
+fn no_delete_api() {
+    let (founder, thief) = (Secret::from_seed(&[1; 32]), Secret::from_seed(&[2; 32]));
+    let mut ledger = founded(&founder);
+    let network = ledger.authority.network();
+    let genesis = ledger.authority.entries()[0].op.bytes().to_vec();
+    let node = |seq| Record::sign(network, seq, RecordBody::Opaque(RecordKind(100)), &founder);
+    ledger.insert_record(node(5).bytes(), &mut Change::default());
+    let before = ledger.summary().roots;
+    let forged = Record::sign(network, 9, RecordBody::Left, &thief);
+    let mut in_its_place = forged.bytes().to_vec();
+    let at = in_its_place
+        .windows(32)
+        .position(|part| part == thief.public().as_bytes());
+    let at = at.expect("a record says whose it is");
+    in_its_place[at..at + 32].copy_from_slice(founder.public().as_bytes());
+    let mut sent = vec![
+        in_its_place,
+        forged.bytes().to_vec(),
+        node(4).bytes().to_vec(),
+    ];
+    for original in [genesis, node(9).bytes().to_vec()] {
+        sent.extend((0..original.len()).map(|at| {
+            let mut bytes = original.clone();
+            bytes[at] ^= 1;
+            bytes
+        }));
+    }
+    for bytes in sent {
+        let mut change = Change::default();
+        ledger.insert_op(&bytes, &mut change);
+        ledger.insert_admit(&bytes, &mut change);
+        ledger.insert_record(&bytes, &mut change);
+        assert!(change.writes.is_empty());
+    }
+    assert_eq!(ledger.summary().roots, before);
+}

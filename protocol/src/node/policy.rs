@@ -95,10 +95,15 @@ impl Enforced {
         nodes.map(|(id, pins)| (*id, pinned(pins))).collect()
     }
 
-    pub(super) fn warnings(&self) -> Vec<Warning> {
+    pub(super) fn warnings(&self, directory: impl FnOnce() -> Directory) -> Vec<Warning> {
         let troubles = self.built.iter().flat_map(|built| &built.reading.troubles);
-        let conflicts = troubles.map(|trouble| Warning::PolicyConflict(trouble.to_string()));
-        let mut warnings: Vec<_> = conflicts.take(WARNINGS_MAX).collect();
+        let troubles: Vec<_> = troubles.take(WARNINGS_MAX).cloned().collect();
+        let mut warnings = Vec::new();
+        if !troubles.is_empty() {
+            let directory = directory();
+            let named = troubles.into_iter().map(|one| one.named(&directory));
+            warnings.extend(named.map(|one| Warning::PolicyConflict(one.to_string())));
+        }
         match self.state {
             PolicyState::Open | PolicyState::InForce => {}
             PolicyState::Kept => warnings.push(Warning::PolicyUnbuilt { kept: true }),

@@ -246,7 +246,7 @@ impl Node {
             warnings.push(Warning::Stale);
         }
         warnings.extend(net.floods(now));
-        warnings.extend(net.policy.warnings());
+        warnings.extend(net.policy.warnings(|| net.directory()));
         warnings.extend(self.later_warnings(net, now));
         warnings
     }

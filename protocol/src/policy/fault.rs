@@ -52,9 +52,13 @@ impl Complaint {
 
 /// A word of a stranger's text as it may be shown: no longer than a line, without control symbols.
 pub(super) fn shown(text: &str) -> String {
-    const SYMBOLS: usize = 60;
-    let mut clean: String = text.chars().take(SYMBOLS).map(printable).collect();
-    if text.chars().nth(SYMBOLS).is_some() {
+    shown_up_to(text, 60)
+}
+
+/// The same with so many symbols at most.
+pub(super) fn shown_up_to(text: &str, symbols: usize) -> String {
+    let mut clean: String = text.chars().take(symbols).map(printable).collect();
+    if text.chars().nth(symbols).is_some() {
         clean.push_str("..");
     }
     clean

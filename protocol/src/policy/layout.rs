@@ -5,10 +5,12 @@ use std::fmt;
 
 use automerge::{Automerge, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value};
 
+use super::directory::Directory;
 use super::document::Document;
 use super::edit::EditId;
-use super::fault::shown;
+use super::fault::{shown, shown_up_to};
 use super::image::{Image, Said, Scalar, Section};
+use super::selector::parse_id;
 use super::{Members, Pins, Policy};
 use crate::id::base32;
 
@@ -80,6 +82,43 @@ pub enum TroubleKind {
     },
 }
 
+/// Symbols of a value that is told: with ids for names a rule has some hundred before what two wrote differs.
+const VALUE_SYMBOLS: usize = 1000;
+
+impl Trouble {
+    /// The same for people: nodes by their names.
+    #[must_use]
+    pub fn named(mut self, directory: &Directory) -> Self {
+        self.about = self.about.map(|about| name_nodes(&about, directory));
+        if let TroubleKind::Contested { values, .. } = &mut self.kind {
+            for value in values {
+                *value = name_nodes(value, directory);
+            }
+        }
+        self
+    }
+}
+
+/// Puts names in the place of ids.
+fn name_nodes(text: &str, directory: &Directory) -> String {
+    let mut parts = text.split("id:");
+    let mut named = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|symbol: char| !symbol.is_ascii_alphanumeric());
+        let (id, rest) = part.split_at(end.unwrap_or(part.len()));
+        let name = parse_id(id).and_then(|id| directory.name(&id));
+        match name {
+            Some(name) => named.push_str(name.as_str()),
+            None => {
+                named.push_str("id:");
+                named.push_str(id);
+            }
+        }
+        named.push_str(rest);
+    }
+    named
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entry = self.about.as_deref().unwrap_or(self.entry.as_str());
@@ -136,7 +175,7 @@ impl Held {
 
 fn value_text(value: &Scalar) -> String {
     match value {
-        Scalar::Text(text) => shown(&text.replace('\n', " ")),
+        Scalar::Text(text) => shown_up_to(&text.replace('\n', " "), VALUE_SYMBOLS),
         Scalar::Number(number) => number.to_string(),
         Scalar::Bytes(bytes) => shown(&base32(bytes)),
         Scalar::Flag => "true".to_owned(),

@@ -93,7 +93,7 @@ fn what_is_compressed_or_a_whole_document_is_refused_unread() {
 }
 
 #[test]
-fn every_way_to_claim_much_in_few_bytes_is_refused() {
+fn bomb_corpus() {
     let with = |columns: &[(u8, Vec<u8>)]| {
         let mut body = vec![0, 16];
         body.extend(actor(&author(1), 1));

@@ -403,7 +403,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn any_order_of_the_same_edits_gives_the_same_document(seed: u64) {
+    fn prop_policy_order_free(seed: u64) {
         let (base, edits) = scattered(seed);
         let mut draw = Draw::new(seed ^ 1);
         let mut first: Option<Document> = None;

@@ -120,7 +120,7 @@ fn an_admin_without_the_cap_label_gives_neither_foreign_tags_nor_owners() {
 }
 
 #[test]
-fn a_claim_transplanted_to_another_device_is_refused() {
+fn claim_transplant_rejected() {
     let mut scenario = Scenario::founded(3);
     let genesis = scenario.authority.realm().genesis;
     while !scenario.invite(0, 0, genesis, 1) {}

@@ -1,14 +1,18 @@
 //! What is derived and never read: ids, tags, digests, addresses.
 
+use argon2::{Algorithm, Argon2, Params, Version};
 use meshnode_protocol::address::ipv6;
 use meshnode_protocol::epochs::Epochs;
-use meshnode_protocol::invite::{InviteCode, locator};
+use meshnode_protocol::identity::Secret;
+use meshnode_protocol::invite::{InviteCode, InviteSecret, locator};
 use meshnode_protocol::join::fingerprint;
 use meshnode_protocol::ledger::{Change, Ledger};
 use meshnode_protocol::recovery::RecoveryPhrase;
 use meshnode_protocol::seal::{Purpose, Sealer, gossip_topic};
 use meshnode_protocol::view::View;
 use meshnode_protocol::wire::Items;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng as _, SeedableRng as _};
 
 use crate::Vector;
 use crate::cast::{NETWORK, channel, epoch, founder, invite_keys, joiner, time};
@@ -66,4 +70,23 @@ pub(crate) fn all() -> Vec<Vector> {
     ];
     all.extend(ledger());
     all
+}
+
+/// From the document alone (§2.3, §6.1): another library call, the same keys.
+#[test]
+fn invite_kdf_vector() {
+    let mut random = ChaCha20Rng::from_seed([5; 32]);
+    let keys = InviteSecret::generate(&mut random.clone()).stretch();
+    let mut secret = [0; 10];
+    random.fill_bytes(&mut secret);
+    let cost = Params::new(19 * 1024, 2, 1, Some(32)).unwrap();
+    let mut stretched = [0; 32];
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, cost)
+        .hash_password_into(&secret, b"meshnode invite v1", &mut stretched)
+        .unwrap();
+    let derived = |context| blake3::derive_key(context, &stretched);
+    assert_eq!(keys.psk, derived("meshnode invite psk 1"));
+    assert_eq!(keys.rendezvous, derived("meshnode invite rendezvous 1"));
+    let key = Secret::from_seed(&derived("meshnode invite key 1"));
+    assert_eq!(keys.key.public(), key.public());
 }

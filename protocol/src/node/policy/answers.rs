@@ -38,7 +38,11 @@ impl Node {
             version,
             base: built.map(|built| built.base),
             last: built.map(|built| built.last),
-            conflicts: built.map_or_else(Vec::new, |built| built.reading.troubles.clone()),
+            conflicts: built.map_or_else(Vec::new, |built| {
+                let directory = net.directory();
+                let troubles = built.reading.troubles.iter().cloned();
+                troubles.map(|one| one.named(&directory)).collect()
+            }),
             orphans: view
                 .ops
                 .iter()

@@ -157,6 +157,13 @@ fn edits_of_one_rule_in_two_partitions_count_for_nothing_and_alarm_everybody() {
         let warnings = stage.warnings(who);
         let conflict = |warning: &Warning| matches!(warning, Warning::PolicyConflict(_));
         assert_eq!(warnings.iter().filter(|w| conflict(w)).count(), 1);
+        // A person sees by name what the two wrote, to where it differs.
+        let [conflict] = &stage.show(who).conflicts[..] else {
+            panic!("one conflict");
+        };
+        let told = conflict.to_string();
+        assert!(told.contains("tcp:23") && told.contains("tcp:24"), "{told}");
+        assert!(told.contains("pi") && !told.contains("id:"), "{told}");
     }
     // An admin settles it by setting what is meant.
     stage.set(PI, &[&b, WEB]).unwrap();
