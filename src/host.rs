@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use meshnode_protocol::io::Interface;
 use nix::errno::Errno;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
 };
@@ -213,10 +213,14 @@ impl Host {
             Some(holder) if holder != index => return Ok(Held::Shadowed),
             Some(_) | None => {}
         }
-        let request = self
+        let mut request = self
             .handle
             .address()
             .add(index, address, host_prefix(address));
+        // Nobody else is on this device; until the kernel had asked, programs could not use the address.
+        if address.is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
         match refusal(request.execute().await)? {
             None | Some(Errno::EEXIST) => Ok(Held::Ours),
             Some(Errno::EOPNOTSUPP | Errno::EACCES) if address.is_ipv6() => Ok(Held::Unsupported),
