@@ -133,6 +133,7 @@ impl Tunnel {
             stopped,
             failed: AtomicBool::new(false),
             losses: Default::default(),
+            changes: AtomicU64::new(0),
         });
         let mut tunnel = Self {
             engine,
@@ -205,6 +206,7 @@ impl Tunnel {
                 self.engine.router.store(Arc::new(router.without(key)));
             }
         }
+        self.engine.changed();
     }
 
     /// Lets packets in to these addresses alone. Before the first call, the host's own routing decides.
@@ -221,6 +223,7 @@ impl Tunnel {
         self.engine
             .router
             .store(Arc::new(router.with_own(addresses)));
+        self.engine.changed();
     }
 
     /// Lets through what a policy allows, from now on. Flows that it allows go on, others end with this call; before
@@ -231,6 +234,7 @@ impl Tunnel {
             peer.filter().change(&filter);
         }
         *newest = filter;
+        self.engine.changed();
     }
 
     /// This node is about to call a peer's control plane there: its own packets to that TCP port pass.
@@ -316,6 +320,8 @@ struct Engine {
     stopped: PipeReader,
     failed: AtomicBool,
     losses: [AtomicU64; Loss::COUNT],
+    /// Counts the changes of peers, addresses and policy.
+    changes: AtomicU64,
 }
 
 /// Why a packet was lost.
@@ -344,6 +350,11 @@ enum Wake {
 impl Engine {
     fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    /// Packets that come from now on are judged by what holds now.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     fn count(&self, loss: Loss) {

@@ -125,7 +125,11 @@ impl PeerFilter {
 
     /// At which TCP port this node calls the peer's control plane.
     pub(crate) fn calls(&self, port: u16) {
-        self.state().rules.peer_control = Some(port);
+        let mut state = self.state();
+        if state.rules.peer_control != Some(port) {
+            state.rules.peer_control = Some(port);
+            state.judge_again();
+        }
     }
 
     /// Lets time pass.

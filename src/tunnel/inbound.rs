@@ -3,6 +3,7 @@
 //! Every byte here is hostile until it is opened.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet as WireGuard, TunnResult};
@@ -20,6 +21,7 @@ use super::router::Router;
 use super::sockets::{Arrival, Aside, Patience, aside};
 use super::split::Split;
 use super::standing::Standing;
+use super::train::SEALED_MAX;
 use super::{Engine, Loss, Wake};
 
 /// Bytes of the largest UDP datagram.
@@ -27,6 +29,9 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 /// Rows taken from one socket before the other has its turn.
 const BATCH: usize = 64;
+
+/// The first byte of a WireGuard message that carries a packet.
+const WIREGUARD_DATA: u8 = 4;
 
 /// Packets that a session can have waiting; the library queues no more.
 const WAITING_MAX: usize = 256;
@@ -43,6 +48,8 @@ pub(crate) struct Inbound {
     /// Whose packets are being merged.
     merged: Option<Arc<Peer>>,
     standing: Standing,
+    /// Which rules judged what is being merged.
+    changes: u64,
 }
 
 impl Inbound {
@@ -53,10 +60,11 @@ impl Inbound {
             train: vec![0; DATAGRAM_BYTES_MAX],
             aside: aside(),
             // Room for any packet that waited, sealed.
-            out: vec![0; DATAGRAM_BYTES_MAX + 64],
+            out: vec![0; SEALED_MAX],
             merge,
             merged: None,
             standing: Standing::default(),
+            changes: 0,
         }
     }
 
@@ -70,7 +78,7 @@ impl Inbound {
         while engine.wait(&fds, None) == Wake::Ready {
             let more = self.drain(Socket::V4) | self.drain(Socket::V6);
             self.flush();
-            if !more {
+            if !more || engine.wait(&fds, Some(0)) != Wake::Ready {
                 self.standing.empty();
             }
         }
@@ -97,8 +105,16 @@ impl Inbound {
         let engine = Arc::clone(&self.engine);
         let router = engine.router.load();
         let bytes = std::mem::take(&mut self.train);
-        // As on the way out, never one that stands alone.
-        let lost = self.standing.loses(now.uptime_us) && train.length > train.each;
+        let changes = engine.changes.load(Ordering::Acquire);
+        if changes != self.changes {
+            // What was judged by older rules goes; nothing follows it unjudged.
+            self.changes = changes;
+            self.flush();
+        }
+        // As on the way out, never one that stands alone; and no handshake and no probe.
+        let is_data = bytes[0] == WIREGUARD_DATA;
+        let can_lose = train.length > train.each && is_data;
+        let lost = self.standing.loses(now.uptime_us, can_lose);
         let datagrams = bytes[..train.length].chunks(train.each);
         for datagram in datagrams.skip(usize::from(lost)) {
             match classify(datagram) {

@@ -10,7 +10,7 @@ use meshnode_protocol::time::Moment;
 use super::filter::Verdict;
 use super::flows::Direction;
 use super::offload::{VNET_BYTES, Vnet};
-use super::packet::Packet;
+use super::packet::{PACKET_BYTES_MAX, Packet};
 use super::peer::{OVERHEAD, Peer, Sent};
 use super::refusal::refusal;
 use super::router::Router;
@@ -18,9 +18,6 @@ use super::split::Split;
 use super::standing::Standing;
 use super::train::Train;
 use super::{Engine, Loss, Wake};
-
-/// Bytes of the largest inner packet that is read whole.
-const PACKET_BYTES_MAX: usize = 65_535;
 
 /// WireGuard pads packets to a multiple of this, so that their lengths tell less.
 const PADDING: usize = 16;
@@ -72,31 +69,43 @@ impl Outbound {
 
     /// Runs until the engine stops or the device is gone.
     pub(crate) fn run(mut self) {
-        while self.engine.wait(&[self.engine.device.as_fd()], None) == Wake::Ready {
-            if let Err(error) = self.drain() {
-                // Somebody removed the device under us; there is nothing left to read.
-                tracing::error!(%error, "the network device is gone");
-                self.engine.fail();
-                return;
+        let engine = Arc::clone(&self.engine);
+        let fds = [engine.device.as_fd()];
+        while engine.wait(&fds, None) == Wake::Ready {
+            match self.drain() {
+                Ok(true) if engine.wait(&fds, Some(0)) == Wake::Ready => {}
+                Ok(_) => self.standing.empty(),
+                Err(error) => {
+                    // Somebody removed the device under us; there is nothing left to read.
+                    tracing::error!(%error, "the network device is gone");
+                    engine.fail();
+                    return;
+                }
             }
         }
     }
 
-    fn drain(&mut self) -> io::Result<()> {
+    /// Whether there may be more.
+    fn drain(&mut self) -> io::Result<bool> {
+        let mut more = true;
         for _ in 0..BATCH {
             let room = VNET_BYTES + PACKET_BYTES_MAX;
             match self.engine.device.receive(&mut self.packet[..room]) {
                 Ok(length) => self.handle(length, self.engine.now()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.standing.empty();
+                    more = false;
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A packet that the host could not describe; it is gone, the device is not.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.engine.count(Loss::Malformed);
+                }
                 Err(error) => return Err(error),
             }
         }
         self.train.flush(&self.engine.sockets);
-        Ok(())
+        Ok(more)
     }
 
     fn handle(&mut self, length: usize, now: Moment) {
@@ -111,7 +120,7 @@ impl Outbound {
         };
         let count = split.count();
         // A packet that stands alone is perhaps all that its flow has: it is never the one that is lost.
-        let loses = self.standing.loses(now.uptime_us) && count > 1;
+        let loses = self.standing.loses(now.uptime_us, count > 1);
         for number in 0..count {
             let packet = split.packet(number);
             if loses && number == 0 && !split.mark(packet.clone()) {

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::split::sum_v4;
 use super::sum::Sum;
 
+/// Bytes of the longest packet: an IPv6 header and all that it can tell of.
+pub(crate) const PACKET_BYTES_MAX: usize = V6_HEADER + 65_535;
+
 /// Bytes of the smallest IPv4 header.
 const V4_HEADER: usize = 20;
 /// Bytes of the IPv6 header.

@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use meshnode_protocol::peering::{Path, Socket};
@@ -59,8 +58,8 @@ pub(crate) struct Sockets {
     /// `None` where the kernel has no IPv6.
     v6: Option<UdpSocket>,
     port: u16,
-    /// Whether the kernel cuts trains for us (`UDP_SEGMENT`).
-    cuts: AtomicBool,
+    /// Whether the kernel cuts trains for us (`UDP_SEGMENT`, Linux 4.18). One that does not know it would not say so.
+    cuts: bool,
 }
 
 impl Sockets {
@@ -91,12 +90,9 @@ impl Sockets {
                 None
             }
         };
-        Ok(Self {
-            v4,
-            v6,
-            port,
-            cuts: AtomicBool::new(true),
-        })
+        // 0 is what it is anyway: not unless asked for.
+        let cuts = setsockopt(&v4, sockopt::UdpGsoSegment, &0).is_ok();
+        Ok(Self { v4, v6, port, cuts })
     }
 
     /// The port of both.
@@ -151,17 +147,15 @@ impl Sockets {
         }))
     }
 
-    /// Sends a train: datagrams of `each` bytes, the last perhaps shorter. Errors as with [`Self::send`].
-    pub(crate) fn send_train(&self, path: Path, bytes: &[u8], each: usize) {
-        let single = bytes.len() <= each;
-        if single || !self.cuts.load(Ordering::Relaxed) {
-            for datagram in bytes.chunks(each) {
-                self.send(path, datagram, Patience::Wait);
-            }
-            return;
+    /// Sends a train: datagrams of `each` bytes, the last perhaps shorter. Errors as with [`Self::send`]. Gives whether
+    /// the kernel cuts there: if not, they went one by one.
+    pub(crate) fn send_train(&self, path: Path, bytes: &[u8], each: usize) -> bool {
+        if bytes.len() <= each || !self.cuts {
+            self.send_single(path, bytes, each);
+            return true;
         }
         let Some(raw) = self.raw(path.socket) else {
-            return;
+            return true;
         };
         let mut result = cut(raw, path, bytes, each);
         if result == Err(Errno::EAGAIN) {
@@ -172,22 +166,21 @@ impl Sockets {
         }
         match result {
             Ok(()) => {}
-            // No device on the way out can make checksums (EIO), or the kernel does not know the wish at all.
-            Err(error @ (Errno::EIO | Errno::EINVAL | Errno::ENOPROTOOPT | Errno::EOPNOTSUPP)) => {
-                if self.cuts.swap(false, Ordering::Relaxed) {
-                    tracing::warn!(%error, "the kernel does not cut datagrams here: sending one by one");
-                }
-                for datagram in bytes.chunks(each) {
-                    self.send(path, datagram, Patience::Wait);
-                }
-            }
-            // Longer than the way allows: the kernel cuts no train then, and tells by single datagrams which.
-            Err(Errno::EMSGSIZE) => {
-                for datagram in bytes.chunks(each) {
-                    self.send(path, datagram, Patience::Wait);
-                }
+            // This way out cannot make checksums, or its packets are shorter: single datagrams may pass all the same.
+            Err(error @ (Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE)) => {
+                tracing::debug!(%error, remote = %path.remote, "no train that way: datagrams one by one");
+                self.send_single(path, bytes, each);
+                return false;
             }
             Err(error) => tracing::trace!(%error, "datagrams not sent"),
+        }
+        true
+    }
+
+    /// Sends the datagrams of a train one by one.
+    pub(crate) fn send_single(&self, path: Path, bytes: &[u8], each: usize) {
+        for datagram in bytes.chunks(each) {
+            self.send(path, datagram, Patience::Wait);
         }
     }
 
@@ -323,13 +316,23 @@ mod tests {
     }
 
     #[test]
+    fn a_way_on_which_the_kernel_cuts_nothing_gets_single_datagrams_and_no_other_way_does() {
+        let sockets = Sockets::open(0).unwrap();
+        let nowhere = Path::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+        let here = Path::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), sockets.port()));
+        assert!(!sockets.send_train(nowhere, &[1; 3000], 1000));
+        assert!(sockets.send_train(here, &[1; 3000], 1000));
+    }
+
+    #[test]
     fn a_train_arrives_as_its_datagrams_whether_or_not_the_kernel_cuts_it() {
         let bytes: Vec<u8> = (0..=255).cycle().take(10_300).collect();
         for cuts in [true, false] {
-            let (ours, theirs) = (Sockets::open(0).unwrap(), Sockets::open(0).unwrap());
-            theirs.cuts.store(cuts, Ordering::Relaxed);
+            let (ours, mut theirs) = (Sockets::open(0).unwrap(), Sockets::open(0).unwrap());
+            assert!(theirs.cuts, "this kernel cuts");
+            theirs.cuts = cuts;
             let to = Path::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ours.port()));
-            theirs.send_train(to, &bytes, 1000);
+            assert!(theirs.send_train(to, &bytes, 1000));
             let (mut buffer, mut aside) = (vec![0; 65_535], aside());
             let mut got = Vec::new();
             while let Some(train) = ours.receive(Socket::V4, &mut buffer, &mut aside).unwrap() {

@@ -22,8 +22,11 @@ pub(crate) const PADDING_MAX: usize = 15;
 const CWR: u8 = 0x80;
 const FIN_PSH: u8 = 1 | 8;
 
-/// Bytes of the UDP header.
+/// Bytes of the UDP header, and of the smallest TCP header.
 const UDP_HEADER: usize = 8;
+const TCP_HEADER: usize = 20;
+/// Bytes of a packet that comes out at most.
+const CUT_MAX: usize = 65_535;
 
 /// A packet on its way to the network.
 #[derive(Debug)]
@@ -147,8 +150,10 @@ impl Headers {
             (Content::Datagram(_), false) if transport.protocol == number::UDP => at + UDP_HEADER,
             _ => return None,
         };
-        let fits = (at + UDP_HEADER..=HEADERS_MAX.min(whole.len())).contains(&length);
-        if !fits || segment == 0 || transport.fragment.is_some() {
+        let least = at + if tcp { TCP_HEADER } else { UDP_HEADER };
+        let fits = (least..=HEADERS_MAX.min(whole.len())).contains(&length)
+            && (1..=CUT_MAX - length).contains(&segment);
+        if !fits || transport.fragment.is_some() {
             return None;
         }
         let mut bytes = [0; HEADERS_MAX];

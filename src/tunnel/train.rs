@@ -2,6 +2,7 @@
 
 use meshnode_protocol::peering::Path;
 
+use super::packet::PACKET_BYTES_MAX;
 use super::sockets::Sockets;
 
 /// Datagrams in one train at most (`UDP_MAX_SEGMENTS` of older kernels).
@@ -9,7 +10,9 @@ const COUNT_MAX: usize = 64;
 /// Bytes of one train at most: with its headers it is an IP packet to the kernel.
 const BYTES_MAX: usize = 65_000;
 /// Bytes of the largest sealed packet.
-pub(crate) const SEALED_MAX: usize = 65_535 + 64;
+pub(crate) const SEALED_MAX: usize = PACKET_BYTES_MAX + 64;
+/// Trains that go datagram by datagram where the kernel refused to cut one, before it is asked again.
+const SINGLE_TRAINS: u16 = 1000;
 
 /// A train of datagrams that is being made.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct Train {
     path: Option<Path>,
     /// A shorter one was its last.
     closed: bool,
+    /// Where the kernel does not cut, and for how many trains more that is taken for granted.
+    single: Option<(Path, u16)>,
 }
 
 impl Train {
@@ -32,6 +37,7 @@ impl Train {
             count: 0,
             path: None,
             closed: false,
+            single: None,
         }
     }
 
@@ -70,7 +76,16 @@ impl Train {
     /// Sends the train.
     pub(crate) fn flush(&mut self, sockets: &Sockets) {
         if let Some(path) = self.path.take() {
-            sockets.send_train(path, &self.buffer[..self.length], self.each);
+            let bytes = &self.buffer[..self.length];
+            let granted = self
+                .single
+                .filter(|(single, left)| *single == path && *left > 0);
+            if let Some((_, left)) = granted {
+                sockets.send_single(path, bytes, self.each);
+                self.single = Some((path, left - 1));
+            } else if !sockets.send_train(path, bytes, self.each) {
+                self.single = Some((path, SINGLE_TRAINS));
+            }
         }
         self.length = 0;
         self.count = 0;

@@ -181,6 +181,21 @@ proptest! {
     }
 }
 
+/// So short that a packet that was cut would not hold the header that is written into it.
+#[test]
+fn a_tcp_header_that_says_it_is_shorter_than_any_is_refused() {
+    for words in 0..5_u8 {
+        let mut packet = vec![0x45, 0, 0, 60, 0, 0, 0x40, 0, 64, 6, 0, 0];
+        packet.extend_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        packet.resize(60, 0);
+        packet[32] = words << 4;
+        packet[33] = 16;
+        for segment in [1, 11, 100] {
+            assert!(cut(&packet, whole(Cut::TcpV4(segment))).is_none());
+        }
+    }
+}
+
 #[test]
 fn a_header_that_fits_no_packet_is_refused() {
     let flow = Flow {
