@@ -175,6 +175,7 @@ impl SledStore {
         if free_bytes < FREE_BYTES_MIN.saturating_add(2 * bytes as u64) {
             return Err(self.full(free_bytes));
         }
+        self.note_trial()?;
         self.take_pending()?;
         let keys = |write: &Write| matches!(write, Write::Secrets(_));
         if flush || bytes > UNFLUSHED_BYTES_MAX || self.pending.iter().any(keys) {
@@ -188,6 +189,26 @@ impl SledStore {
             self.taken = 0;
         }
         Ok(())
+    }
+
+    /// The note of a trial is on the disk before anything of its op is.
+    fn note_trial(&self) -> Result<(), StoreError> {
+        let trial = self.pending.iter().rev().find_map(|write| match write {
+            Write::Trial(trial) => Some(*trial),
+            Write::Op(..)
+            | Write::Admit(..)
+            | Write::DropAdmit(_)
+            | Write::Record(..)
+            | Write::DropRecord(_)
+            | Write::Heard(..)
+            | Write::Secrets(_)
+            | Write::Heads(_)
+            | Write::Blocked(_) => None,
+        });
+        match trial.flatten() {
+            Some(trial) => trial::write(&self.dir, Some(trial)),
+            None => Ok(()),
+        }
     }
 
     /// Writes the newest pending keys, then heads and blocked devices. They speak of ops, so they come after the flush.

@@ -22,6 +22,8 @@ const BASE_MS: u64 = 600_000;
 const REOPEN_BYTES: u64 = 64 * 1024;
 /// Items that are remembered as turned away; the others are turned away again.
 const TURNED_AWAY_MAX: usize = 65_536;
+/// How often they are looked through when there are so many.
+const SWEEP_MS: u64 = 60_000;
 
 /// By whom and when something comes.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,8 @@ pub enum Load {
 pub struct Quota {
     accounts: BTreeMap<Author, Account>,
     turned_away: BTreeMap<Digest, u64>,
+    /// When those whose time is over were forgotten last.
+    swept_ms: u64,
 }
 
 /// Accounts from which on those are given up that rest.
@@ -66,6 +70,8 @@ struct Account {
     at_ms: u64,
     /// Until when nothing is taken.
     shut_ms: u64,
+    /// Until when nothing is taken of those whom this author let in.
+    shut_below_ms: u64,
     /// Time that the last bases have used up, ahead of the clock.
     bases_ms: u64,
     /// The hour that is counted, and the ops in it.
@@ -103,8 +109,9 @@ impl Quota {
                 continue;
             };
             account.leak(at_ms);
-            let full = account.fits(*level, load.bytes(), at_ms);
-            let base = matches!(load, Load::Base(_)) && nth == 0;
+            let own = nth == 0;
+            let full = account.fits(*level, load.bytes(), at_ms, own);
+            let base = matches!(load, Load::Base(_)) && own;
             let often = if base { account.base_due(at_ms) } else { None };
             until = until.max(full).max(often);
         }
@@ -138,7 +145,9 @@ impl Quota {
 
     /// Remembers an item that was turned away.
     pub fn turn_away(&mut self, key: Digest, until_ms: u64, at_ms: u64) {
-        if self.turned_away.len() >= TURNED_AWAY_MAX {
+        // Not at every item: somebody may send very many.
+        if self.turned_away.len() >= TURNED_AWAY_MAX && at_ms >= self.swept_ms + SWEEP_MS {
+            self.swept_ms = at_ms;
             self.turned_away.retain(|_, until| *until > at_ms);
         }
         if self.turned_away.len() < TURNED_AWAY_MAX {
@@ -182,6 +191,7 @@ impl Quota {
             spent: 0,
             at_ms,
             shut_ms: 0,
+            shut_below_ms: 0,
             bases_ms: 0,
             hour_ms: at_ms,
             ops: 0,
@@ -212,23 +222,29 @@ impl Account {
         }
     }
 
-    /// Until when there is no room; `None`: there is.
-    fn fits(&mut self, level: Level, bytes: u64, at_ms: u64) -> Option<u64> {
-        if self.shut_ms > at_ms {
-            return Some(self.shut_ms);
-        }
+    /// Until when there is no room; `None`: there is. Whom an author let in may fill half of its room: its own word,
+    /// and the revocation of one of them before all, has the rest.
+    fn fits(&mut self, level: Level, bytes: u64, at_ms: u64, own: bool) -> Option<u64> {
         let room = if level <= Level::FOUNDER {
             SENIOR_BYTES_MAX
         } else {
             AUTHOR_BYTES_MAX
         };
+        let (shut_ms, room) = if own {
+            (&mut self.shut_ms, room)
+        } else {
+            (&mut self.shut_below_ms, room / 2)
+        };
+        if *shut_ms > at_ms {
+            return Some(*shut_ms);
+        }
         if self.spent.saturating_add(bytes) <= room {
             return None;
         }
         let over = self.spent.saturating_sub(room - REOPEN_BYTES);
         let wait = over.saturating_mul(HOUR_MS).div_ceil(AUTHOR_BYTES_PER_HOUR);
-        self.shut_ms = at_ms.saturating_add(wait.max(1));
-        Some(self.shut_ms)
+        *shut_ms = at_ms.saturating_add(wait.max(1));
+        Some(*shut_ms)
     }
 
     /// Until when no base is taken; `None`: one is now.

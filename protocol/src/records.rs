@@ -130,9 +130,11 @@ impl Records {
         let key = slot.key();
         self.index.insert(key, short_hash(record.bytes()));
         self.keys.insert(key, record.clone());
-        // Nothing takes the place of a farewell but a farewell: the kind fixes the body.
+        // A newer one of this kind may say something that this version does not understand.
         if *record.body() == RecordBody::Left {
             self.left.insert(slot.device);
+        } else if slot.kind == RecordKind::LEFT {
+            self.left.remove(&slot.device);
         }
         self.slots.insert(slot, record);
         RecordInserted::Newest { slot, evicted }
@@ -158,7 +160,10 @@ impl Records {
 
     fn remove(&mut self, slot: &Slot) {
         let key = slot.key();
-        self.slots.remove(slot);
+        let gone = self.slots.remove(slot);
+        if gone.is_some_and(|record| *record.body() == RecordBody::Left) {
+            self.left.remove(&slot.device);
+        }
         self.keys.remove(&key);
         self.index.remove(&key);
     }
@@ -280,6 +285,29 @@ mod tests {
 
     fn record(network: NetworkId, seq: u64) -> Record {
         Record::sign(network, seq, RecordBody::Left, &Secret::from_seed(&[1; 32]))
+    }
+
+    /// The newest record of its slot says whether a device left, in whatever order both came; and no record says it no
+    /// more.
+    #[test]
+    fn who_left_follows_from_the_stored_records_alone() {
+        let secret = Secret::from_seed(&[1; 32]);
+        let left = record(NETWORK, 1);
+        let device = left.slot().device;
+        let unread = RecordBody::Opaque(RecordKind::LEFT);
+        let unread = Record::sign(NETWORK, 2, unread, &secret);
+        for order in [[&left, &unread], [&unread, &left]] {
+            let mut records = Records::default();
+            for record in order {
+                records.put(record.clone());
+            }
+            assert!(!records.left().contains(&device));
+        }
+        let mut records = Records::default();
+        records.put(left);
+        assert!(records.left().contains(&device));
+        records.forget(&device);
+        assert!(!records.left().contains(&device));
     }
 
     #[test]

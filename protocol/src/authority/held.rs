@@ -83,7 +83,9 @@ impl Held {
             arrival: self.arrived,
         };
         self.orphans.insert(id, orphan);
-        while let Some(share) = self.shares.get(&giver)
+        // What comes from this node's own disk is nobody's flood.
+        while giver.is_some()
+            && let Some(share) = self.shares.get(&giver)
             && share.bytes > ORPHAN_BYTES_MAX / ORPHAN_SHARE
             && let Some((_, oldest)) = share.arrivals.first().copied()
         {

@@ -20,7 +20,8 @@ impl Authority {
         Payers(payers)
     }
 
-    /// Who pays for what a device says of itself or as a witness.
+    /// Who pays for what a device says of itself or as a witness: it alone. One record of a slot stays, so that is
+    /// bounded without its granter, whose word on it must always have room.
     #[must_use]
     pub fn payers_of_device(&self, device: &NodeId) -> Payers {
         let title = self.titled.get(device).map(|place| self.at(*place));
@@ -28,9 +29,7 @@ impl Authority {
             Some(grant) => grant.level,
             None => Level::FOUNDER,
         });
-        let mut payers = vec![(Author::Device(*device), level)];
-        payers.extend(self.granters(title));
-        Payers(payers)
+        Payers(vec![(Author::Device(*device), level)])
     }
 
     fn granters(&self, title: Option<&Entry>) -> Vec<(Author, Level)> {

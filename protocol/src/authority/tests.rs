@@ -191,6 +191,11 @@ fn a_peer_pushes_out_its_own_orphans_and_nobody_elses() {
     assert!(held.op(&honest.id()).is_some());
     assert!(held.op(&first.id()).is_none());
     assert_eq!(held.release(&parent).len() as u64, share + 1);
+    // What this node reads from its own disk is nobody's flood.
+    for ms in 0..2 * share {
+        held.keep(orphan(3, ms), parent, None);
+    }
+    assert_eq!(held.release(&parent).len() as u64, 2 * share);
 }
 
 #[test]

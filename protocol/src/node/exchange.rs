@@ -126,7 +126,8 @@ impl Node {
             self.catch_up_goes_on(now);
             self.owe_rounds(peer, now);
         }
-        if self.links.wastes(peer, bytes, brought, now) {
+        let everything = self.net.as_ref().map_or(0, |net| net.ledger.bytes());
+        if self.links.wastes(peer, bytes, brought, everything, now) {
             self.absorb(change, false, now);
             self.notice(Notice::Refused("a peer whose answers bring nothing"));
             return;

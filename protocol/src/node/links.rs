@@ -167,19 +167,21 @@ impl Links {
             .collect()
     }
 
-    /// Counts an answer of a peer. Gives whether it is asked no more for a while, as its answers bring nothing.
+    /// Counts an answer of a peer. Gives whether it is asked no more for a while, as its answers bring nothing. In a
+    /// large network the keys alone, of what both have, are many.
     pub(super) fn wastes(
         &mut self,
         peer: &TransportKey,
         bytes: u64,
         brought: bool,
+        everything: u64,
         now: Moment,
     ) -> bool {
         let Some(peer) = self.peers.get_mut(peer) else {
             return false;
         };
         peer.idle_bytes = if brought { 0 } else { peer.idle_bytes + bytes };
-        let wastes = peer.idle_bytes > IDLE_BYTES_MAX;
+        let wastes = peer.idle_bytes > IDLE_BYTES_MAX.max(2 * everything);
         if wastes {
             peer.idle_bytes = 0;
             peer.shunned_ms = Some(now.uptime_ms() + SHUNNED_MS);

@@ -22,7 +22,8 @@ const MINUTE_MS: u64 = 60_000;
 pub(super) struct Served(BTreeMap<NodeId, (u64, u64)>);
 
 impl Served {
-    /// Whether a device is served so many bytes more. At first it may have everything twice; then so much a minute.
+    /// Whether a device is served so many bytes more. At first it may have everything twice; then so much a minute, up
+    /// to what the keys of everything take.
     fn serves(&mut self, device: NodeId, bytes: u64, everything: u64, at_ms: u64) -> bool {
         let first = SERVED_BYTES_PER_MINUTE.max(everything.saturating_mul(2));
         let (room, as_of) = self.0.entry(device).or_insert((first, at_ms));
@@ -31,7 +32,7 @@ impl Served {
             .saturating_mul(SERVED_BYTES_PER_MINUTE)
             / MINUTE_MS;
         if back > 0 {
-            let full = SERVED_BYTES_PER_MINUTE.max(*room);
+            let full = SERVED_BYTES_PER_MINUTE.max(everything / 4).max(*room);
             *room = room.saturating_add(back).min(full);
             *as_of = at_ms;
         }

@@ -199,6 +199,10 @@ impl Node {
         if !open || !net.shared_keys.is_empty() || before.iter().any(|(node, _)| *node == me) {
             return false;
         }
+        // Of whom is blocked here the engine does not know the key, so that another's like it would not show.
+        if !self.blocked.is_empty() {
+            return false;
+        }
         let own = self.keys.tunnel.public();
         let mut peers = Vec::new();
         let mut keys: BTreeMap<WireGuardKey, NodeId> = BTreeMap::new();
@@ -360,6 +364,10 @@ impl Net {
         }
         for (device, was) in before.iter() {
             let old = was.and_then(|was| self.transport_key(was));
+            // The admit that told its key may be gone.
+            if was.is_some() && old.is_none() {
+                return false;
+            }
             let member = self.view.members().get(device);
             let new = member.and_then(|member| self.transport_key(member));
             if let Some(old) = old.filter(|old| self.transports.get(old) == Some(device)) {

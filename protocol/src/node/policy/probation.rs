@@ -3,6 +3,8 @@
 //!
 //! The note of a trial is on the disk before its op is, so that no end of the program makes a trial permanent.
 
+use crate::authority::Authority;
+use crate::body::Kind;
 use crate::id::OpId;
 use crate::io::{CommandId, Notice, PolicyTrial, Refusal, Reply, Trial, Write};
 use crate::limits::{POLICY_TRIAL_MS_MAX, POLICY_TRIAL_MS_MIN};
@@ -41,10 +43,11 @@ impl Node {
 
     pub(in crate::node) fn keep_policy(&mut self, command: CommandId) -> Result<(), Refusal> {
         self.member_net()?;
-        if self.trial.is_none() {
+        let Some(trial) = self.trial else {
             return Err(Refusal::NoTrial);
-        }
+        };
         self.end_trial();
+        self.member_net()?.policy.settled.remove(&trial.op);
         self.reply(command, Reply::PolicyKept);
         Ok(())
     }
@@ -68,7 +71,7 @@ impl Node {
         let trial = Trial { op, due, for_ms };
         self.trial = Some(trial);
         self.persist(vec![Write::Trial(Some(trial))], true);
-        self.wait_for_trial(for_ms, now);
+        self.wait_for_trial(&trial, for_ms, now);
     }
 
     /// Nothing is on trial any more.
@@ -81,9 +84,11 @@ impl Node {
         }
     }
 
-    fn wait_for_trial(&mut self, ms: u64, now: Moment) {
+    fn wait_for_trial(&mut self, trial: &Trial, ms: u64, now: Moment) {
         if let Some(net) = &mut self.net {
             net.timers.trial_ms = Some(now.uptime_ms().saturating_add(ms));
+            // If it loses its effect, it is not said anew: nothing would end that.
+            net.policy.settled.insert(trial.op);
         }
     }
 
@@ -94,7 +99,7 @@ impl Node {
         };
         match net.timers.trial_ms {
             // The start of the program: what is left of its time.
-            None => self.wait_for_trial(left(&trial, now), now),
+            None => self.wait_for_trial(&trial, left(&trial, now), now),
             Some(due) if due <= now.uptime_ms() => self.undo(&trial, now),
             Some(_) => {}
         }
@@ -103,12 +108,12 @@ impl Node {
     fn undo(&mut self, trial: &Trial, now: Moment) {
         let undone = match self.end_of(trial) {
             End::Nothing { undone } => undone,
-            End::Later => return self.wait_for_trial(AGAIN_MS, now),
+            End::Later => return self.wait_for_trial(trial, AGAIN_MS, now),
             End::Undo(wanted) => match self.sign_anew(&wanted, now) {
                 Ok(()) => true,
                 // Not an admin any more, or out: it never will be.
                 Err(Refusal::NotAdmin(_) | Refusal::Revoked) => false,
-                Err(_) => return self.wait_for_trial(AGAIN_MS, now),
+                Err(_) => return self.wait_for_trial(trial, AGAIN_MS, now),
             },
         };
         self.end_trial();
@@ -125,19 +130,37 @@ impl Node {
             // It was noted, and the program ended before it was signed.
             return End::Nothing { undone: true };
         }
-        let after = Built::at(authority, &trial.op, When::After, None);
+        // What does not count any more is not brought back by the way.
+        let counting = net.view.policy().ops.iter().copied().collect();
+        let after = Built::at(authority, &trial.op, When::After, Some(&counting));
         let (Some(built), Some(after)) = (net.policy.current(), after) else {
             return End::Later;
         };
         let after = after.reading.policy;
-        let before = Built::at(authority, &trial.op, When::Before, None);
-        let before = before.map_or_else(open_policy, |before| before.reading.policy);
+        let before = Built::at(authority, &trial.op, When::Before, Some(&counting));
+        let before = match before {
+            Some(before) => before.reading.policy,
+            None if was_open(authority, &trial.op) => open_policy(),
+            // It denied, and so it does again.
+            None => Policy::default(),
+        };
         match transplant(&after, &before, &built.reading.policy) {
             Some(wanted) if wanted == built.reading.policy => End::Nothing { undone: true },
             Some(wanted) => End::Undo(Box::new(wanted)),
             None => End::Nothing { undone: false },
         }
     }
+}
+
+/// Whether there had never been a policy when an op was written: then everybody reached everybody.
+pub(super) fn was_open(authority: &Authority, op: &OpId) -> bool {
+    let mut earlier = authority.ops().filter(|earlier| {
+        let kind = earlier.header().kind;
+        kind == Kind::POLICY || kind == Kind::POLICY_BASE
+    });
+    let earlier =
+        earlier.any(|earlier| earlier.id() != *op && authority.in_past(&earlier.id(), op));
+    !earlier && !authority.genesis().closed
 }
 
 /// What is left of a trial, by a clock that may have been set meanwhile.

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::access::Filter;
 use crate::access::number::TCP;
+use crate::authority::Authority;
 use crate::body::{Body, Caps, Cut, Grant, Ipv4Range, Kind, Level, OpIds, Revoke, Tags};
 use crate::codec::Ext;
 use crate::custody::Custody;
@@ -324,6 +325,10 @@ impl Stage {
     /// The invite that somebody made and that is told now.
     pub(super) fn invited(&mut self) -> Option<Invited> {
         self.invited.take()
+    }
+
+    pub(super) fn authority(&self, who: usize) -> &Authority {
+        self.nodes[who].net.as_ref().unwrap().authority()
     }
 
     pub(super) fn ops(&self, who: usize) -> usize {

@@ -5,6 +5,7 @@ use super::{CAM, DNS, NAS, PI, SSH, WEB};
 use crate::access::Filter;
 use crate::id::OpId;
 use crate::io::{Act, Command, PolicyState, PolicyText, PolicyTrial, Refusal, Reply};
+use crate::node::policy::probation::was_open;
 
 const FOR_MS: u64 = 60_000;
 
@@ -54,6 +55,17 @@ fn what_nobody_keeps_is_undone_by_an_ordinary_edit_that_others_follow() {
     let ops = stage.ops(NAS);
     stage.pass(10 * FOR_MS);
     assert_eq!(stage.ops(NAS), ops, "it is undone once");
+}
+
+/// A trial of the first policy ends with everybody reaching everybody; of a later one never, whatever it stood on.
+#[test]
+fn only_where_there_never_was_a_policy_does_the_end_of_a_trial_open() {
+    let mut stage = Stage::new();
+    let first = stage.set(NAS, &[SSH]).unwrap().unwrap();
+    let second = stage.set(NAS, &[WEB]).unwrap().unwrap();
+    let authority = stage.authority(NAS);
+    assert!(was_open(authority, &first));
+    assert!(!was_open(authority, &second));
 }
 
 #[test]
