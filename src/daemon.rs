@@ -39,6 +39,9 @@ use crate::store::{Opened, SledStore, Store as _};
 /// How often callers that went away are looked for, and a failing disk or a lost device is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long a start waits for its own sockets to say where they listen.
+const LISTENERS_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Runs until it is told to stop.
 ///
 /// # Errors
@@ -140,7 +143,20 @@ impl Daemon {
         let machine = Machine::start(node, &self.config, port).await?;
         self.machine = Some(machine);
         self.carry().await;
+        self.hear_listeners().await;
         Ok(())
+    }
+
+    /// Who asks right after the start is told where this node listens; its sockets say so within moments.
+    async fn hear_listeners(&mut self) {
+        let over = sleep(LISTENERS_PATIENCE);
+        tokio::pin!(over);
+        while self.machine.as_ref().is_some_and(|m| !m.node.listens()) {
+            tokio::select! {
+                event = next_event(&mut self.machine, &self.clock) => self.on_event(event).await,
+                () = &mut over => return,
+            }
+        }
     }
 
     async fn run(&mut self) -> Result<(), Failure> {

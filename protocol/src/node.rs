@@ -180,6 +180,13 @@ impl Node {
         .min()
     }
 
+    /// Whether the control plane listens at an address of this machine, as far as it has any.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        let own = |address: &ControlAddress| self.interfaces.contains(&address.address.ip());
+        self.interfaces.is_empty() || self.listening.iter().any(own)
+    }
+
     /// Who this node is.
     #[must_use]
     pub const fn id(&self) -> NodeId {
