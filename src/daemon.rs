@@ -120,7 +120,7 @@ impl Daemon {
 
     /// Starts the node of the stored membership, if there is one that is through.
     pub(super) async fn resume(&mut self, stored: Stored) -> Result<(), Failure> {
-        let port = ports::choose(&self.config)?;
+        let port = ports::choose(&self.config).await?;
         let setup = ports::setup(port);
         match Node::resume(&stored, setup, fresh_seed()?, self.clock.now()) {
             Ok(node) => self.start(node, port).await,

@@ -3,19 +3,27 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use meshnode_protocol::node::Setup;
+use tokio::time::sleep;
 
 use crate::config::DaemonConfig;
 use crate::failure::{Exit, Failure};
 
 /// Random numbers that are tried.
 const TRIES: usize = 64;
+/// How often, and after which pauses, the saved number is tried.
+const SAVED_TRIES: usize = 40;
+const SAVED_PAUSE: Duration = Duration::from_millis(25);
 /// The lowest number of ours.
 const LOWEST: u16 = 10_000;
 
 /// The port that was asked for, or the saved one while it is free, or a new one, saved.
-pub(super) fn choose(config: &DaemonConfig) -> Result<u16, Failure> {
+///
+/// The saved one is waited for a little: peers and routers know it, and the sockets of an engine that just ended may
+/// still be on their way out.
+pub(super) async fn choose(config: &DaemonConfig) -> Result<u16, Failure> {
     if let Some(port) = config.settings.listen_port() {
         return Ok(port);
     }
@@ -23,8 +31,13 @@ pub(super) fn choose(config: &DaemonConfig) -> Result<u16, Failure> {
     let saved = fs::read_to_string(&file)
         .ok()
         .and_then(|text| text.trim().parse().ok());
-    if let Some(port) = saved.filter(|port| is_free(*port)) {
-        return Ok(port);
+    if let Some(port) = saved {
+        for _ in 0..SAVED_TRIES {
+            if is_free(port) {
+                return Ok(port);
+            }
+            sleep(SAVED_PAUSE).await;
+        }
     }
     for _ in 0..TRIES {
         let random = getrandom::u32()

@@ -167,7 +167,7 @@ impl Daemon {
             phrases: request.recovery.0,
             threshold: request.recovery.1,
         };
-        let port = ports::choose(&self.config)?;
+        let port = ports::choose(&self.config).await?;
         let founded = Node::found(
             founding,
             ports::setup(port),
@@ -273,7 +273,7 @@ impl Daemon {
             timeout_ms: request.timeout_ms,
             secrets,
         };
-        let port = ports::choose(&self.config)?;
+        let port = ports::choose(&self.config).await?;
         let seed = fresh_seed()?;
         let node = Node::join(joining, ports::setup(port), seed, self.clock.now());
         let node = node.map_err(|error: StartError| {
