@@ -62,6 +62,11 @@ pub(crate) struct TagArgs {
 /// Renames.
 pub(crate) fn rename(args: RenameArgs, session: &Session) -> Result<Exit, Failure> {
     let member = named(&args.node, session)?;
+    if member.name == args.new {
+        let text = format!("{} is called so already", args.new);
+        return Err(Failure::new(Exit::Refused, "same_name", text)
+            .hint("nothing was signed; meshnode status lists the names"));
+    }
     let head = policy::renamed(&member.name, &args.new, args.flags.is_dry());
     let change = Step::Rename {
         node: member.id,
@@ -79,6 +84,10 @@ pub(crate) fn tag(args: TagArgs, session: &Session) -> Result<Exit, Failure> {
         } else {
             policy::tags(&member)
         })?;
+        if member.tags.is_empty() && member.owner.is_none() {
+            let text = format!("{} has no tags and no owner.\n", member.name);
+            output::talk(session.style, &text);
+        }
         return Ok(Exit::Done);
     }
     if let Some(both) = args.add.iter().find(|tag| args.remove.contains(tag)) {

@@ -98,6 +98,10 @@ fn question(args: &Args, nodes: &[NodeId], report: &StatusReport) -> Option<Stri
         let owned = report.peers.iter();
         let owned = owned.filter(|peer| peer.member.owner.as_ref() == Some(owner));
         let names: Vec<&str> = owned.map(|peer| peer.member.name.as_str()).collect();
+        // Whose there are none is the daemon's to say.
+        if names.is_empty() {
+            return None;
+        }
         let names = signed::list(names.into_iter());
         return Some(format!("Revoke all nodes of {} ({names})?", owner.as_str()));
     }

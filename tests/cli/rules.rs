@@ -252,3 +252,13 @@ fn a_new_network_takes_the_rules_of_an_old_one_and_no_key() {
     machine.refused(1, &["-n", "third", "init", "--from", "/run/rules.hujson"]);
     assert!(!machine.path("/var/lib/meshnode/third").exists());
 }
+
+#[test]
+fn a_name_that_a_node_has_already_and_an_owner_of_nothing_sign_nothing() {
+    let machine = founded();
+    let same = machine.refused(1, &["rename", "nas", "nas"]);
+    assert!(same.contains("nas is called so already"), "{same}");
+    let nobody = machine.refused(2, &["revoke", "--owner", "nobody"]);
+    assert!(nobody.contains("no such node"), "{nobody}");
+    assert_eq!(machine.done(&["policy"]), "", "there is none still");
+}
