@@ -92,6 +92,8 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
 /// A flag or a place without the sign for its value: `--ttl <DUR>` is `--ttl`, `<NODE>` is `NODE`.
 fn bare(argument: &str) -> String {
     let flag = argument.split(" <").next().unwrap_or(argument);
+    // Of several that are missing the first is named.
+    let flag = flag.trim_end_matches(',');
     flag.replace(['<', '>', '[', ']'], "").replace("...", "")
 }
 

@@ -258,6 +258,8 @@ fn a_name_that_a_node_has_already_and_an_owner_of_nothing_sign_nothing() {
     let machine = founded();
     let same = machine.refused(1, &["rename", "nas", "nas"]);
     assert!(same.contains("nas is called so already"), "{same}");
+    let missing = machine.refused(2, &["rename"]);
+    assert!(missing.contains("NODE is missing"), "{missing}");
     let nobody = machine.refused(2, &["revoke", "--owner", "nobody"]);
     assert!(nobody.contains("no such node"), "{nobody}");
     assert_eq!(machine.done(&["policy"]), "", "there is none still");
