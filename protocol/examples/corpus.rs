@@ -19,7 +19,7 @@ use meshnode_protocol::name::{NodeName, Tag};
 use meshnode_protocol::op::{Draft, Op};
 use meshnode_protocol::probe::{PADDING_BYTES_MAX, Probe};
 use meshnode_protocol::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, Record, Transport,
+    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, Record, Transport,
 };
 use meshnode_protocol::time::Timestamp;
 use meshnode_protocol::wire::{
@@ -344,6 +344,9 @@ fn endpoints() -> Endpoints {
             control(Transport::Tcp, "203.0.113.9:41642"),
             control(Transport::Quic, "203.0.113.9:41642"),
         ],
+        nat: Nat::Unknown,
+        homes: Vec::new(),
+        carries: false,
         ttl_s: 3600,
         ext: Ext::NONE,
     }

@@ -8,12 +8,13 @@ mod policy;
 mod refusal;
 mod status;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::access::Filter;
 use crate::body::Tags;
-use crate::id::{NodeId, OpId};
+use crate::id::{NodeId, OpId, TransportKey};
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
@@ -266,6 +267,12 @@ pub enum Output {
     },
     /// The device is to have these addresses; `None`: no device.
     Interface(Option<Interface>),
+    /// The relays whose datagrams the engine takes, whole list.
+    Relays(Vec<SocketAddr>),
+    /// Whether the engine carries datagrams between others, and for whom.
+    Carry(Option<CarryTerms>),
+    /// The extra sockets that the engine is to have, whole list, ascending.
+    Sockets(Vec<u16>),
     /// What the engine lets through, from now on. `Filter::Open` until the first of these.
     Filter(Arc<Filter>),
     /// An answer to a person.
@@ -274,6 +281,19 @@ pub enum Output {
     Notice(Notice),
     /// The membership is over: erase keys and store, then stop.
     Erase,
+}
+
+/// For whom a node carries datagrams, and how much (`docs/protocol.md` §8.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarryTerms {
+    /// The key that clients bind to: this node's own.
+    pub key: TransportKey,
+    /// Who may bind; `None`: everybody.
+    pub clients: Option<BTreeSet<TransportKey>>,
+    /// Bytes a second of all pairs together, and of one.
+    pub rate: (u64, u64),
+    /// Pairs at the same time at most.
+    pub pairs: usize,
 }
 
 /// The node's own addresses.
@@ -345,8 +365,10 @@ pub enum Reply {
         rtt_us: u64,
         /// The path it took.
         path: Path,
-        /// How that path's address was learned.
+        /// What kind of way it is.
         kind: PathKind,
+        /// The name of the relay, on a path by one.
+        via: Option<String>,
     },
     /// A probe that nobody answered.
     Silence {
@@ -418,6 +440,10 @@ pub enum PathKind {
     Lan,
     /// Over the internet, or between networks.
     Direct,
+    /// By a relay's UDP port.
+    UdpRelay,
+    /// By a circuit of the control plane.
+    Circuit,
 }
 
 /// An invite that was made.

@@ -58,6 +58,8 @@ pub const IDLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const EXPORT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Candidates in one Endpoints record, tunnel and control each.
 pub const CANDIDATES_MAX: usize = 10;
+/// Relays at which one device is to be found.
+pub const HOMES_MAX: usize = 2;
 /// Bytes of one message between nodes.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of one gossip message.

@@ -4,6 +4,7 @@
 //! knows no libp2p. Every number is counted by the side that hands it out and never used twice.
 
 use crate::id::TransportKey;
+use crate::peering::CircuitId;
 use crate::record::ControlAddress;
 
 /// One connection to a peer; counted by the adapter.
@@ -81,6 +82,8 @@ pub enum LinkInput {
         remote: ControlAddress,
         /// The attempt of ours that made it; `None` if the peer called.
         dial: Option<DialId>,
+        /// The relay whose circuit it is; `remote` is then the relay's address.
+        by: Option<TransportKey>,
     },
     /// A connection ended.
     Down {
@@ -95,6 +98,20 @@ pub enum LinkInput {
         dial: DialId,
         /// One address is ours or is another peer than expected: no use to try again.
         useless: bool,
+    },
+    /// A relay keeps a reservation for this node, or does not any more.
+    Reserved {
+        /// Which.
+        relay: TransportKey,
+        /// Whether it does.
+        stands: bool,
+    },
+    /// Datagrams can go to a peer over its connection, or cannot any more.
+    Carrying {
+        /// Which peer.
+        peer: TransportKey,
+        /// By which handle; `None`: not any more.
+        circuit: Option<CircuitId>,
     },
     /// A peer asks.
     Asked {
@@ -172,6 +189,29 @@ pub enum LinkOutput {
         peer: Option<TransportKey>,
         /// Where; tried together.
         addresses: Vec<ControlAddress>,
+    },
+    /// Connect to a peer by a relay's circuit.
+    DialBy {
+        /// To tell the end of it.
+        dial: DialId,
+        /// Who must answer.
+        peer: TransportKey,
+        /// The relay.
+        relay: TransportKey,
+        /// Where the relay is; connected to first, if it is not yet.
+        addresses: Vec<ControlAddress>,
+    },
+    /// The relays at which this node is to be reachable by circuits, whole list. The adapter makes the reservations and
+    /// makes them anew when they are lost.
+    Homes(Vec<(TransportKey, Vec<ControlAddress>)>),
+    /// Whether circuits are carried for trusted peers.
+    Relaying(bool),
+    /// Have a stream for datagrams with a trusted, connected peer, or have none.
+    Carry {
+        /// Whom.
+        peer: TransportKey,
+        /// Whether there is to be one.
+        wanted: bool,
     },
     /// Ask a connected peer.
     Ask {

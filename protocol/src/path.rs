@@ -256,9 +256,9 @@ impl PeerPath {
     /// The engine heard the peer at an address that is not its path.
     pub fn moved<R: Rng>(&mut self, path: Path, now: Moment, rng: &mut R) {
         self.heard_ms = Some(now.uptime_ms());
-        if is_probeable(&path.remote) {
-            self.add(path.remote, None, now);
-            self.reflex(path.remote, now, rng);
+        if let Some(remote) = path.remote().filter(is_probeable) {
+            self.add(remote, None, now);
+            self.reflex(remote, now, rng);
         }
     }
 
@@ -290,7 +290,7 @@ impl PeerPath {
 
     /// Opens a datagram that carried this peer's tag.
     pub fn datagram<R: Rng>(&mut self, path: Path, bytes: &[u8], now: Moment, rng: &mut R) {
-        let Ok(probe) = self.keys.open(bytes) else {
+        let (Ok(probe), Some(remote)) = (self.keys.open(bytes), path.remote()) else {
             return;
         };
         self.heard_ms = Some(now.uptime_ms());
@@ -298,16 +298,16 @@ impl PeerPath {
             Probe::Ping { txid, .. } => {
                 let pong = Probe::Pong {
                     txid,
-                    observed: path.remote,
+                    observed: remote,
                 };
                 let bytes = self.keys.seal(&pong, nonce(rng));
                 self.events.push_back(PathEvent::Send(path, bytes));
-                if is_probeable(&path.remote) {
-                    self.add(path.remote, None, now);
-                    self.reflex(path.remote, now, rng);
+                if is_probeable(&remote) {
+                    self.add(remote, None, now);
+                    self.reflex(remote, now, rng);
                 }
             }
-            Probe::Pong { txid, observed } => self.pong(txid, observed, path, now, rng),
+            Probe::Pong { txid, observed } => self.pong(txid, observed, (path, remote), now, rng),
         }
     }
 
@@ -346,7 +346,7 @@ impl PeerPath {
         &mut self,
         txid: [u8; 12],
         observed: SocketAddr,
-        path: Path,
+        (path, remote): (Path, SocketAddr),
         now: Moment,
         rng: &mut R,
     ) {
@@ -355,8 +355,8 @@ impl PeerPath {
         };
         let rtt_us = now.uptime_us.saturating_sub(flight.sent_us);
         self.events.push_back(PathEvent::Observed(observed));
-        self.add(path.remote, None, now);
-        let Some(candidate) = self.candidates.get_mut(&path.remote) else {
+        self.add(remote, None, now);
+        let Some(candidate) = self.candidates.get_mut(&remote) else {
             return;
         };
         candidate.answered_ms = Some(now.uptime_ms());
@@ -379,7 +379,7 @@ impl PeerPath {
         if let Some(active) = self
             .active
             .as_mut()
-            .filter(|active| active.address == path.remote)
+            .filter(|active| active.address == remote)
         {
             active.misses = 0;
             active.suspect_ms = None;
@@ -387,8 +387,8 @@ impl PeerPath {
                 .retain(|flight| !flight.on_active || flight.command.is_some());
             self.schedule_probe(now);
         }
-        if self.better(path.remote, now) {
-            self.activate(path.remote, now, rng);
+        if self.better(remote, now) {
+            self.activate(remote, now, rng);
         }
     }
 
@@ -403,7 +403,8 @@ impl PeerPath {
         if active.suspect_ms.is_some() {
             return true;
         }
-        let (ours, theirs) = (kind_of(&active.address), kind_of(&address));
+        let kind = |address| kind_of(&Path::to(address));
+        let (ours, theirs) = (kind(active.address), kind(address));
         if ours != theirs {
             return theirs < ours;
         }

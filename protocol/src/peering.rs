@@ -12,26 +12,78 @@ pub enum Socket {
     V4,
     /// The IPv6 socket.
     V6,
+    /// One of the IPv4 sockets that were opened to be met by chance (`docs/protocol.md` §8.4), by its number.
+    Extra(u16),
 }
 
-/// A path handle: through which of our sockets, to which address. Relays will add variants.
+/// Where a relay keeps what is for one node: from the node's transport key, so that whoever knows that, knows this
+/// (`docs/protocol.md` §8.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Path {
-    /// Our end.
-    pub socket: Socket,
-    /// The other end.
-    pub remote: SocketAddr,
+pub struct Mailbox(pub u64);
+
+/// A connection of libp2p that carries datagrams to a peer; counted by the adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CircuitId(pub u64);
+
+/// A path handle: how a datagram gets to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Path {
+    /// Through one of our sockets, to an address.
+    Direct {
+        /// Our end.
+        socket: Socket,
+        /// The other end.
+        remote: SocketAddr,
+    },
+    /// Through the UDP port of a relay, to the peer's mailbox there.
+    Relayed {
+        /// The relay's address, as this node reaches it.
+        relay: SocketAddr,
+        /// The peer's.
+        mailbox: Mailbox,
+    },
+    /// Over a stream of the control plane, mostly by a relay's circuit.
+    Circuit(CircuitId),
 }
 
 impl Path {
     /// The path to an address, by the socket of its family.
     #[must_use]
     pub const fn to(remote: SocketAddr) -> Self {
-        let socket = match remote {
-            SocketAddr::V4(_) => Socket::V4,
-            SocketAddr::V6(_) => Socket::V6,
-        };
-        Self { socket, remote }
+        Self::Direct {
+            socket: Socket::of(&remote),
+            remote,
+        }
+    }
+
+    /// Where the peer itself is, on a direct path.
+    #[must_use]
+    pub const fn remote(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Direct { remote, .. } => Some(*remote),
+            Self::Relayed { .. } | Self::Circuit(_) => None,
+        }
+    }
+
+    /// Where a datagram on this path goes first, if that is by UDP: the peer, or the relay.
+    #[must_use]
+    pub const fn next_hop(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Direct { remote, .. } => Some(*remote),
+            Self::Relayed { relay, .. } => Some(*relay),
+            Self::Circuit(_) => None,
+        }
+    }
+}
+
+impl Socket {
+    /// The socket of an address's family.
+    #[must_use]
+    pub const fn of(remote: &SocketAddr) -> Self {
+        match remote {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(_) => Self::V6,
+        }
     }
 }
 
@@ -79,6 +131,13 @@ pub enum TunnelInput {
     Datagram {
         /// Where it came from, by which socket.
         path: Path,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A relay's own word (`docs/protocol.md` §8.5), from one of the relays that the core named.
+    Relay {
+        /// Which.
+        relay: SocketAddr,
         /// Its bytes.
         bytes: Vec<u8>,
     },

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{CodecError, Ext, decode, encode};
 use crate::id::{Digest, NetworkId, NodeId, OpId, Signature, TransportKey, TunnelKey};
 use crate::identity::{BadSignature, Binding, Context, Secret, hash, verify};
-use crate::limits::{CANDIDATES_MAX, PARENTS_MAX, RECORD_BYTES_MAX, RECORD_SEQ_MAX};
+use crate::limits::{CANDIDATES_MAX, HOMES_MAX, PARENTS_MAX, RECORD_BYTES_MAX, RECORD_SEQ_MAX};
 use crate::time::Timestamp;
 
 /// Why a record was refused.
@@ -133,6 +133,21 @@ pub struct ControlAddress {
     pub address: SocketAddr,
 }
 
+/// How a router maps a port (RFC 4787 §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Nat {
+    /// Fewer than two others saw the device.
+    Unknown,
+    /// Not at all: it is seen at its own address.
+    None,
+    /// To one port, whoever is spoken to.
+    Independent,
+    /// To another port for everybody, one after the other.
+    Sequential,
+    /// To another port for everybody, at random.
+    Random,
+}
+
 /// Where to find a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
@@ -140,6 +155,12 @@ pub struct Endpoints {
     pub tunnel: Vec<Candidate>,
     /// For the control plane, strictly ascending, at most [`CANDIDATES_MAX`].
     pub control: Vec<ControlAddress>,
+    /// How the router in front of the device maps its port, as far as the device knows.
+    pub nat: Nat,
+    /// The relays at which it is to be found, by transport key, the best first; at most [`HOMES_MAX`], no two alike.
+    pub homes: Vec<TransportKey>,
+    /// Whether it carries datagrams and circuits for other members.
+    pub carries: bool,
     /// Ranks candidates; never deletes the last known ones. Seconds.
     pub ttl_s: u32,
     /// Extensions.
@@ -401,7 +422,10 @@ impl RecordBody {
                     && endpoints.control.len() <= CANDIDATES_MAX;
                 let sorted = endpoints.tunnel.windows(2).all(|pair| pair[0] < pair[1])
                     && endpoints.control.windows(2).all(|pair| pair[0] < pair[1]);
-                (few && sorted).then_some(Self::Endpoints(endpoints))
+                let homes = &endpoints.homes;
+                let distinct = homes.len() <= HOMES_MAX
+                    && (1..homes.len()).all(|at| !homes[..at].contains(&homes[at]));
+                (few && sorted && distinct).then_some(Self::Endpoints(endpoints))
             }
             RecordKind::TIP => {
                 let tip: Tip = decode(bytes, RECORD_BYTES_MAX)?;

@@ -19,7 +19,7 @@ use meshnode_protocol::invite::InviteCode;
 use meshnode_protocol::io::Write;
 use meshnode_protocol::ledger::{Change, Ledger};
 use meshnode_protocol::op::{Draft, Op};
-use meshnode_protocol::record::{Candidate, CandidateKind, Endpoints, NodeRecord};
+use meshnode_protocol::record::{Candidate, CandidateKind, Endpoints, Nat, NodeRecord};
 use meshnode_protocol::record::{Record, RecordBody};
 use meshnode_protocol::time::Timestamp;
 
@@ -117,6 +117,9 @@ impl World {
         let endpoints = Endpoints {
             tunnel: vec![host],
             control: machine.listening(),
+            nat: Nat::Unknown,
+            homes: Vec::new(),
+            carries: false,
             ttl_s: 7200,
             ext: Ext::NONE,
         };

@@ -121,6 +121,11 @@ impl World {
             LinkOutput::Topic(topic) => self.machine_mut(id).topic = Some(topic),
             LinkOutput::Publish(bytes) => self.publish(id, bytes),
             LinkOutput::Verdict { message, good } => self.verdict(id, message, good),
+            // Nobody carries for others in this world yet.
+            LinkOutput::DialBy { .. }
+            | LinkOutput::Homes(_)
+            | LinkOutput::Relaying(_)
+            | LinkOutput::Carry { .. } => {}
             // No stranger lives in this world, so there is no DHT.
             LinkOutput::Neighbours(_) => {}
             LinkOutput::Put { .. } | LinkOutput::Get { .. } => {
@@ -264,6 +269,7 @@ impl World {
                 peer,
                 remote,
                 dial,
+                by: None,
             };
             self.link_after(0, end, up);
         }

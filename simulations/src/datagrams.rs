@@ -27,13 +27,14 @@ impl World {
             self.fail(format!("{name} sends a datagram of {} bytes", bytes.len()));
             return;
         }
-        let Some(seen) = self.network.leave(place, path.remote, self.now_us) else {
+        let Some(remote) = path.remote() else { return };
+        let Some(seen) = self.network.leave(place, remote, self.now_us) else {
             return;
         };
         if permille(&mut self.rng, self.network.faults.datagram_loss) {
             return;
         }
-        let Some(site) = self.site_of(place.site, path.remote) else {
+        let Some(site) = self.site_of(place.site, remote) else {
             return;
         };
         let twice = permille(&mut self.rng, self.network.faults.datagram_twice);
@@ -44,7 +45,7 @@ impl World {
             let event = Event::Datagram {
                 from: seen,
                 sender: from,
-                to: path.remote,
+                to: remote,
                 bytes: bytes.clone(),
             };
             self.after(delay, event);

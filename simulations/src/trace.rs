@@ -81,6 +81,8 @@ impl Trace {
             LinkInput::Got { value, .. } => ("got", value),
             LinkInput::Gossip { bytes, .. } => ("gossip", bytes),
             LinkInput::Listening(_) => ("listening", &[]),
+            LinkInput::Reserved { relay, .. } => ("reserved", relay.as_bytes()),
+            LinkInput::Carrying { peer, .. } => ("carrying", peer.as_bytes()),
         };
         self.note(now_us, machine, bytes, || {
             let peer = match input {
@@ -88,6 +90,8 @@ impl Trace {
                 | LinkInput::Down { peer, .. }
                 | LinkInput::Asked { peer, .. }
                 | LinkInput::Found { peer, .. }
+                | LinkInput::Reserved { relay: peer, .. }
+                | LinkInput::Carrying { peer, .. }
                 | LinkInput::Sighted { peer, .. }
                 | LinkInput::Gossip { from: peer, .. } => peer.short(),
                 LinkInput::DialFailed { .. }

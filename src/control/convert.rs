@@ -157,12 +157,13 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
                 rtt_us,
                 path,
                 kind,
+                via,
             },
             _,
         ) => Response::Pong {
             seq,
             rtt_us,
-            path: path_report(path, kind),
+            path: path_report(path, kind, via),
         },
         (Reply::Silence { seq }, _) => Response::Silence { seq },
         (Reply::Imported(new), _) => Response::Imported(Imported {
@@ -230,14 +231,17 @@ pub(crate) fn progress(step: JoinStep) -> Progress {
     }
 }
 
-const fn path_report(path: Path, kind: PathKind) -> PathReport {
+fn path_report(path: Path, kind: PathKind, via: Option<String>) -> PathReport {
     let tier = match kind {
         PathKind::Lan => Tier::Lan,
         PathKind::Direct => Tier::Direct,
+        PathKind::UdpRelay => Tier::UdpRelay,
+        PathKind::Circuit => Tier::Circuit,
     };
     PathReport {
         tier,
-        endpoint: path.remote,
+        endpoint: path.next_hop(),
+        via,
     }
 }
 
@@ -270,7 +274,7 @@ fn peer_report(peer: &io::Peer, local: &LocalFacts) -> PeerReport {
         member: member(&peer.member),
         online: peer.online && !local.down,
         last_seen_s: last_seen_ms.map(|ms| ms / 1_000),
-        path: path.map(|path| path_report(path.path, path.kind)),
+        path: path.map(|path| path_report(path.path, path.kind, path.via.clone())),
         rtt_us: path.and_then(|path| path.rtt_us),
         path_since_s: path.map(|path| path.since_ms / 1_000),
         heard: peer.in_sync,

@@ -177,15 +177,22 @@ pub(crate) enum Tier {
     Lan,
     /// Over the internet, or between networks.
     Direct,
+    /// By a relay's UDP port.
+    #[serde(rename = "udp-relay")]
+    UdpRelay,
+    /// By a circuit of the control plane.
+    Circuit,
 }
 
 /// A path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PathReport {
     /// How it travels.
     pub(crate) tier: Tier,
-    /// The other end.
-    pub(crate) endpoint: SocketAddr,
+    /// The other end, or the relay; `None`: no address of UDP.
+    pub(crate) endpoint: Option<SocketAddr>,
+    /// The relay's name.
+    pub(crate) via: Option<String>,
 }
 
 /// Something that needs attention.

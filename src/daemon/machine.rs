@@ -178,6 +178,8 @@ impl Machine {
                         tunnel.send(path, &bytes);
                     }
                 }
+                // The engine carries nothing for others yet.
+                Output::Relays(_) | Output::Carry(_) | Output::Sockets(_) => {}
                 Output::Interface(interface) => self.on_interface(interface).await,
                 Output::Filter(filter) => {
                     self.filter = Arc::clone(&filter);

@@ -8,7 +8,7 @@ pub(super) fn log(notice: &Notice) {
         Notice::MemberJoined(id, name) => tracing::info!(peer = %id.short(), %name, "a node is in"),
         Notice::MemberGone(id, name) => tracing::info!(peer = %id.short(), %name, "a node is out"),
         Notice::PathChanged(id, Some(path)) => {
-            tracing::debug!(peer = %id.short(), path = %path.remote, "a path carries packets");
+            tracing::debug!(peer = %id.short(), ?path, "a path carries packets");
         }
         Notice::PathChanged(id, None) => tracing::info!(peer = %id.short(), "a path is lost"),
         Notice::Isolated(true) => tracing::warn!("nobody is reachable"),

@@ -30,6 +30,9 @@ impl Withheld {
             | Output::Datagram { .. }
             | Output::Interface(_)
             | Output::Filter(_)
+            | Output::Relays(_)
+            | Output::Carry(_)
+            | Output::Sockets(_)
             | Output::Notice(_)
             | Output::Erase => Some(output),
         }
@@ -44,6 +47,10 @@ impl Withheld {
             }
             LinkOutput::Publish(_) | LinkOutput::Put { .. } => None,
             LinkOutput::Dial { .. }
+            | LinkOutput::DialBy { .. }
+            | LinkOutput::Homes(_)
+            | LinkOutput::Relaying(_)
+            | LinkOutput::Carry { .. }
             | LinkOutput::Refuse { .. }
             | LinkOutput::HangUp { .. }
             | LinkOutput::Trust { .. }

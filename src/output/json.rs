@@ -196,10 +196,10 @@ pub(crate) fn probe(seq: u32, answer: Option<(u64, &PathReport)>) -> String {
         "seq": seq,
         "rtt_ms": answer.map(|(rtt_us, _)| millis(rtt_us)),
         "path": answer.map(|(_, path)| json!({
-            "kind": "direct",
+            "kind": kind(path.tier),
             "tier": tier(path.tier),
-            "endpoint": path.endpoint.to_string(),
-            "via": Value::Null,
+            "endpoint": path.endpoint.map(|at| at.to_string()),
+            "via": path.via,
         })),
     }))
 }
@@ -253,14 +253,15 @@ fn member(member: &MemberReport) -> Value {
 
 fn peer(peer: &PeerReport) -> Value {
     let mut value = member(&peer.member);
-    let path = peer.path.filter(|_| peer.online && !peer.blocked);
+    let path = peer.path.as_ref();
+    let path = path.filter(|_| peer.online && !peer.blocked);
     value["online"] = json!(peer.online);
     value["last_seen_s"] = json!(peer.last_seen_s);
     value["path"] = json!({
-        "kind": if path.is_some() { "direct" } else { "none" },
+        "kind": path.map_or("none", |path| kind(path.tier)),
         "tier": path.map(|path| tier(path.tier)),
-        "endpoint": path.map(|path| path.endpoint.to_string()),
-        "via": Value::Null,
+        "endpoint": path.and_then(|path| path.endpoint).map(|at| at.to_string()),
+        "via": path.and_then(|path| path.via.as_ref()),
         "rtt_ms": peer.rtt_us.filter(|_| path.is_some()).map(millis),
         "reason": Value::Null,
         "reason_code": reason_code(peer),
@@ -306,6 +307,15 @@ const fn tier(tier: Tier) -> &'static str {
     match tier {
         Tier::Lan => "lan",
         Tier::Direct => "direct",
+        Tier::UdpRelay => "udp-relay",
+        Tier::Circuit => "circuit",
+    }
+}
+
+const fn kind(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Lan | Tier::Direct => "direct",
+        Tier::UdpRelay | Tier::Circuit => "relay",
     }
 }
 

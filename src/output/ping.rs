@@ -38,7 +38,8 @@ mod tests {
     fn a_ping_says_how_long_and_by_which_path() {
         let path = PathReport {
             tier: Tier::Lan,
-            endpoint: "192.168.1.20:41641".parse().unwrap(),
+            endpoint: Some("192.168.1.20:41641".parse().unwrap()),
+            via: None,
         };
         assert_eq!(
             answer("laptop", "100.90.17.33", 412, &path),

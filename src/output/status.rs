@@ -190,9 +190,12 @@ fn path(peer: &PeerReport) -> String {
 
 /// `direct, LAN 192.168.1.20:41641`.
 pub(crate) fn path_text(path: &PathReport) -> String {
+    let at = path.endpoint.map(|at| at.to_string()).unwrap_or_default();
+    let via = path.via.as_deref().map_or(at.clone(), clean);
     match path.tier {
-        Tier::Lan => format!("direct, LAN {}", path.endpoint),
-        Tier::Direct => format!("direct, {}", path.endpoint),
+        Tier::Lan => format!("direct, LAN {at}"),
+        Tier::Direct => format!("direct, {at}"),
+        Tier::UdpRelay | Tier::Circuit => format!("relay {via}"),
     }
 }
 

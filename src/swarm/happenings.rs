@@ -111,6 +111,7 @@ impl State {
             peer: key,
             remote,
             dial,
+            by: None,
         });
         if endpoint.is_listener() {
             self.close_dead(peer, now);

@@ -24,6 +24,12 @@ impl State {
                 let end = self.dials.start(&mut self.swarm, dial, peer, addresses);
                 self.happened.extend(end);
             }
+            // No circuits here yet: who wants one is told that there is none.
+            LinkOutput::DialBy { dial, .. } => self.happened.push_back(LinkInput::DialFailed {
+                dial,
+                useless: true,
+            }),
+            LinkOutput::Homes(_) | LinkOutput::Relaying(_) | LinkOutput::Carry { .. } => {}
             LinkOutput::Ask {
                 call,
                 peer,

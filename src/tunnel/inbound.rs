@@ -133,7 +133,7 @@ impl Inbound {
 
     fn handle_wireguard(&mut self, router: &Router, datagram: &[u8], path: Path, now: Moment) {
         let verified = self.engine.identity.limiter.verify_packet(
-            Some(path.remote.ip()),
+            path.next_hop().map(|hop| hop.ip()),
             datagram,
             &mut self.out,
         );

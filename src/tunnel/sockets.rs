@@ -140,7 +140,7 @@ impl Sockets {
         Ok(Some(Arrival {
             length,
             each: each.max(1),
-            path: Path {
+            path: Path::Direct {
                 socket,
                 remote: normal(remote),
             },
@@ -154,21 +154,21 @@ impl Sockets {
             self.send_single(path, bytes, each);
             return true;
         }
-        let Some(raw) = self.raw(path.socket) else {
+        let Some((raw, remote)) = self.way(path) else {
             return true;
         };
-        let mut result = cut(raw, path, bytes, each);
+        let mut result = cut(raw, remote, bytes, each);
         if result == Err(Errno::EAGAIN) {
             let mut room = [PollFd::new(raw.as_fd(), PollFlags::POLLOUT)];
             // Whatever the wait brings, one more try tells.
             let _ = poll(&mut room, PollTimeout::from(SEND_WAIT_MS));
-            result = cut(raw, path, bytes, each);
+            result = cut(raw, remote, bytes, each);
         }
         match result {
             Ok(()) => {}
             // This way out cannot make checksums, or its packets are shorter: single datagrams may pass all the same.
             Err(error @ (Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE)) => {
-                tracing::debug!(%error, remote = %path.remote, "no train that way: datagrams one by one");
+                tracing::debug!(%error, %remote, "no train that way: datagrams one by one");
                 self.send_single(path, bytes, each);
                 return false;
             }
@@ -186,10 +186,10 @@ impl Sockets {
 
     /// Sends one datagram. Errors are the network's, so nobody is told: what is lost is sent again.
     pub(crate) fn send(&self, path: Path, bytes: &[u8], patience: Patience) {
-        let Some(raw) = self.raw(path.socket) else {
+        let Some((raw, remote)) = self.way(path) else {
             return;
         };
-        let mut result = raw.send_to(bytes, path.remote);
+        let mut result = raw.send_to(bytes, remote);
         if patience == Patience::Wait
             && result
                 .as_ref()
@@ -198,10 +198,18 @@ impl Sockets {
             let mut room = [PollFd::new(raw.as_fd(), PollFlags::POLLOUT)];
             // Whatever the wait brings, one more try tells.
             let _ = poll(&mut room, PollTimeout::from(SEND_WAIT_MS));
-            result = raw.send_to(bytes, path.remote);
+            result = raw.send_to(bytes, remote);
         }
         if let Err(error) = result {
             tracing::trace!(%error, "datagram not sent");
+        }
+    }
+
+    fn way(&self, path: Path) -> Option<(&UdpSocket, SocketAddr)> {
+        match path {
+            Path::Direct { socket, remote } => Some((self.raw(socket)?, remote)),
+            // Nothing goes by relays yet.
+            Path::Relayed { .. } | Path::Circuit(_) => None,
         }
     }
 
@@ -209,6 +217,8 @@ impl Sockets {
         match socket {
             Socket::V4 => Some(&self.v4),
             Socket::V6 => self.v6.as_ref(),
+            // None are opened yet.
+            Socket::Extra(_) => None,
         }
     }
 }
@@ -237,14 +247,14 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Sends a train that the kernel cuts.
-fn cut(raw: &UdpSocket, path: Path, bytes: &[u8], each: usize) -> nix::Result<()> {
+fn cut(raw: &UdpSocket, remote: SocketAddr, bytes: &[u8], each: usize) -> nix::Result<()> {
     let each = u16::try_from(each).map_err(|_| Errno::EMSGSIZE)?;
     let sent = sendmsg(
         raw.as_raw_fd(),
         &[IoSlice::new(bytes)],
         &[ControlMessage::UdpGsoSegments(&each)],
         MsgFlags::empty(),
-        Some(&SockaddrStorage::from(path.remote)),
+        Some(&SockaddrStorage::from(remote)),
     );
     sent.map(|_| ())
 }

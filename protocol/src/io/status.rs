@@ -148,7 +148,7 @@ pub struct Peer {
 }
 
 /// A path in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerPath {
     /// The handle.
     pub path: Path,
@@ -156,6 +156,8 @@ pub struct PeerPath {
     pub kind: PathKind,
     /// How its address was learned; `None`: from the peer's own packets.
     pub source: Option<CandidateKind>,
+    /// The name of the relay, on a path by one.
+    pub via: Option<String>,
     /// Smallest recent round trip in microseconds.
     pub rtt_us: Option<u64>,
     /// Since when it is used, milliseconds ago.

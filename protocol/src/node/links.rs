@@ -206,6 +206,7 @@ impl Node {
                 peer,
                 remote,
                 dial,
+                by: _,
             } => self.on_up(link, peer, remote, dial, now),
             LinkInput::Down { link, peer } => self.on_down(link, &peer, now),
             LinkInput::DialFailed { dial, .. } => self.on_dial_failed(dial),
@@ -226,6 +227,8 @@ impl Node {
                 self.on_sighted(peer, &addresses);
                 self.on_found(peer, addresses);
             }
+            // Nothing here asks for reservations and circuits yet.
+            LinkInput::Reserved { .. } | LinkInput::Carrying { .. } => {}
             LinkInput::Sighted { peer, addresses } => self.on_sighted(peer, &addresses),
             LinkInput::Got { key, value } => self.on_got(&key, &value),
             LinkInput::Gossip {

@@ -152,8 +152,9 @@ impl Node {
             .and_then(|way| way.active())
             .map(|(path, source, rtt_us, since)| PeerPath {
                 path,
-                kind: kind_of(&path.remote),
+                kind: kind_of(&path),
                 source,
+                via: None,
                 rtt_us,
                 since_ms: now.uptime_ms().saturating_sub(since),
             });

@@ -74,6 +74,7 @@ pub(super) fn connect(node: &mut Node, peer: TransportKey, link: u64, now: Momen
             address,
         },
         dial: None,
+        by: None,
     };
     node.handle(Input::Link(up), now);
 }

@@ -19,6 +19,8 @@ impl Node {
         let Some(net) = &mut self.net else { return };
         let rng = &mut self.rng;
         match input {
+            // Nothing here speaks to relays yet.
+            TunnelInput::Relay { .. } => {}
             TunnelInput::Datagram { path, bytes } => net.paths.datagram(path, &bytes, now, rng),
             TunnelInput::Moved { key, path } => {
                 if let Some(node) = net.wireguard.get(&key).copied() {
@@ -310,7 +312,7 @@ impl Node {
                     rtt_us,
                     path,
                 } => {
-                    let kind = kind_of(&path.remote);
+                    let kind = kind_of(&path);
                     self.on_ping_ended(
                         command,
                         seq,
@@ -319,6 +321,7 @@ impl Node {
                             rtt_us,
                             path,
                             kind,
+                            via: None,
                         },
                     );
                 }

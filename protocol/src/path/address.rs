@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::io::PathKind;
+use crate::peering::Path;
 
 /// Whether an address is one of a local network: private, link-local or unique local.
 #[must_use]
@@ -25,12 +26,13 @@ pub fn is_probeable(address: &SocketAddr) -> bool {
     unicast && port && !ip.is_multicast() && !ip.is_loopback() && !ip.is_unspecified()
 }
 
-/// What kind of way leads to an address.
+/// What kind of way a path is.
 #[must_use]
-pub fn kind_of(address: &SocketAddr) -> PathKind {
-    if is_local(address) {
-        PathKind::Lan
-    } else {
-        PathKind::Direct
+pub fn kind_of(path: &Path) -> PathKind {
+    match path {
+        Path::Direct { remote, .. } if is_local(remote) => PathKind::Lan,
+        Path::Direct { .. } => PathKind::Direct,
+        Path::Relayed { .. } => PathKind::UdpRelay,
+        Path::Circuit(_) => PathKind::Circuit,
     }
 }

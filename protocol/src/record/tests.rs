@@ -28,6 +28,9 @@ fn endpoints(ext: Ext) -> Vec<u8> {
     encode(&Endpoints {
         tunnel: Vec::new(),
         control: Vec::new(),
+        nat: Nat::Unknown,
+        homes: Vec::new(),
+        carries: false,
         ttl_s: 1,
         ext,
     })

@@ -7,8 +7,8 @@ use meshnode_protocol::custody::Custody;
 use meshnode_protocol::id::{OpId, TunnelKey};
 use meshnode_protocol::identity::{Binding, Context, Keys};
 use meshnode_protocol::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody, Seen, Tip,
-    Transport,
+    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody, Seen,
+    Tip, Transport,
 };
 
 use crate::Vector;
@@ -51,6 +51,9 @@ fn endpoints() -> Record {
             candidate(CandidateKind::Observed, v4),
         ],
         control: vec![control(Transport::Tcp, v4), control(Transport::Quic, v6)],
+        nat: Nat::Unknown,
+        homes: Vec::new(),
+        carries: false,
         ttl_s: 7200,
         ext: Ext::NONE,
     };

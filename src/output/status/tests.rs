@@ -36,19 +36,21 @@ pub(crate) fn member(name: &str, address: &str, level: u8) -> MemberReport {
 fn peer(name: &str, address: &str, path: Option<(Tier, &str)>) -> PeerReport {
     let path = path.map(|(tier, endpoint)| PathReport {
         tier,
-        endpoint: endpoint.parse().unwrap(),
+        endpoint: Some(endpoint.parse().unwrap()),
+        via: None,
     });
+    let known = path.is_some();
     PeerReport {
         member: member(name, address, 255),
-        online: path.is_some(),
+        online: known,
         last_seen_s: Some(1),
         path,
-        rtt_us: path.map(|_| 400),
-        path_since_s: path.map(|_| 60),
+        rtt_us: known.then_some(400),
+        path_since_s: known.then_some(60),
         heard: true,
         rx_bytes: 1_200_000_000,
         tx_bytes: 310_000_000,
-        last_handshake_s: path.map(|_| 20),
+        last_handshake_s: known.then_some(20),
         blocked: false,
     }
 }

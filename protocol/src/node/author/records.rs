@@ -5,7 +5,7 @@ use crate::limits::{CANDIDATES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
 use crate::node::Node;
 use crate::path::is_probeable;
 use crate::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody,
+    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody,
     RecordKind, Tip,
 };
 use crate::time::Moment;
@@ -135,6 +135,9 @@ impl Node {
         let endpoints = Endpoints {
             tunnel,
             control,
+            nat: Nat::Unknown,
+            homes: Vec::new(),
+            carries: false,
             ttl_s: ENDPOINTS_TTL_S,
             ext: Ext::NONE,
         };

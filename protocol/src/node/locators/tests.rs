@@ -122,6 +122,10 @@ impl Stage {
                     value.map(|value| LinkInput::Got { key, value })
                 }
                 LinkOutput::Ask { .. }
+                | LinkOutput::DialBy { .. }
+                | LinkOutput::Homes(_)
+                | LinkOutput::Relaying(_)
+                | LinkOutput::Carry { .. }
                 | LinkOutput::Answer { .. }
                 | LinkOutput::Refuse { .. }
                 | LinkOutput::HangUp { .. }
@@ -267,6 +271,7 @@ fn a_flood_of_announced_keys_drives_no_dht_node_out_that_was_met() {
         peer: good,
         remote: tcp("198.51.100.7:7000"),
         dial: None,
+        by: None,
     };
     stage.feed(0, up);
     for seed in 2..=200 {
