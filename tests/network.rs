@@ -48,6 +48,12 @@ mod lives;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod local;
+#[path = "network/mapping.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod mapping;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -163,6 +169,16 @@ const STORIES: &[Story] = stories![
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,
     paths::two_nodes_meet_where_only_ipv6_is,
+    mapping::a_router_with_upnp_alone_leads_packets_here_until_the_end,
+    mapping::a_router_with_pcp_and_nat_pmp_leads_packets_here_until_the_end,
+    mapping::a_router_with_every_method_maps_once,
+    mapping::a_router_that_does_not_know_pcp_is_asked_by_nat_pmp,
+    mapping::a_program_that_was_killed_has_its_mapping_again,
+    mapping::a_router_within_another_one_maps_nothing,
+    mapping::what_a_router_answers_is_believed_only_where_it_makes_sense,
+    mapping::a_upnp_device_that_is_not_the_router_is_not_believed,
+    mapping::a_node_behind_a_router_that_maps_is_joined_from_behind_another_nat,
+    mapping::a_node_that_is_told_not_to_asks_no_router,
     policy::a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies,
     policy::a_friend_reaches_one_service_and_everybody_else_what_they_did,
     policy::a_policy_on_trial_is_undone_on_every_node_even_after_a_kill,

@@ -41,7 +41,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::custody::Custody;
 use crate::id::{Digest, NodeId, TransportKey};
 use crate::identity::Keys;
-use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply, Trial};
+use crate::io::{Command, CommandId, Input, Mapped, Notice, Output, Refusal, Reply, Trial};
 use crate::link::{CallId, DialId, LinkOutput, Service};
 use crate::node::block::Wanted;
 use crate::node::errands::Errands;
@@ -82,6 +82,7 @@ pub struct Node {
     blocked: BTreeSet<NodeId>,
     trial: Option<Trial>,
     interfaces: Vec<IpAddr>,
+    mapped: Mapped,
     listening: Vec<ControlAddress>,
     disk_failure: Option<String>,
     gone: bool,
@@ -145,6 +146,7 @@ impl Node {
             Input::Link(input) => self.on_link(input, now),
             Input::Tunnel(input) => self.on_tunnel(input, now),
             Input::Interfaces(addresses) => self.on_interfaces(addresses, now),
+            Input::Mapped(mapped) => self.on_mapped(mapped, now),
             Input::Command(id, command) => self.on_command(id, command, now),
             Input::Hangup(id) => self.on_hangup(id),
             Input::PersistFailed(reason) => self.disk_failure = Some(reason),

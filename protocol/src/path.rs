@@ -26,7 +26,7 @@ use crate::probe::{Probe, ProbeKeys};
 use crate::record::CandidateKind;
 use crate::time::Moment;
 
-pub use self::address::{is_local, is_probeable, kind_of};
+pub use self::address::{is_local, is_probeable, is_public, kind_of};
 
 /// When a new ladder starts after one that found nothing, milliseconds; the last repeats.
 const RETRY_MS: [u64; 5] = [1000, 3000, 10_000, 30_000, 60_000];

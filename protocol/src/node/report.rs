@@ -1,12 +1,11 @@
 //! What people see of a node: a snapshot for `status`.
 
 use super::Node;
-use super::author::is_public;
 use super::net::{Net, Phase};
 use crate::body::Level;
 use crate::id::{Digest, NodeId, RootKey};
 use crate::io::{Member, Peer, PeerPath, Roots, Snapshot, Standing, State, Warning};
-use crate::path::kind_of;
+use crate::path::{is_public, kind_of};
 use crate::time::Moment;
 use crate::view::{View, ViewMember};
 

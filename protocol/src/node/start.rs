@@ -23,7 +23,7 @@ use crate::epochs::Epochs;
 use crate::id::{NodeId, RootKey};
 use crate::identity::{Keys, Secret};
 use crate::invite::{InviteCode, locator};
-use crate::io::{Notice, Output, Stored, Write};
+use crate::io::{Mapped, Notice, Output, Stored, Write};
 use crate::ledger::{Change, Ledger};
 use crate::limits::ROOT_KEYS_MAX;
 use crate::name::{NetworkName, NodeName, Owner};
@@ -268,6 +268,7 @@ impl Node {
             blocked: BTreeSet::new(),
             trial: None,
             interfaces: Vec::new(),
+            mapped: Mapped::default(),
             listening: Vec::new(),
             disk_failure: None,
             gone: false,

@@ -1,12 +1,16 @@
 //! What this node says of itself: its device records, signed when they say something new.
 
+#[cfg(test)]
+mod tests;
+
 use crate::codec::Ext;
+use crate::io::Mapped;
 use crate::limits::{CANDIDATES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
 use crate::node::Node;
-use crate::path::is_probeable;
+use crate::path::{is_probeable, is_public};
 use crate::record::{
     Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody,
-    RecordKind, Tip,
+    RecordKind, Tip, Transport,
 };
 use crate::time::Moment;
 use crate::wire::Items;
@@ -88,16 +92,29 @@ impl Node {
                 .as_ref()
                 .is_some_and(|net| net.is_overlay(address.address.ip()))
         };
-        let mut control: Vec<_> = self
-            .listening
-            .iter()
-            .filter(|address| !overlay(address))
-            .copied()
-            .collect();
+        let mapped = self.mapped.control.iter().map(|address| ControlAddress {
+            transport: Transport::Tcp,
+            address: *address,
+        });
+        // What leads here from outside is not cut off for one more address of the LAN.
+        let mut control: Vec<_> = mapped.filter(|c| is_public(&c.address)).collect();
+        let mut listening = self.listening.clone();
+        listening.retain(|address| !overlay(address) && !control.contains(address));
+        listening.sort_unstable();
+        listening.dedup();
+        control.extend(listening);
+        control.truncate(CANDIDATES_MAX);
         control.sort_unstable();
         control.dedup();
-        control.truncate(CANDIDATES_MAX);
         control
+    }
+
+    /// The router leads other outside addresses here than before, or none any more.
+    pub(in crate::node) fn on_mapped(&mut self, mapped: Mapped, now: Moment) {
+        if self.mapped != mapped {
+            self.mapped = mapped;
+            self.endpoints_changed(now);
+        }
     }
 
     pub(in crate::node) fn endpoints_changed(&mut self, now: Moment) {
@@ -120,11 +137,21 @@ impl Node {
             kind: CandidateKind::Host,
             address: (*ip, port).into(),
         });
-        let observed = net.paths.observed().into_iter().map(|address| Candidate {
+        let mapped = self.mapped.tunnel.iter().copied();
+        let mapped: Vec<_> = mapped.filter(is_public).collect();
+        let observed = net.paths.observed().into_iter();
+        // Peers see a node at its mapping when the router keeps the port: one address, one candidate.
+        let observed = observed.filter(|address| !mapped.contains(address));
+        let observed = observed.map(|address| Candidate {
             kind: CandidateKind::Observed,
             address,
         });
-        let mut tunnel: Vec<_> = observed
+        let mapped = mapped.iter().map(|address| Candidate {
+            kind: CandidateKind::Mapped,
+            address: *address,
+        });
+        let mut tunnel: Vec<_> = mapped
+            .chain(observed)
             .chain(host)
             .filter(|c| is_probeable(&c.address))
             .collect();
