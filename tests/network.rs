@@ -1,7 +1,7 @@
 //! The real kernel, real NATs, real programs: stories in namespaces, one after the other.
 //!
 //! `cargo test --test network` runs all, `cargo test --test network -- punch` those whose names
-//! contain `punch`. No root is
+//! contain `punch`, and `-- --matrix` measures pairs of NATs instead (`cargo matrix`). No root is
 //! needed where ordinary users may make user namespaces. There is no harness: the namespaces must be entered before
 //! the first thread, so this file is its own runner.
 
@@ -54,6 +54,12 @@ mod lives;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod local;
+#[path = "network/matrix/run.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod matrix;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -145,6 +151,8 @@ const STORIES: &[Story] = stories![
     sites::a_line_delays_loses_and_narrows_as_told,
     sites::a_narrow_link_says_so_unless_it_is_a_black_hole,
     sites::a_router_that_maps_ports_lets_strangers_in,
+    matrix::forty_of_forty_five_pairs_can_be_direct,
+    matrix::plain_pairs_become_direct,
     joining::a_machine_joins_on_a_lan_without_internet_and_pings_within_ten_seconds,
     joining::a_code_redeems_at_any_member_while_its_maker_is_off,
     joining::a_code_for_one_machine_lets_no_second_one_in,
@@ -201,7 +209,12 @@ fn main() -> ExitCode {
         return laboratory::hold();
     }
     match World::enter() {
-        Ok(Entry::Inside(world)) => run(&world, &Wish::from_arguments()),
+        Ok(Entry::Inside(world)) => {
+            if std::env::args().nth(1).as_deref() == Some(matrix::WORD) {
+                return matrix::main(&world);
+            }
+            run(&world, &Wish::from_arguments())
+        }
         Ok(Entry::Over(code)) => ExitCode::from(code),
         Err(error) => {
             say(&format!("error: {error}\n"));

@@ -216,6 +216,9 @@ pub(crate) fn mappings_end_when_they_should(world: &World) {
     seen.insert(vantage.mapping(&inside).unwrap());
     site.reboot(Duration::from_millis(100));
     seen.insert(vantage.mapping(&inside).unwrap());
+    site.unplug();
+    assert!(vantage.mapping_now(&inside).is_none(), "no provider");
+    site.plug();
     let address = site.renumber();
     let last = vantage.mapping(&inside).unwrap();
     assert_eq!(last.ip(), address);
