@@ -109,8 +109,13 @@ impl<'lab> Internet<'lab> {
         };
         let (one, other) = (nets(one), nets(other));
         let rules = format!(
-            "table ip parted {{ chain forward {{ type filter hook forward priority 0\n\
-             ip saddr {one} ip daddr {other} drop\nip saddr {other} ip daddr {one} drop\n}} }}"
+            "table ip parted {{
+                chain forward {{
+                    type filter hook forward priority 0
+                    ip saddr {one} ip daddr {other} drop
+                    ip saddr {other} ip daddr {one} drop
+                }}
+            }}\n"
         );
         tools::nft(&self.core, &rules);
     }

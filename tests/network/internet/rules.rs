@@ -74,8 +74,10 @@ fn port(nat: Nat, seed: u32) -> Option<String> {
         Nat::SymSeq => format!("numgen inc mod {PORTS}"),
         Nat::Public | Nat::PubFw | Nat::Port | Nat::Sym => return None,
     };
+    // Who counts goes on elsewhere after a loss of memory, or yesterday's ports would be good today.
+    let begin = if nat == Nat::SymSeq { seed } else { 0 };
     let ports: Vec<String> = (0..PORTS)
-        .map(|number| format!("{number} : {}", FIRST_PORT + number))
+        .map(|number| format!("{number} : {}", FIRST_PORT + (begin + number) % PORTS))
         .collect();
     Some(format!("{chosen} map {{ {} }}", ports.join(", ")))
 }

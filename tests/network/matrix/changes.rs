@@ -28,32 +28,32 @@ pub(crate) fn cells() -> Vec<Cell> {
     let target = Target::other(Path::Direct);
     vec![
         Cell::new("UDP blocked for a while", target, udp_blocked),
-        Cell::new("machine moves to another site", target, |lab, target| {
-            change(lab, target, [1_500, 3_000], |scene| {
+        Cell::new("machine moves to another site", target, |lab, _| {
+            change(lab, [1_500, 3_000], |scene| {
                 let cafe = scene.internet.site("cafe", home(Nat::Port));
                 cafe.take_in(scene.ben.machine());
                 scene.sites.push(cafe);
             })
         }),
-        Cell::new("machine gets another address", target, |lab, target| {
-            change(lab, target, [1_500, 3_000], |scene| {
+        Cell::new("machine gets another address", target, |lab, _| {
+            change(lab, [1_500, 3_000], |scene| {
                 scene.there().take_in(scene.ben.machine());
             })
         }),
-        Cell::new("router gets another address", target, |lab, target| {
-            change(lab, target, [1_500, 3_000], |scene| {
+        Cell::new("router gets another address", target, |lab, _| {
+            change(lab, [1_500, 3_000], |scene| {
                 scene.there().renumber();
             })
         }),
-        Cell::new("cable out for 5 s", target, |lab, target| {
-            change(lab, target, [1_500, 3_000], |scene| {
+        Cell::new("cable out for 5 s", target, |lab, _| {
+            change(lab, [1_500, 3_000], |scene| {
                 scene.ben.machine().unplug("eth0").unwrap();
                 thread::sleep(Duration::from_secs(5));
                 scene.ben.machine().plug("eth0").unwrap();
             })
         }),
-        Cell::new("router reboots for 2 s", target, |lab, target| {
-            change(lab, target, [3_000, 4_000], |scene| {
+        Cell::new("router reboots for 2 s", target, |lab, _| {
+            change(lab, [3_000, 4_000], |scene| {
                 scene.there().reboot(Duration::from_secs(2));
             })
         }),
@@ -79,14 +79,9 @@ fn talking(lab: &Lab, plan: Plan) -> Option<(Scene<'_>, Probes)> {
 const NEVER: &str = "no direct path to begin with";
 
 /// After a change: how long no answer comes, and how long none by a direct path. The change is over when `act` is.
-fn change(
-    lab: &Lab,
-    target: &Target,
-    [gap_ms, direct_ms]: [u32; 2],
-    act: impl FnOnce(&mut Scene<'_>),
-) -> Outcome {
+fn change(lab: &Lab, [gap_ms, direct_ms]: [u32; 2], act: impl FnOnce(&mut Scene<'_>)) -> Outcome {
     let Some((mut scene, mut probes)) = talking(lab, home(Nat::Port)) else {
-        return Outcome::missed(target, NEVER);
+        return Outcome::missed(NEVER);
     };
     act(&mut scene);
     let mut outcome = Outcome::new(Vec::new());
@@ -113,14 +108,19 @@ fn add_return(outcome: &mut Outcome, probes: &mut Probes, [gap_ms, direct_ms]: [
     );
 }
 
-fn udp_blocked(lab: &Lab, target: &Target) -> Outcome {
+fn udp_blocked(lab: &Lab, _: &Target) -> Outcome {
     let Some((scene, mut probes)) = talking(lab, home(Nat::Port)) else {
-        return Outcome::missed(target, NEVER);
+        return Outcome::missed(NEVER);
     };
     let mut outcome = Outcome::new(Vec::new());
     scene.here().change(|plan| plan.way_out = WayOut::NoUdp);
     let gap = probes.gap(GAP_LIMIT);
-    outcome.add("gap", "ms", gap.map(millis), Bound::AtMost(3_000.0));
+    outcome.add(
+        "gap, blocked",
+        "ms",
+        gap.map(millis),
+        Bound::AtMost(3_000.0),
+    );
     scene.here().change(|plan| plan.way_out = WayOut::All);
     add_return(&mut outcome, &mut probes, [3_000, 15_000]);
     drop(probes);
@@ -129,13 +129,13 @@ fn udp_blocked(lab: &Lab, target: &Target) -> Outcome {
 }
 
 /// Both have nothing to say for a long time, and routers forget quickly.
-fn idle(lab: &Lab, target: &Target) -> Outcome {
+fn idle(lab: &Lab, _: &Target) -> Outcome {
     let short = Plan {
         udp_seconds: Some(10),
         ..home(Nat::Port)
     };
     let Some((scene, probes)) = talking(lab, short.clone()) else {
-        return Outcome::missed(target, NEVER);
+        return Outcome::missed(NEVER);
     };
     scene
         .there()
@@ -156,7 +156,7 @@ fn idle(lab: &Lab, target: &Target) -> Outcome {
     outcome
 }
 
-fn relay_dies(lab: &Lab, target: &Target) -> Outcome {
+fn relay_dies(lab: &Lab, _: &Target) -> Outcome {
     let places = apart(home(Nat::Sym), home(Nat::Sym));
     let mut scene = Scene::new(lab, Line::of_ms(VIA_MS), places);
     let mut other = scene.second_via("second");
@@ -165,14 +165,14 @@ fn relay_dies(lab: &Lab, target: &Target) -> Outcome {
         .await_first(Stopwatch::start(), SETTLE_LIMIT)
         .is_none()
     {
-        return Outcome::missed(target, "no path by relay to begin with");
+        return Outcome::missed("no path by relay to begin with");
     }
     thread::sleep(SETTLED);
     let path = card(&scene.ann, "ben").unwrap_or_default();
     match path["path"]["via"].as_str() {
         Some("via") => scene.via.kill(),
         Some("second") => other.kill(),
-        Some(_) | None => return Outcome::missed(target, "status names no relay"),
+        Some(_) | None => return Outcome::missed("status names no relay"),
     }
     let gap = probes.gap(GAP_LIMIT);
     drop(probes);

@@ -55,12 +55,12 @@ pub(crate) fn cells() -> Vec<Cell> {
     .into()
 }
 
-fn relay_speed(lab: &Lab, target: &Target) -> Outcome {
+fn relay_speed(lab: &Lab, _: &Target) -> Outcome {
     let places = apart(Plan::of(Nat::Sym), Plan::of(Nat::Sym));
     let scene = Scene::new(lab, Line::IDEAL, places);
     let mut probes = Probes::start(&scene.ann, "ben");
     if probes.await_first(Stopwatch::start(), PATIENCE).is_none() {
-        return Outcome::missed(target, "no path by relay");
+        return Outcome::missed("no path by relay");
     }
     drop(probes);
     let mut outcome = Outcome::new(Vec::new());
@@ -70,17 +70,17 @@ fn relay_speed(lab: &Lab, target: &Target) -> Outcome {
     outcome
 }
 
-fn upgrade(lab: &Lab, target: &Target) -> Outcome {
+fn upgrade(lab: &Lab, _: &Target) -> Outcome {
     let places = apart(home(Nat::Port), home(Nat::Port));
     let mut scene = Scene::new(lab, Line::of_ms(VIA_MS), places);
     scene.separate();
     scene.internet.part(scene.here(), scene.there());
     if scene.meet().is_none() {
-        return Outcome::missed(target, "not linked to the public member");
+        return Outcome::missed("not linked to the public member");
     }
     let mut probes = Probes::start(&scene.ann, "ben");
     if probes.await_first(Stopwatch::start(), PATIENCE).is_none() {
-        return Outcome::missed(target, "no path by relay");
+        return Outcome::missed("no path by relay");
     }
     drop(probes);
     let (mut from, to) = connection(&scene.ann, &scene.ben);
@@ -111,7 +111,7 @@ fn upgrade(lab: &Lab, target: &Target) -> Outcome {
     outcome
 }
 
-fn black_hole(world: &World, target: &Target) -> Outcome {
+fn black_hole(world: &World, _: &Target) -> Outcome {
     let narrow = Plan {
         mtu: Some(1400),
         black_hole: true,
@@ -125,7 +125,7 @@ fn black_hole(world: &World, target: &Target) -> Outcome {
         let scene = Scene::new(&lab, Line::IDEAL, places);
         let mut probes = Probes::start(&scene.ann, "ben");
         if probes.await_direct(Stopwatch::start(), PATIENCE).is_none() {
-            return Outcome::missed(target, "no direct path to begin with");
+            return Outcome::missed("no direct path to begin with");
         }
         drop(probes);
         rates.push(copy(&scene.ann, &scene.ben, COPY_BYTES));

@@ -88,6 +88,7 @@ pub(crate) struct Outcome {
     /// The tier at the end, where it was looked at.
     pub(crate) end: Option<String>,
     pub(crate) note: String,
+    missed: bool,
     broken: bool,
 }
 
@@ -97,21 +98,18 @@ impl Outcome {
             figures,
             end: None,
             note: String::new(),
+            missed: false,
             broken: false,
         }
     }
 
     /// A run that did not come to measuring, because the product could not go so far.
-    pub(crate) fn missed(target: &Target, why: &str) -> Self {
-        let mut outcome = Self::new(vec![of(
-            "first",
-            "ms",
-            None,
-            Bound::AtMost(target.first_ms as f64),
-        )]);
-        outcome.note = why.to_owned();
-        outcome.end = Some("none".to_owned());
-        outcome
+    pub(crate) fn missed(why: &str) -> Self {
+        Self {
+            note: why.to_owned(),
+            missed: true,
+            ..Self::new(Vec::new())
+        }
     }
 
     /// A run that ended in a panic.
@@ -140,7 +138,7 @@ impl Outcome {
             .figures
             .iter()
             .filter(|figure| figure.bound != Bound::Any);
-        let missing = judged.clone().any(|figure| figure.value.is_none());
+        let missing = self.missed || judged.clone().any(|figure| figure.value.is_none());
         let ends_well = self.end.as_deref().is_none_or(|end| target.path.takes(end));
         if missing || !ends_well {
             Verdict::Missed

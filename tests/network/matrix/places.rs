@@ -178,6 +178,6 @@ fn lossy(lab: &Lab, target: &Target) -> Outcome {
 fn meet_and_measure(scene: &mut Scene<'_>, target: &Target) -> Outcome {
     match scene.meet() {
         Some(watch) => scene.measure(watch, target),
-        None => Outcome::missed(target, "not linked to the public member"),
+        None => Outcome::missed("not linked to the public member"),
     }
 }

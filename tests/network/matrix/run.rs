@@ -8,6 +8,7 @@
 mod changes;
 mod loads;
 mod outcome;
+mod packets;
 mod places;
 mod scene;
 mod target;
@@ -302,7 +303,7 @@ fn line(outcome: &Outcome) -> String {
 
 /// One cell in a line of the table: of each figure median and 95th percentile, and how often it was there.
 fn row(cell: &Cell, outcomes: &[Outcome]) -> String {
-    let mut text = format!("{:32}{:12}", cell.name, verdict(cell, outcomes).word());
+    let mut text = format!("{:34}{:13}", cell.name, verdict(cell, outcomes).word());
     for (name, unit, wanted, values) in figures(outcomes) {
         let spread = match (percentile(&values, 50), percentile(&values, 95)) {
             (Some(median), _) if outcomes.len() == 1 => number(median, unit),

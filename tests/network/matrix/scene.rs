@@ -9,6 +9,7 @@ use meshnode::lab::{Lab, Machine, Process, Stopwatch};
 use serde_json::Value;
 
 use super::outcome::{Bound, Outcome, of};
+use super::packets::Packets;
 use super::target::Target;
 use crate::internet::lines::Line;
 use crate::internet::plan::{Nat, Plan, V6};
@@ -39,6 +40,8 @@ pub(crate) struct Scene<'lab> {
     pub(crate) ann: Node,
     pub(crate) ben: Node,
     pub(crate) via: Node,
+    /// Of the overlay.
+    addresses: [IpAddr; 2],
     /// Where `ann` and `ben` are, outer sites of other sites before them.
     pub(crate) sites: Vec<Site>,
     pub(crate) via_addresses: Vec<IpAddr>,
@@ -96,7 +99,9 @@ impl<'lab> Scene<'lab> {
             node
         });
         agree(&[&via, &ann, &ben], 3);
+        let addresses = [&ann, &ben].map(|node| node.addresses()[0]);
         Self {
+            addresses,
             lab,
             internet,
             ann,
@@ -156,13 +161,15 @@ impl<'lab> Scene<'lab> {
     pub(crate) fn reunite(&mut self, target: &Target) -> Outcome {
         self.separate();
         let Some(watch) = self.meet() else {
-            return Outcome::missed(target, "not linked to the public member");
+            return Outcome::missed("not linked to the public member");
         };
         self.measure(watch, target)
     }
 
-    /// The same from a moment on at which both are there.
+    /// The same from a moment on at which both are there: by probes, and by packets of a program.
     pub(crate) fn measure(&self, watch: Stopwatch, target: &Target) -> Outcome {
+        let [ann, ben] = self.addresses;
+        let packets = Packets::start(watch, (&self.ann, ann), (&self.ben, ben));
         let mut probes = Probes::start(&self.ann, "ben");
         let first = probes.await_first(watch, ANSWER_LIMIT);
         let limit = match target.direct_ms {
@@ -178,6 +185,13 @@ impl<'lab> Scene<'lab> {
             first.map(millis),
             Bound::AtMost(target.first_ms as f64),
         )]);
+        let packet = packets.await_first(watch, ANSWER_LIMIT);
+        outcome.add(
+            "packet",
+            "ms",
+            packet.map(millis),
+            Bound::AtMost(target.first_ms as f64),
+        );
         match (target.direct_ms, direct) {
             (Some(within), _) => outcome.add(
                 "direct",
