@@ -24,7 +24,7 @@ mod capture;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod history;
-#[path = "network/internet/core.rs"]
+#[path = "network/internet/backbone.rs"]
 #[expect(
     clippy::unwrap_used,
     reason = "a story ends at the first thing that is not as told"
@@ -148,7 +148,7 @@ const STORIES: &[Story] = stories![
     sites::ipv6_needs_no_nat_and_passes_as_the_site_says,
     sites::mappings_end_when_they_should,
     sites::a_machine_moves_to_another_site_with_its_sockets,
-    sites::a_line_delays_loses_and_narrows_as_told,
+    sites::an_uplink_delays_loses_and_narrows_as_told,
     sites::a_narrow_link_says_so_unless_it_is_a_black_hole,
     sites::a_router_that_maps_ports_lets_strangers_in,
     matrix::forty_of_forty_five_pairs_can_be_direct,

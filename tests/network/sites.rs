@@ -1,30 +1,23 @@
 //! The sites prove themselves with plain sockets: each kind of NAT is what it says, and every option does what it says.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use meshnode::lab::{Lab, Machine, Stopwatch, World};
+use meshnode::lab::{Machine, World};
 
+use crate::internet::Internet;
 use crate::internet::igd::{self, Speaks};
-use crate::internet::lines::Line;
 use crate::internet::plan::{Nat, Plan, V6, WayOut};
-use crate::internet::{Internet, Site};
+use crate::internet::uplinks::Uplink;
+use crate::internet::vantage::{PORT, Vantage};
 use crate::lab;
 use crate::node::{measured, ms};
 use crate::traffic::{arrives, is_lost, listen, seen_from, socket};
 
 /// How long a TCP connection may take before it counts as forbidden.
 const CONNECT_LIMIT: Duration = Duration::from_millis(400);
-
-/// The port of everything that is asked here.
-const PORT: u16 = 3478;
-
-/// Another one on the same address.
-const OTHER_PORT: u16 = 3479;
 
 pub(crate) fn each_kind_of_nat_is_what_it_says(world: &World) {
     let lab = lab(world);
@@ -267,14 +260,25 @@ pub(crate) fn a_machine_moves_to_another_site_with_its_sockets(world: &World) {
         arrives(&stranger, "192.168.1.11:7000", &inside),
         "the same LAN now"
     );
+    let far = internet.site("far", Plan::of(Nat::FullCone));
+    let outside = socket(&far.host(&lab, "far-host"), 7000);
+    let door = vantage.mapping(&outside).unwrap().to_string();
+    internet.part(&far, &cafe);
+    assert!(is_lost(&inside, &door, &outside), "no way between the two");
+    assert!(
+        vantage.mapping_now(&inside).is_some(),
+        "and to all others as before"
+    );
+    internet.unite();
+    assert!(arrives(&inside, &door, &outside));
 }
 
-pub(crate) fn a_line_delays_loses_and_narrows_as_told(world: &World) {
+pub(crate) fn an_uplink_delays_loses_and_narrows_as_told(world: &World) {
     let lab = lab(world);
     let internet = Internet::new(&lab);
     let vantage = Vantage::new(&internet, &lab, V6::Off);
     let far = Plan {
-        line: Line::of_ms(30),
+        uplink: Uplink::of_ms(30),
         ..Plan::of(Nat::Port)
     };
     let site = internet.site("far", far);
@@ -282,31 +286,31 @@ pub(crate) fn a_line_delays_loses_and_narrows_as_told(world: &World) {
     vantage.mapping(&inside).expect("a way out");
     let trips: Vec<Duration> = (0..10).map(|_| vantage.round_trip(&inside)).collect();
     let fastest = *trips.iter().min().unwrap();
-    measured("round trip over a line of 30 ms each way", ms(fastest));
+    measured("round trip over an uplink of 30 ms each way", ms(fastest));
     assert!(fastest >= Duration::from_millis(60), "{trips:?}");
     assert!(fastest < Duration::from_millis(75), "{trips:?}");
-    internet.set_line(
+    internet.set_uplink(
         &site,
-        Line {
+        Uplink {
             loss_percent: 30,
-            ..Line::IDEAL
+            ..Uplink::IDEAL
         },
     );
     let arrived = vantage.burst(&inside, 400, 100, Duration::from_micros(500));
-    measured("of 400 packets over a line that loses 30 %", arrived);
+    measured("of 400 packets over an uplink that loses 30 %", arrived);
     assert!((240..320).contains(&arrived), "{arrived}");
     // 200 packets of 1000 bytes are 1.6 Mbit and more; what does not fit into a tenth of a second is lost.
-    internet.set_line(
+    internet.set_uplink(
         &site,
-        Line {
+        Uplink {
             rate_mbit: Some(4),
-            ..Line::IDEAL
+            ..Uplink::IDEAL
         },
     );
     let arrived = vantage.burst(&inside, 200, 1000, Duration::ZERO);
-    measured("of 200 kB at once over a line of 4 Mbit/s", arrived);
+    measured("of 200 kB at once over an uplink of 4 Mbit/s", arrived);
     assert!((40..80).contains(&arrived), "{arrived}");
-    internet.set_line(&site, Line::IDEAL);
+    internet.set_uplink(&site, Uplink::IDEAL);
     assert_eq!(
         vantage.burst(&inside, 100, 1000, Duration::from_millis(1)),
         100
@@ -394,185 +398,4 @@ fn socket_of_v4(machine: &Machine) -> UdpSocket {
 fn connects(machine: &Machine, to: SocketAddr) -> bool {
     let connect = move || TcpStream::connect_timeout(&to, CONNECT_LIMIT);
     machine.inside(connect).unwrap().is_ok()
-}
-
-/// What a NAT looks like from outside.
-struct Found {
-    mapping: &'static str,
-    filtering: &'static str,
-    keeps_port: bool,
-    ports: Vec<u16>,
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            mapping,
-            filtering,
-            keeps_port,
-            ports,
-        } = self;
-        write!(
-            out,
-            "mapping {mapping}, filtering {filtering}, keeps ports {keeps_port}, {ports:?}"
-        )
-    }
-}
-
-/// A public machine with two addresses and two ports on each, from where NATs are looked at.
-struct Vantage {
-    addresses: [IpAddr; 2],
-    /// Address and port; then the other port, then the other address with both.
-    sockets: [UdpSocket; 4],
-    of_v6: UdpSocket,
-    _doors: [TcpListener; 2],
-    _machine: Machine,
-    _site: Site,
-}
-
-impl Vantage {
-    fn new(internet: &Internet<'_>, lab: &Lab, v6: V6) -> Self {
-        let site = internet.site(
-            "vantage",
-            Plan {
-                v6,
-                ..Plan::of(Nat::Public)
-            },
-        );
-        Self::at(site, lab, "watcher")
-    }
-
-    fn at(site: Site, lab: &Lab, name: &str) -> Self {
-        let machine = lab.machine(name).unwrap();
-        let own = site.connect(&machine);
-        let IpAddr::V4(first) = own[0] else {
-            panic!("IPv4 comes first");
-        };
-        let [a, b, c, d] = first.octets();
-        let second = IpAddr::from([a, b, c, d + 100]);
-        machine
-            .add_address("eth0", &format!("{second}/24"))
-            .unwrap();
-        let addresses = [own[0], second];
-        let bind = |address: IpAddr, port| {
-            let bound = machine
-                .inside(move || UdpSocket::bind((address, port)).unwrap())
-                .unwrap();
-            listen(&bound);
-            bound
-        };
-        let [one, other] = addresses;
-        let last = own.last().copied().expect("an address");
-        let v6 = if last.is_ipv6() {
-            (last, PORT)
-        } else {
-            (IpAddr::from([0; 16]), 0)
-        };
-        let door = |port| {
-            machine
-                .inside(move || TcpListener::bind((one, port)).unwrap())
-                .unwrap()
-        };
-        Self {
-            addresses,
-            sockets: [
-                bind(one, PORT),
-                bind(one, OTHER_PORT),
-                bind(other, PORT),
-                bind(other, OTHER_PORT),
-            ],
-            of_v6: bind(v6.0, v6.1),
-            _doors: [door(443), door(80)],
-            _machine: machine,
-            _site: site,
-        }
-    }
-
-    /// As whom a socket is seen here.
-    fn mapping(&self, from: &UdpSocket) -> Option<SocketAddr> {
-        self.seen_at(from, 0)
-    }
-
-    fn seen_at(&self, from: &UdpSocket, vantage: usize) -> Option<SocketAddr> {
-        let to = self.sockets[vantage].local_addr().unwrap().to_string();
-        seen_from(from, &to, &self.sockets[vantage])
-    }
-
-    /// The same, by one packet.
-    fn mapping_now(&self, from: &UdpSocket) -> Option<()> {
-        let to = self.sockets[0].local_addr().unwrap().to_string();
-        (!is_lost(from, &to, &self.sockets[0])).then_some(())
-    }
-
-    fn classify(&self, host: &Machine) -> Found {
-        let inside = socket(host, 7000);
-        let seen: Vec<SocketAddr> = (0..4).filter_map(|at| self.seen_at(&inside, at)).collect();
-        assert_eq!(seen.len(), 4, "a way out to everywhere");
-        let ports: Vec<u16> = seen.iter().map(SocketAddr::port).collect();
-        let same_by_address = ports[0] == ports[1] && ports[2] == ports[3];
-        let local = host
-            .inside(move || UdpSocket::bind((seen[0].ip(), 0)).is_ok())
-            .unwrap();
-        let mapping = match (same_by_address, ports[0] == ports[2]) {
-            _ if local => "none",
-            (true, true) => "EIM",
-            (true, false) => "ADM",
-            (false, _) => "APDM",
-        };
-        // Another socket, which has written to one place only.
-        let fresh = socket(host, 7001);
-        let mapped = self.mapping(&fresh).expect("a way out").to_string();
-        let filtering = if !is_lost(&self.sockets[3], &mapped, &fresh) {
-            "EIF"
-        } else if !is_lost(&self.sockets[1], &mapped, &fresh) {
-            "ADF"
-        } else {
-            "APDF"
-        };
-        assert!(
-            arrives(&self.sockets[0], &mapped, &fresh),
-            "an answer comes in"
-        );
-        Found {
-            mapping,
-            filtering,
-            keeps_port: ports.iter().all(|port| *port == 7000),
-            ports,
-        }
-    }
-
-    /// How long a packet takes to here and back.
-    fn round_trip(&self, inside: &UdpSocket) -> Duration {
-        let to = &self.sockets[0];
-        let mut buffer = [0; 64];
-        let watch = Stopwatch::start();
-        inside.send_to(b"there", to.local_addr().unwrap()).unwrap();
-        let (length, from) = to.recv_from(&mut buffer).unwrap();
-        to.send_to(&buffer[..length], from).unwrap();
-        inside.recv_from(&mut buffer).unwrap();
-        watch.elapsed()
-    }
-
-    /// Sends packets; how many arrive.
-    fn burst(&self, inside: &UdpSocket, count: usize, bytes: usize, pause: Duration) -> usize {
-        let to = &self.sockets[0];
-        let at = to.local_addr().unwrap();
-        let from = inside.try_clone().unwrap();
-        let sender = thread::spawn(move || {
-            for _ in 0..count {
-                from.send_to(&vec![7; bytes], at).unwrap();
-                thread::sleep(pause);
-            }
-        });
-        let mut arrived = 0;
-        loop {
-            match to.recv_from(&mut [0; 2048]) {
-                Ok(_) => arrived += 1,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => panic!("receiving fails: {error}"),
-            }
-        }
-        sender.join().unwrap();
-        arrived
-    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::lines::Line;
+use super::uplinks::Uplink;
 
 /// How a router maps inner sockets to outer ones, and whom it lets in through a mapping.
 ///
@@ -101,7 +101,7 @@ pub(crate) struct Plan {
     pub(crate) v6: V6,
     /// After so many silent seconds a UDP mapping is gone.
     pub(crate) udp_seconds: Option<u32>,
-    pub(crate) line: Line,
+    pub(crate) uplink: Uplink,
     /// Of the link between router and provider.
     pub(crate) mtu: Option<u16>,
     /// Nobody is told that a packet was too big.
@@ -118,7 +118,7 @@ impl Plan {
             v4: true,
             v6: V6::Off,
             udp_seconds: None,
-            line: Line::IDEAL,
+            uplink: Uplink::IDEAL,
             mtu: None,
             black_hole: false,
         }

@@ -21,22 +21,40 @@ const FIRST_PORT: u32 = 20_000;
 /// How long a mapping of UDP lives without `udp_seconds`: what Linux does for a stream.
 const UDP_SECONDS: u32 = 120;
 
-/// All rules of a router: `wan` is its outer address if it has IPv4, `seed` differs with every loss of memory.
-pub(crate) fn of(plan: &Plan, wan: Option<&str>, seed: u32) -> String {
-    let mut text = String::new();
-    for table in ["ip nat", "inet gate"] {
-        // Made if it is not there, so that the deletion never fails.
-        let _ = writeln!(text, "table {table}\ndelete table {table}");
+/// Ports that go into one transaction: an ordinary user's socket takes no more than some 200 KB at once.
+const PORTS_AT_ONCE: u32 = 2048;
+
+/// How a router translates, as transactions; what it had learned is gone. `wan` is its outer address if it has IPv4,
+/// `seed` differs with every loss of memory.
+pub(crate) fn translation(plan: &Plan, wan: Option<&str>, seed: u32) -> Vec<String> {
+    let mut all = vec![begin("ip nat")];
+    let Some(wan) = wan.filter(|_| plan.nat.translates()) else {
+        return all;
+    };
+    let port = port(plan.nat, seed);
+    all[0] += &nat(plan, wan, port.as_deref());
+    if port.is_some() {
+        // Who counts goes on elsewhere after a loss of memory, or yesterday's ports would be good today.
+        let begin = if plan.nat == Nat::SymSeq { seed } else { 0 };
+        let numbers: Vec<u32> = (0..PORTS).collect();
+        all.extend(numbers.chunks(PORTS_AT_ONCE as usize).map(|numbers| {
+            let pairs = numbers
+                .iter()
+                .map(|number| format!("{number} : {}", FIRST_PORT + (begin + number) % PORTS));
+            let pairs: Vec<String> = pairs.collect();
+            format!("add element ip nat ports {{ {} }}\n", pairs.join(", "))
+        }));
     }
-    if let Some(wan) = wan.filter(|_| plan.nat.translates()) {
-        text += &nat(plan, wan, seed);
-    }
-    text + &gate(plan, wan)
+    all
 }
 
-fn nat(plan: &Plan, wan: &str, seed: u32) -> String {
-    let port = port(plan.nat, seed);
-    let udp = match (&port, plan.nat) {
+/// An empty table; made before it is deleted, so that the deletion never fails.
+fn begin(table: &str) -> String {
+    format!("table {table}\ndelete table {table}\ntable {table}\n")
+}
+
+fn nat(plan: &Plan, wan: &str, port: Option<&str>) -> String {
+    let udp = match (port, plan.nat) {
         (Some(port), _) => format!("masquerade to :{port}"),
         (None, Nat::Sym) => "masquerade fully-random".to_owned(),
         (None, _) => "masquerade".to_owned(),
@@ -46,9 +64,12 @@ fn nat(plan: &Plan, wan: &str, seed: u32) -> String {
     } else {
         "masquerade"
     };
-    let (learn, come_in, back) = holes(plan, wan, port.as_deref());
+    let (learn, come_in, back) = holes(plan, wan, port);
     format!(
         "table ip nat {{
+            map ports {{
+                typeof numgen inc mod {PORTS} : udp dport
+            }}
             {learn}
             chain come_in {{
                 type nat hook prerouting priority -100
@@ -74,12 +95,7 @@ fn port(nat: Nat, seed: u32) -> Option<String> {
         Nat::SymSeq => format!("numgen inc mod {PORTS}"),
         Nat::Public | Nat::PubFw | Nat::Port | Nat::Sym => return None,
     };
-    // Who counts goes on elsewhere after a loss of memory, or yesterday's ports would be good today.
-    let begin = if nat == Nat::SymSeq { seed } else { 0 };
-    let ports: Vec<String> = (0..PORTS)
-        .map(|number| format!("{number} : {}", FIRST_PORT + (begin + number) % PORTS))
-        .collect();
-    Some(format!("{chosen} map {{ {} }}", ports.join(", ")))
+    Some(format!("{chosen} map @ports"))
 }
 
 /// What lets packets in through a mapping: maps and the chain that fills them, rules on the way in, rules on the way
@@ -146,8 +162,8 @@ fn holes(plan: &Plan, wan: &str, port: Option<&str>) -> (String, String, String)
     (learn, come_in, back)
 }
 
-/// What may pass at all.
-fn gate(plan: &Plan, wan: Option<&str>) -> String {
+/// What a router lets pass at all.
+pub(crate) fn gate(plan: &Plan, wan: Option<&str>) -> String {
     let own = wan.map_or_else(String::new, |wan| {
         // Without hairpin: silence, as from most routers.
         format!("iifname {LAN} ip daddr {wan} meta l4proto udp drop")
@@ -167,8 +183,9 @@ fn gate(plan: &Plan, wan: Option<&str>) -> String {
         V6::Open => "meta nfproto ipv6 accept",
         V6::Off | V6::Firewalled => "",
     };
+    let begin = begin("inet gate");
     format!(
-        "table inet gate {{
+        "{begin}table inet gate {{
             chain input {{
                 type filter hook input priority 0
                 ct state established,related accept

@@ -8,7 +8,7 @@ use meshnode::lab::Machine;
 /// None of them takes a tenth of it.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Lines of `ip`, without the word itself.
+/// Uplinks of `ip`, without the word itself.
 pub(crate) fn ip(machine: &Machine, lines: &str) {
     ip_of(machine, "-4", lines);
 }

@@ -9,8 +9,8 @@ use super::outcome::{Bound, Outcome};
 use super::scene::{HOME_MS, Probes, Scene, VIA_MS, apart, card, end_of, home, millis};
 use super::target::{Path, Target};
 use super::{Cell, Company};
-use crate::internet::lines::Line;
 use crate::internet::plan::{Nat, Plan, WayOut};
+use crate::internet::uplinks::Uplink;
 
 /// How long a change may silence two nodes before the cell gives up.
 const GAP_LIMIT: Duration = Duration::from_secs(30);
@@ -69,7 +69,7 @@ pub(crate) fn cells() -> Vec<Cell> {
 /// Two nodes that talk directly, port-restricted NATs between them; nothing when they do not.
 fn talking(lab: &Lab, plan: Plan) -> Option<(Scene<'_>, Probes)> {
     let places = apart(plan, home(Nat::Port));
-    let scene = Scene::new(lab, Line::of_ms(VIA_MS), places);
+    let scene = Scene::new(lab, Uplink::of_ms(VIA_MS), places);
     let mut probes = Probes::start(&scene.ann, "ben");
     probes.await_direct(Stopwatch::start(), SETTLE_LIMIT)?;
     thread::sleep(SETTLED);
@@ -158,7 +158,7 @@ fn idle(lab: &Lab, _: &Target) -> Outcome {
 
 fn relay_dies(lab: &Lab, _: &Target) -> Outcome {
     let places = apart(home(Nat::Sym), home(Nat::Sym));
-    let mut scene = Scene::new(lab, Line::of_ms(VIA_MS), places);
+    let mut scene = Scene::new(lab, Uplink::of_ms(VIA_MS), places);
     let mut other = scene.second_via("second");
     let mut probes = Probes::start(&scene.ann, "ben");
     if probes

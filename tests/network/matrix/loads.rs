@@ -13,8 +13,8 @@ use super::scene::{Probes, Scene, VIA_MS, apart, end_of, home, is_linked};
 use super::target::{Path, Target};
 use super::{Cell, Company};
 use crate::internet::Internet;
-use crate::internet::lines::Line;
 use crate::internet::plan::{Nat, Plan};
+use crate::internet::uplinks::Uplink;
 use crate::lab;
 use crate::node::{Node, agree, eventually};
 
@@ -57,7 +57,7 @@ pub(crate) fn cells() -> Vec<Cell> {
 
 fn relay_speed(lab: &Lab, _: &Target) -> Outcome {
     let places = apart(Plan::of(Nat::Sym), Plan::of(Nat::Sym));
-    let scene = Scene::new(lab, Line::IDEAL, places);
+    let scene = Scene::new(lab, Uplink::IDEAL, places);
     let mut probes = Probes::start(&scene.ann, "ben");
     if probes.await_first(Stopwatch::start(), PATIENCE).is_none() {
         return Outcome::missed("no path by relay");
@@ -72,7 +72,7 @@ fn relay_speed(lab: &Lab, _: &Target) -> Outcome {
 
 fn upgrade(lab: &Lab, _: &Target) -> Outcome {
     let places = apart(home(Nat::Port), home(Nat::Port));
-    let mut scene = Scene::new(lab, Line::of_ms(VIA_MS), places);
+    let mut scene = Scene::new(lab, Uplink::of_ms(VIA_MS), places);
     scene.separate();
     scene.internet.part(scene.here(), scene.there());
     if scene.meet().is_none() {
@@ -122,7 +122,7 @@ fn black_hole(world: &World, _: &Target) -> Outcome {
     for plan in [Plan::of(Nat::Port), narrow] {
         let places = apart(plan.clone(), plan);
         let lab = lab(world);
-        let scene = Scene::new(&lab, Line::IDEAL, places);
+        let scene = Scene::new(&lab, Uplink::IDEAL, places);
         let mut probes = Probes::start(&scene.ann, "ben");
         if probes.await_direct(Stopwatch::start(), PATIENCE).is_none() {
             return Outcome::missed("no direct path to begin with");

@@ -50,7 +50,7 @@ impl Packets {
 
     /// When the first one arrived; it is waited for until `limit` has passed on the watch.
     pub(crate) fn await_first(mut self, watch: Stopwatch, limit: Duration) -> Option<Duration> {
-        let thread = self.thread.take().expect("taken once");
+        let thread = self.thread.take()?;
         while !thread.is_finished() && watch.elapsed() < limit {
             thread::sleep(Duration::from_millis(5));
         }

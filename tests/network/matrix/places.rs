@@ -7,8 +7,8 @@ use super::outcome::Outcome;
 use super::scene::{Places, Scene, VIA_MS, apart, home};
 use super::target::Target;
 use crate::internet::igd::{self, Speaks};
-use crate::internet::lines::Line;
 use crate::internet::plan::{Nat, Plan, V6, WayOut};
+use crate::internet::uplinks::Uplink;
 use crate::internet::{Internet, Site};
 
 pub(crate) fn cells() -> Vec<Cell> {
@@ -74,12 +74,12 @@ pub(crate) fn pair(one: Nat, other: Nat) -> Cell {
     let target = super::target::target(one, other);
     Cell::new(&format!("{one} x {other}"), target, move |lab, target| {
         let places = apart(home(one), home(other));
-        Scene::new(lab, Line::of_ms(VIA_MS), places).reunite(target)
+        Scene::new(lab, Uplink::of_ms(VIA_MS), places).reunite(target)
     })
 }
 
 fn one_lan(lab: &Lab, target: &Target) -> Outcome {
-    let mut scene = Scene::new(lab, Line::of_ms(VIA_MS), |internet, lab| {
+    let mut scene = Scene::new(lab, Uplink::of_ms(VIA_MS), |internet, lab| {
         let site = internet.site("here", home(Nat::Port));
         Places {
             ann: site.host(lab, "ann"),
@@ -110,12 +110,12 @@ fn one_carrier(lab: &Lab, target: &Target, hairpin: bool) -> Outcome {
             sites: vec![carrier, here, there],
         }
     };
-    Scene::new(lab, Line::of_ms(VIA_MS), place).reunite(target)
+    Scene::new(lab, Uplink::of_ms(VIA_MS), place).reunite(target)
 }
 
 fn mapped(lab: &Lab, target: &Target) -> Outcome {
     let places = apart(home(Nat::Sym), home(Nat::Sym));
-    let mut scene = Scene::new(lab, Line::of_ms(VIA_MS), places);
+    let mut scene = Scene::new(lab, Uplink::of_ms(VIA_MS), places);
     scene.separate();
     let igd = igd::serve_site(scene.here(), Speaks::All);
     let outcome = meet_and_measure(&mut scene, target);
@@ -126,7 +126,7 @@ fn mapped(lab: &Lab, target: &Target) -> Outcome {
 /// They join before the site closes; that strict sites let a newcomer join is another story.
 fn restricted(lab: &Lab, target: &Target, way_out: fn(&Scene<'_>) -> WayOut) -> Outcome {
     let places = apart(home(Nat::Port), home(Nat::Port));
-    let mut scene = Scene::new(lab, Line::of_ms(VIA_MS), places);
+    let mut scene = Scene::new(lab, Uplink::of_ms(VIA_MS), places);
     scene.separate();
     let way_out = way_out(&scene);
     scene.here().change(|plan| plan.way_out = way_out);
@@ -143,7 +143,7 @@ fn with_v6(lab: &Lab, target: &Target, other: V6) -> Outcome {
         v6: other,
         ..home(Nat::Port)
     };
-    Scene::new(lab, Line::of_ms(VIA_MS), apart(alone, other)).reunite(target)
+    Scene::new(lab, Uplink::of_ms(VIA_MS), apart(alone, other)).reunite(target)
 }
 
 fn same_network(lab: &Lab, target: &Target) -> Outcome {
@@ -151,7 +151,7 @@ fn same_network(lab: &Lab, target: &Target) -> Outcome {
         lan: Some([192, 168, 1]),
         ..home(Nat::Port)
     };
-    let mut scene = Scene::new(lab, Line::of_ms(VIA_MS), apart(plan(), plan()));
+    let mut scene = Scene::new(lab, Uplink::of_ms(VIA_MS), apart(plan(), plan()));
     // Somebody else is in ann's LAN where ben is in his own.
     let site: &Site = scene.here();
     let stranger = site.host(lab, "stranger");
@@ -161,18 +161,18 @@ fn same_network(lab: &Lab, target: &Target) -> Outcome {
 }
 
 fn lossy(lab: &Lab, target: &Target) -> Outcome {
-    let line = |delay_ms| Line {
+    let uplink = |delay_ms| Uplink {
         delay_ms,
         jitter_ms: 5,
         loss_percent: 1,
         rate_mbit: Some(20),
     };
     let plan = |delay_ms| Plan {
-        line: line(delay_ms),
+        uplink: uplink(delay_ms),
         ..Plan::of(Nat::Port)
     };
-    // Twice 25 + 40 ms; each packet between the two passes two lines.
-    Scene::new(lab, Line::of_ms(VIA_MS), apart(plan(25), plan(40))).reunite(target)
+    // Twice 25 + 40 ms; each packet between the two passes two uplinks.
+    Scene::new(lab, Uplink::of_ms(VIA_MS), apart(plan(25), plan(40))).reunite(target)
 }
 
 fn meet_and_measure(scene: &mut Scene<'_>, target: &Target) -> Outcome {

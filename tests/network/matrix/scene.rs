@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::outcome::{Bound, Outcome, of};
 use super::packets::Packets;
 use super::target::Target;
-use crate::internet::lines::Line;
 use crate::internet::plan::{Nat, Plan, V6};
+use crate::internet::uplinks::Uplink;
 use crate::internet::{Internet, Site};
 use crate::node::{Node, agree};
 
-/// One way from `ann` or `ben` to the core, and from `via`: 30 ms there and back to `via`, 20 to each other.
+/// One way from `ann` or `ben` to the backbone, and from `via`: 30 ms there and back to `via`, 20 to each other.
 pub(crate) const HOME_MS: u32 = 5;
 pub(crate) const VIA_MS: u32 = 10;
 
@@ -55,10 +55,10 @@ pub(crate) struct Places {
     pub(crate) ben: Machine,
 }
 
-/// A site at the end of a line like that of most homes.
+/// A site at the end of an uplink like that of most homes.
 pub(crate) fn home(nat: Nat) -> Plan {
     Plan {
-        line: Line::of_ms(HOME_MS),
+        uplink: Uplink::of_ms(HOME_MS),
         ..Plan::of(nat)
     }
 }
@@ -76,17 +76,17 @@ pub(crate) fn apart(ann: Plan, ben: Plan) -> impl FnOnce(&Internet<'_>, &Lab) ->
 }
 
 impl<'lab> Scene<'lab> {
-    /// Three members that know of each other. `line` is that of `via`.
+    /// Three members that know of each other. `uplink` is that of `via`.
     pub(crate) fn new(
         lab: &'lab Lab,
-        line: Line,
+        uplink: Uplink,
         place: impl FnOnce(&Internet<'_>, &Lab) -> Places,
     ) -> Self {
         let internet = Internet::new(lab);
         let v6 = V6::Open;
         let plan = Plan {
             v6,
-            line,
+            uplink,
             ..Plan::of(Nat::Public)
         };
         let via_site = internet.site("middle", plan);

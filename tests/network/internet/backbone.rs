@@ -1,14 +1,15 @@
-//! A small internet: a core, and sites around it, each with a router of its kind and machines behind.
+//! A small internet: a backbone, and sites around it, each with a router of its kind and machines behind.
 //!
-//! Site number n has the outer address 25.0.n.2 at the core's 25.0.n.1, inside 192.168.n.0/24 (25.1.n.0/24 when it does
+//! Site number n has the outer address 25.0.n.2 at 25.0.n.1, and inside 192.168.n.0/24 (25.1.n.0/24 when it does
 //! not translate), and of IPv6 2a10:ffff:n::/48. The ranges look like real ones on purpose: what is reserved for
 //! documentation is refused by programs that map ports, and by filters for global addresses.
 
 pub(crate) mod igd;
-pub(crate) mod lines;
 pub(crate) mod plan;
 mod rules;
 pub(crate) mod tools;
+pub(crate) mod uplinks;
+pub(crate) mod vantage;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
@@ -18,9 +19,9 @@ use std::time::Duration;
 
 use meshnode::lab::{Lab, Machine, Switch};
 
-use self::lines::{Line, Lines};
 use self::plan::{Plan, V6};
 use self::rules::{LAN, WAN};
+use self::uplinks::{Uplink, Uplinks};
 
 /// The first machine of a site.
 const FIRST_HOST: u8 = 10;
@@ -28,29 +29,29 @@ const FIRST_HOST: u8 = 10;
 /// The first outer address of a router that stands behind another.
 const FIRST_INNER_ROUTER: u8 = 200;
 
-/// What the core knows of, and the machines in it.
+/// What the backbone knows of, and the machines in it.
 pub(crate) struct Internet<'lab> {
     lab: &'lab Lab,
-    core: Rc<Machine>,
+    backbone: Rc<Machine>,
     sites: Cell<u8>,
     cables: Cell<u8>,
-    lines: OnceCell<Lines>,
+    uplinks: OnceCell<Uplinks>,
 }
 
 impl<'lab> Internet<'lab> {
     pub(crate) fn new(lab: &'lab Lab) -> Self {
-        let core = lab.machine("core").unwrap();
-        forwards(&core);
+        let backbone = lab.machine("backbone").unwrap();
+        forwards(&backbone);
         Self {
             lab,
-            core: Rc::new(core),
+            backbone: Rc::new(backbone),
             sites: Cell::new(0),
             cables: Cell::new(0),
-            lines: OnceCell::new(),
+            uplinks: OnceCell::new(),
         }
     }
 
-    /// A site at the core.
+    /// A site at the backbone.
     pub(crate) fn site(&self, name: &str, plan: Plan) -> Site {
         let number = self.next_number();
         let outside = self.lab.switch(name).unwrap();
@@ -58,31 +59,31 @@ impl<'lab> Internet<'lab> {
         let (v4, v6) = (format!("25.0.{number}"), v6_of(number));
         let mut near = Vec::from_iter(plan.v4.then(|| format!("{v4}.1/24")));
         near.extend((plan.v6 != V6::Off).then(|| format!("{v6}:ff::1/64")));
-        attach(&self.core, &outside, &link, &near, &[]);
+        attach(&self.backbone, &outside, &link, &near, &[]);
         let plug = Plug {
             addresses: Vec::from_iter(plan.v4.then(|| format!("{v4}.2"))),
             gateways: Vec::from_iter(plan.v4.then(|| format!("{v4}.1"))),
         };
         if plan.v4 && !plan.nat.translates() {
             let lan = text(lan_of(&plan, number));
-            tools::ip(&self.core, &format!("route add {lan}.0/24 via {v4}.2"));
+            tools::ip(&self.backbone, &format!("route add {lan}.0/24 via {v4}.2"));
         }
         if let Some(mtu) = plan.mtu {
-            tools::ip(&self.core, &format!("link set {link} mtu {mtu}"));
+            tools::ip(&self.backbone, &format!("link set {link} mtu {mtu}"));
         }
-        let line = plan.line;
+        let uplink = plan.uplink;
         let site = Site::new(self.lab, name, number, plan, &outside, plug);
         if site.plan.borrow().v6 != V6::Off {
             let route = format!("route add {v6}::/48 via {v6}:ff::2");
-            tools::ip_of(&self.core, "-6", &route);
+            tools::ip_of(&self.backbone, "-6", &route);
         }
-        self.set_line(&site, line);
+        self.set_uplink(&site, uplink);
         site
     }
 
-    /// A site whose router is a machine of another site: two NATs in a row. It has IPv4 alone, and its provider's line.
+    /// A site whose router is a machine of another site: two NATs in a row. It has IPv4 alone, and no uplink of its own.
     pub(crate) fn site_behind(&self, outer: &Site, name: &str, plan: Plan) -> Site {
-        assert!(plan.v4 && plan.v6 == V6::Off && plan.line == Line::IDEAL);
+        assert!(plan.v4 && plan.v6 == V6::Off && plan.uplink == Uplink::IDEAL);
         let number = self.next_number();
         let lan = text(lan_of(&outer.plan.borrow(), outer.number));
         let host = FIRST_INNER_ROUTER + number;
@@ -93,11 +94,11 @@ impl<'lab> Internet<'lab> {
         Site::new(self.lab, name, number, plan, &outer.lan, plug)
     }
 
-    /// Changes a site's line from now on.
-    pub(crate) fn set_line(&self, site: &Site, line: Line) {
-        if line != Line::IDEAL || self.lines.get().is_some() {
-            let lines = self.lines.get_or_init(|| Lines::start(&self.core));
-            lines.set(site.number, line);
+    /// Changes a site's uplink from now on.
+    pub(crate) fn set_uplink(&self, site: &Site, uplink: Uplink) {
+        if uplink != Uplink::IDEAL || self.uplinks.get().is_some() {
+            let uplinks = self.uplinks.get_or_init(|| Uplinks::start(&self.backbone));
+            uplinks.set(site.number, uplink);
         }
     }
 
@@ -117,12 +118,12 @@ impl<'lab> Internet<'lab> {
                 }}
             }}\n"
         );
-        tools::nft(&self.core, &rules);
+        tools::nft(&self.backbone, &rules);
     }
 
     /// Lets everything pass again.
     pub(crate) fn unite(&self) {
-        tools::nft(&self.core, "delete table ip parted");
+        tools::nft(&self.backbone, "delete table ip parted");
     }
 
     fn next_number(&self) -> u8 {
@@ -185,7 +186,8 @@ impl Site {
             hosts: Cell::new(FIRST_HOST),
             lives: Cell::new(0),
         };
-        site.apply();
+        site.guard();
+        site.translate();
         // Last, so that nothing passes before the rules stand.
         forwards(&site.router);
         site
@@ -235,17 +237,22 @@ impl Site {
         self.connect(machine)
     }
 
-    /// Changes what the router lets pass; what is established keeps its mapping until [`Self::forget`].
+    /// Changes the plan. What is established keeps its mapping, unless the change is one of the NAT itself.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Plan)) {
+        let before = self.plan.borrow().clone();
         change(&mut self.plan.borrow_mut());
-        self.apply();
+        let now = self.plan.borrow().clone();
+        self.guard();
+        if (now.nat, now.hairpin) != (before.nat, before.hairpin) {
+            self.forget();
+        }
     }
 
     /// The router loses all mappings; new ones get other ports.
     pub(crate) fn forget(&self) {
         self.lives.set(self.lives.get() + 1);
-        self.apply();
-        tools::forget_connections(&self.router);
+        self.guard();
+        self.translate();
     }
 
     /// The router is off for a while, and has forgotten everything afterwards.
@@ -285,18 +292,26 @@ impl Site {
         self.router.plug(WAN).unwrap();
     }
 
-    fn apply(&self) {
+    fn translate(&self) {
         let plan = self.plan.borrow();
         let seed = u32::from(self.number) * 7919 + self.lives.get() * 104_729 + 1;
-        let rules = rules::of(&plan, self.wan.borrow().as_deref(), seed);
-        tools::nft(&self.router, &rules);
+        for rules in rules::translation(&plan, self.wan.borrow().as_deref(), seed) {
+            tools::nft(&self.router, &rules);
+        }
+        // Last: a connection that began while the rules were half there would stay as it began.
+        tools::forget_connections(&self.router);
+    }
+
+    fn guard(&self) {
+        let plan = self.plan.borrow();
+        tools::nft(
+            &self.router,
+            &rules::gate(&plan, self.wan.borrow().as_deref()),
+        );
         if let Some(seconds) = plan.udp_seconds {
             for state in ["udp_timeout", "udp_timeout_stream"] {
-                tools::set(
-                    &self.router,
-                    &format!("netfilter/nf_conntrack_{state}"),
-                    seconds,
-                );
+                let name = format!("netfilter/nf_conntrack_{state}");
+                tools::set(&self.router, &name, seconds);
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Slow, lossy and narrow lines: every packet between two sites passes a device of the core, and waits there as long
-//! as the lines of both sites ask for.
+//! Slow, lossy and narrow uplinks: every packet between two sites passes a device of the backbone, and waits
+//! there as long as the uplinks of both sites ask for.
 //!
-//! A round trip takes twice the sum of both delays. Packets of one pair of sites never overtake each other. A line
+//! A round trip takes twice the sum of both delays. Packets of one pair of sites never overtake each other. An uplink
 //! with a rate keeps up to a tenth of a second of packets, like a home router, and drops what is more.
 
 use std::collections::BTreeMap;
@@ -18,21 +18,21 @@ use nix::sys::time::TimeSpec;
 
 use super::{site_of, tools};
 
-/// The device in the core.
-const DEVICE: &str = "lines";
+/// The device in the backbone.
+const DEVICE: &str = "uplinks";
 
-/// How long a narrow line keeps packets at most.
+/// How long a narrow uplink keeps packets at most.
 const QUEUE_MAX: Duration = Duration::from_millis(100);
 
 /// How often the thread looks whether it is still wanted.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// No packet of the core is longer.
+/// No packet of the backbone is longer.
 const PACKET_BYTES_MAX: usize = 65_536;
 
-/// A site's line, the same in both directions.
+/// A site's uplink, the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct Uplink {
     pub(crate) delay_ms: u32,
     /// At most so much more, equally spread.
     pub(crate) jitter_ms: u32,
@@ -41,7 +41,7 @@ pub(crate) struct Line {
     pub(crate) rate_mbit: Option<u32>,
 }
 
-impl Line {
+impl Uplink {
     /// No delay, no loss, no limit.
     pub(crate) const IDEAL: Self = Self {
         delay_ms: 0,
@@ -50,7 +50,7 @@ impl Line {
         rate_mbit: None,
     };
 
-    /// A line that does nothing but delay, by so much each way.
+    /// An uplink that does nothing but delay, by so much each way.
     pub(crate) const fn of_ms(delay_ms: u32) -> Self {
         Self {
             delay_ms,
@@ -59,18 +59,18 @@ impl Line {
     }
 }
 
-/// The lines of all sites, and the thread that holds packets back.
+/// The uplinks of all sites, and the thread that holds packets back.
 #[derive(Debug)]
-pub(crate) struct Lines {
-    table: Arc<Mutex<BTreeMap<u8, Line>>>,
+pub(crate) struct Uplinks {
+    table: Arc<Mutex<BTreeMap<u8, Uplink>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Lines {
-    /// From now on everything that `core` forwards passes through here.
-    pub(crate) fn start(core: &Machine) -> Self {
-        let device = core.inside(|| {
+impl Uplinks {
+    /// From now on everything that `backbone` forwards passes through here.
+    pub(crate) fn start(backbone: &Machine) -> Self {
+        let device = backbone.inside(|| {
             let mut plan = tun::Configuration::default();
             plan.tun_name(DEVICE).mtu(9_000).up();
             let device = tun::create(&plan).unwrap();
@@ -78,14 +78,14 @@ impl Lines {
             device
         });
         let device = device.unwrap();
-        tools::ip(core, &format!("link set {DEVICE} txqueuelen 10000"));
+        tools::ip(backbone, &format!("link set {DEVICE} txqueuelen 10000"));
         for family in ["-4", "-6"] {
-            // What the core itself says and what was held back long enough leaves; all else is held back first.
+            // What the backbone itself says and what was held back long enough leaves; all else is held back first.
             let rules = format!(
                 "rule add pref 5 iif lo lookup main\nrule add pref 6 iif {DEVICE} lookup main\n\
                  route add default dev {DEVICE} table 100\nrule add pref 7 lookup 100"
             );
-            tools::ip_of(core, family, &rules);
+            tools::ip_of(backbone, family, &rules);
         }
         let (table, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let queue = Queue::new(Arc::clone(&table));
@@ -98,12 +98,12 @@ impl Lines {
         }
     }
 
-    pub(crate) fn set(&self, site: u8, line: Line) {
-        self.table.lock().unwrap().insert(site, line);
+    pub(crate) fn set(&self, site: u8, uplink: Uplink) {
+        self.table.lock().unwrap().insert(site, uplink);
     }
 }
 
-impl Drop for Lines {
+impl Drop for Uplinks {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -122,7 +122,7 @@ fn carry(device: &tun::Device, mut queue: Queue, stop: &AtomicBool) {
             queue.take(&buffer[..length]);
         }
         while let Some(packet) = queue.due() {
-            // The kernel drops what it has no room for, as a line does.
+            // The kernel drops what it has no room for, as an uplink does.
             let _ = device.send(&packet);
         }
     }
@@ -142,12 +142,12 @@ fn await_packet(device: &tun::Device, limit: Duration) {
 /// Packets that wait, by the moment at which they may go.
 struct Queue {
     clock: Stopwatch,
-    table: Arc<Mutex<BTreeMap<u8, Line>>>,
+    table: Arc<Mutex<BTreeMap<u8, Uplink>>>,
     packets: BTreeMap<(Duration, u64), Vec<u8>>,
     number: u64,
     /// The last moment given to a packet of this pair.
     last: BTreeMap<(u8, u8), Duration>,
-    /// When a narrow line has sent all that it keeps, by site and direction.
+    /// When a narrow uplink has sent all that it keeps, by site and direction.
     free: BTreeMap<(u8, Way), Duration>,
     dice: u64,
 }
@@ -159,7 +159,7 @@ enum Way {
 }
 
 impl Queue {
-    fn new(table: Arc<Mutex<BTreeMap<u8, Line>>>) -> Self {
+    fn new(table: Arc<Mutex<BTreeMap<u8, Uplink>>>) -> Self {
         Self {
             clock: Stopwatch::start(),
             table,
@@ -184,8 +184,8 @@ impl Queue {
         };
         let (up, down) = {
             let table = self.table.lock().unwrap();
-            let line = |site| table.get(&site).copied().unwrap_or(Line::IDEAL);
-            (line(from), line(to))
+            let uplink = |site| table.get(&site).copied().unwrap_or(Uplink::IDEAL);
+            (uplink(from), uplink(to))
         };
         let now = self.clock.elapsed();
         let Some(sent) = self.pass(up, (from, Way::Up), packet.len(), now) else {
@@ -200,13 +200,19 @@ impl Queue {
         self.packets.insert((*last, self.number), packet.to_vec());
     }
 
-    /// When a packet that enters a line `at` leaves it; nothing: it is lost.
-    fn pass(&mut self, line: Line, key: (u8, Way), bytes: usize, at: Duration) -> Option<Duration> {
-        if line.loss_percent > 0 && self.roll(100) < u64::from(line.loss_percent) {
+    /// When a packet that enters an uplink `at` leaves it; nothing: it is lost.
+    fn pass(
+        &mut self,
+        uplink: Uplink,
+        key: (u8, Way),
+        bytes: usize,
+        at: Duration,
+    ) -> Option<Duration> {
+        if uplink.loss_percent > 0 && self.roll(100) < u64::from(uplink.loss_percent) {
             return None;
         }
         let mut leaves = at;
-        if let Some(rate) = line.rate_mbit {
+        if let Some(rate) = uplink.rate_mbit {
             let free = self.free.entry(key).or_default();
             if *free > at + QUEUE_MAX {
                 return None;
@@ -215,9 +221,11 @@ impl Queue {
             *free = at.max(*free) + Duration::from_nanos(bits * 1_000 / u64::from(rate));
             leaves = *free;
         }
-        let jitter_us = self.roll(u64::from(line.jitter_ms) * 1_000 + 1);
+        let jitter_us = self.roll(u64::from(uplink.jitter_ms) * 1_000 + 1);
         Some(
-            leaves + Duration::from_millis(line.delay_ms.into()) + Duration::from_micros(jitter_us),
+            leaves
+                + Duration::from_millis(uplink.delay_ms.into())
+                + Duration::from_micros(jitter_us),
         )
     }
 
