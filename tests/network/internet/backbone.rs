@@ -81,7 +81,7 @@ impl<'lab> Internet<'lab> {
         site
     }
 
-    /// A site whose router is a machine of another site: two NATs in a row. It has IPv4 alone, and no uplink of its own.
+    /// A site whose router is a machine of another site: two NATs in a row. IPv4 alone, and no uplink of its own.
     pub(crate) fn site_behind(&self, outer: &Site, name: &str, plan: Plan) -> Site {
         assert!(plan.v4 && plan.v6 == V6::Off && plan.uplink == Uplink::IDEAL);
         let number = self.next_number();
