@@ -148,6 +148,8 @@ const STORIES: &[Story] = stories![
     sites::ipv6_needs_no_nat_and_passes_as_the_site_says,
     sites::mappings_end_when_they_should,
     sites::a_machine_moves_to_another_site_with_its_sockets,
+    sites::a_nat_that_counts_is_foreseen,
+    sites::many_sockets_meet_many_ports,
     sites::an_uplink_delays_loses_and_narrows_as_told,
     sites::a_narrow_link_says_so_unless_it_is_a_black_hole,
     sites::a_router_that_maps_ports_lets_strangers_in,

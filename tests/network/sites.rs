@@ -273,6 +273,84 @@ pub(crate) fn a_machine_moves_to_another_site_with_its_sockets(world: &World) {
     assert!(arrives(&inside, &door, &outside));
 }
 
+pub(crate) fn a_nat_that_counts_is_foreseen(world: &World) {
+    let lab = lab(world);
+    let internet = Internet::new(&lab);
+    let vantage = Vantage::new(&internet, &lab, V6::Off);
+    for easy in [Nat::PubFw, Nat::Port, Nat::PortRand, Nat::SymSeq] {
+        let plans = [("easy", easy), ("hard", Nat::SymSeq)];
+        let [ann, ben] = plans.map(|(kind, nat)| {
+            let name = format!("{easy}-{kind}");
+            let site = internet.site(&name, Plan::of(nat));
+            let host = site.host(&lab, &format!("{name}-host"));
+            (socket(&host, 7000), site, host)
+        });
+        let [ours, theirs] = [&ann, &ben].map(|(socket, ..)| vantage.mapping(socket).unwrap());
+        // Who does not count has one port for all; who counts has the next one for whom it writes to next.
+        let next = |seen: SocketAddr, step| SocketAddr::new(seen.ip(), seen.port() + step);
+        for step in 1..=24 {
+            let to = if easy == Nat::SymSeq { step } else { 0 };
+            ben.0.send_to(b"punch", next(ours, to)).unwrap();
+            ann.0.send_to(b"punch", next(theirs, step)).unwrap();
+        }
+        let came = (0..24).find_map(|_| ben.0.recv_from(&mut [0; 64]).ok());
+        let (_, from) = came.unwrap_or_else(|| panic!("{easy}: none of the 24 came"));
+        assert!(
+            arrives(&ben.0, &from.to_string(), &ann.0),
+            "{easy}: and back"
+        );
+    }
+}
+
+pub(crate) fn many_sockets_meet_many_ports(world: &World) {
+    /// Sockets behind the NAT whose ports nobody foresees.
+    const SOCKETS: usize = 256;
+    let lab = lab(world);
+    let internet = Internet::new(&lab);
+    let vantage = Vantage::new(&internet, &lab, V6::Off);
+    for (easy, hard) in [
+        (Nat::PubFw, Nat::Sym),
+        (Nat::Port, Nat::Sym),
+        (Nat::PortRand, Nat::SymAddr),
+    ] {
+        let name = |side| format!("{easy}-{hard}-{side}");
+        let [here, there] = [("here", easy), ("there", hard)]
+            .map(|(side, nat)| internet.site(&name(side), Plan::of(nat)));
+        let (ann, ben) = (
+            here.host(&lab, &name("ann")),
+            there.host(&lab, &name("ben")),
+        );
+        let ann = socket(&ann, 7000);
+        let ours = vantage.mapping(&ann).unwrap();
+        let many: Vec<UdpSocket> = (0..SOCKETS).map(|_| socket_of_v4(&ben)).collect();
+        for one in &many {
+            one.set_nonblocking(true).unwrap();
+            one.send_to(b"open", ours).unwrap();
+        }
+        // Ports in an order that knows nothing of the other side: steps by a number without a common divisor.
+        let ports = (0..64_512_u32).map(|step| 1024 + step * 40_505 % 64_512);
+        let theirs = there.wan();
+        let mut met = None;
+        for (tries, port) in ports.enumerate() {
+            ann.send_to(b"punch", (theirs, u16::try_from(port).unwrap()))
+                .unwrap();
+            if tries % 64 == 63 {
+                thread::sleep(Duration::from_millis(2));
+                met = many.iter().find_map(|one| {
+                    let (_, from) = one.recv_from(&mut [0; 64]).ok()?;
+                    Some((one, from))
+                });
+            }
+            if met.is_some() {
+                measured(&format!("ports tried, {easy} x {hard}"), tries + 1);
+                break;
+            }
+        }
+        let (one, from) = met.unwrap_or_else(|| panic!("{easy} x {hard}: no socket met"));
+        assert!(arrives(one, &from.to_string(), &ann), "and back");
+    }
+}
+
 pub(crate) fn an_uplink_delays_loses_and_narrows_as_told(world: &World) {
     let lab = lab(world);
     let internet = Internet::new(&lab);
@@ -299,6 +377,17 @@ pub(crate) fn an_uplink_delays_loses_and_narrows_as_told(world: &World) {
     let arrived = vantage.burst(&inside, 400, 100, Duration::from_micros(500));
     measured("of 400 packets over an uplink that loses 30 %", arrived);
     assert!((240..320).contains(&arrived), "{arrived}");
+    let jitter_ms = 40;
+    internet.set_uplink(
+        &site,
+        Uplink {
+            jitter_ms,
+            ..Uplink::IDEAL
+        },
+    );
+    let trips: Vec<Duration> = (0..20).map(|_| vantage.round_trip(&inside)).collect();
+    let spread = *trips.iter().max().unwrap() - *trips.iter().min().unwrap();
+    assert!(spread >= Duration::from_millis(20), "{trips:?}");
     // 200 packets of 1000 bytes are 1.6 Mbit and more; what does not fit into a tenth of a second is lost.
     internet.set_uplink(
         &site,

@@ -147,12 +147,13 @@ struct Wish {
     runs: usize,
     jobs: usize,
     json: Option<String>,
+    logs: Option<String>,
 }
 
 const USAGE: &str = "\
-usage: cargo matrix [--all] [-j N] [--runs N] [--json FILE] [--list] [NAME..]
+usage: cargo matrix [--all] [-j N] [--runs N] [--json FILE] [--logs DIR] [--list] [NAME..]
 
-Runs the cells whose names contain one of the NAMEs, or all.
+Runs the cells whose names contain one of the NAMEs, or all. --logs keeps what the daemons of each run said.
 ";
 
 impl Wish {
@@ -165,6 +166,7 @@ impl Wish {
             runs: 1,
             jobs,
             json: None,
+            logs: None,
         };
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -173,6 +175,7 @@ impl Wish {
                 "--runs" => wish.runs = words.next()?.parse().ok()?,
                 "-j" => wish.jobs = words.next()?.parse().ok()?,
                 "--json" => wish.json = Some(words.next()?),
+                "--logs" => wish.logs = Some(words.next()?),
                 flag if flag.starts_with('-') => return None,
                 _ => wish.names.push(word),
             }
@@ -255,12 +258,18 @@ fn run_all(world: &World, cells: &[Cell], wish: &Wish) -> Vec<Vec<Outcome>> {
         queue.extend((0..wish.runs).map(|_| at));
     }
     let total = crowd.len() + alone.len();
-    let done = AtomicUsize::new(0);
+    let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     for (queue, jobs) in [(crowd, wish.jobs), (alone, 1)] {
         let next = AtomicUsize::new(0);
         let work = || {
             while let Some(&at) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let (cell, watch) = (&cells[at], Stopwatch::start());
+                let started = begun.fetch_add(1, Ordering::Relaxed) + 1;
+                let file = wish.logs.as_ref().map(|directory| {
+                    let name = cell.name.replace([' ', ',', '%'], "-");
+                    format!("{directory}/{name}.{started}")
+                });
+                scene::LOGS.set(file);
                 let outcome = cell.run(world);
                 let number = done.fetch_add(1, Ordering::Relaxed) + 1;
                 let verdict = outcome.verdict(&cell.target).word();

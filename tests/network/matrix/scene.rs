@@ -1,5 +1,7 @@
 //! Who meets in a cell: `ann` and `ben` at sites of their own, and `via`, a public member that both know.
 
+use std::cell::RefCell;
+use std::fs;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::thread;
@@ -15,6 +17,7 @@ use crate::internet::plan::{Nat, Plan, V6};
 use crate::internet::uplinks::Uplink;
 use crate::internet::{Internet, Site};
 use crate::node::{Node, agree};
+use crate::say;
 
 /// One way from `ann` or `ben` to the backbone, and from `via`: 30 ms there and back to `via`, 20 to each other.
 pub(crate) const HOME_MS: u32 = 5;
@@ -32,6 +35,11 @@ const WATCH: Duration = Duration::from_secs(3);
 /// Between two probes, and between two looks at what they said.
 const PROBE_INTERVAL: &str = "20ms";
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+thread_local! {
+    /// Where the daemons' logs of the cell that runs on this thread go, as the first part of their names.
+    pub(crate) static LOGS: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
 /// Three machines and what is between them.
 pub(crate) struct Scene<'lab> {
@@ -94,7 +102,11 @@ impl<'lab> Scene<'lab> {
         via.init("matrix");
         let places = place(&internet, lab);
         let [ann, ben] = [places.ann, places.ben].map(|machine| {
-            let node = Node::on(machine);
+            let mut node = Node::new(machine);
+            if LOGS.with_borrow(Option::is_some) {
+                node.set(&["MESHNODE_LOG=debug".to_owned()]);
+            }
+            node.switch_on();
             node.join(&via.invite(&[]));
             node
         });
@@ -215,6 +227,20 @@ fn public_node(site: &Site, lab: &Lab, name: &str) -> (Node, Vec<IpAddr>) {
     let mut node = Node::beside(&Rc::new(machine), "state", &["--listen-port", "443"]);
     node.switch_on();
     (node, addresses)
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        let Some(begin) = LOGS.with_borrow(Clone::clone) else {
+            return;
+        };
+        for node in [&self.ann, &self.ben, &self.via] {
+            let file = format!("{begin}.{}.log", node.name());
+            if let Err(error) = fs::write(&file, node.whole_log()) {
+                say(&format!("error: {file}: {error}\n"));
+            }
+        }
+    }
 }
 
 /// Probes of a peer that go on until this is dropped.
