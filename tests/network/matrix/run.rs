@@ -176,6 +176,7 @@ impl Wish {
                 "-j" => wish.jobs = words.next()?.parse().ok()?,
                 "--json" => wish.json = Some(words.next()?),
                 "--logs" => wish.logs = Some(words.next()?),
+                flag if flag.starts_with("-j") => wish.jobs = flag[2..].parse().ok()?,
                 flag if flag.starts_with('-') => return None,
                 _ => wish.names.push(word),
             }
