@@ -1,7 +1,7 @@
 //! The real kernel, real NATs, real programs: stories in namespaces, one after the other.
 //!
 //! `cargo test --test network` runs all, `cargo test --test network -- punch` those whose names
-//! contain `punch`. No root is
+//! contain `punch`, and `-- --matrix` measures pairs of NATs instead (`cargo matrix`). No root is
 //! needed where ordinary users may make user namespaces. There is no harness: the namespaces must be entered before
 //! the first thread, so this file is its own runner.
 
@@ -24,6 +24,12 @@ mod capture;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod history;
+#[path = "network/internet/backbone.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod internet;
 #[path = "network/joining.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -54,6 +60,12 @@ mod local;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod mapping;
+#[path = "network/matrix/run.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod matrix;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -78,6 +90,12 @@ mod policy;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod revoking;
+#[path = "network/sites.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod sites;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -129,6 +147,20 @@ const STORIES: &[Story] = stories![
     traffic::two_machines_behind_two_nats_punch_when_both_send,
     traffic::an_early_packet_does_not_spoil_the_mapping,
     traffic::tcp_goes_out_through_a_nat_and_back,
+    sites::each_kind_of_nat_is_what_it_says,
+    sites::a_mapping_is_reached_from_inside_only_with_hairpin,
+    sites::only_what_may_leave_a_site_leaves_it,
+    sites::two_nats_in_a_row_count_as_the_stricter,
+    sites::ipv6_needs_no_nat_and_passes_as_the_site_says,
+    sites::mappings_end_when_they_should,
+    sites::a_machine_moves_to_another_site_with_its_sockets,
+    sites::a_nat_that_counts_is_foreseen,
+    sites::many_sockets_meet_many_ports,
+    sites::an_uplink_delays_loses_and_narrows_as_told,
+    sites::a_narrow_link_says_so_unless_it_is_a_black_hole,
+    sites::a_router_that_maps_ports_lets_strangers_in,
+    matrix::forty_of_forty_five_pairs_can_be_direct,
+    matrix::plain_pairs_become_direct,
     joining::a_machine_joins_on_a_lan_without_internet_and_pings_within_ten_seconds,
     joining::a_code_redeems_at_any_member_while_its_maker_is_off,
     joining::a_code_for_one_machine_lets_no_second_one_in,
@@ -195,7 +227,12 @@ fn main() -> ExitCode {
         return laboratory::hold();
     }
     match World::enter() {
-        Ok(Entry::Inside(world)) => run(&world, &Wish::from_arguments()),
+        Ok(Entry::Inside(world)) => {
+            if std::env::args().nth(1).as_deref() == Some(matrix::WORD) {
+                return matrix::main(&world);
+            }
+            run(&world, &Wish::from_arguments())
+        }
         Ok(Entry::Over(code)) => ExitCode::from(code),
         Err(error) => {
             say(&format!("error: {error}\n"));
