@@ -72,6 +72,12 @@ mod policy;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod revoking;
+#[path = "network/rotation.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod rotation;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -155,6 +161,8 @@ const STORIES: &[Story] = stories![
     revoking::two_of_three_trustees_bring_a_network_back,
     revoking::a_new_network_key_reaches_everybody_and_traffic_goes_on,
     revoking::the_phrase_makes_another_node_an_admin,
+    rotation::a_new_tunnel_key_is_in_force_at_once_and_traffic_goes_on,
+    rotation::a_new_tunnel_key_is_told_through_the_tunnel_itself_where_nothing_else_leads,
     local::a_blocked_node_has_no_traffic_until_it_is_unblocked_and_its_word_still_comes,
     local::probes_of_a_node_that_is_blocked_or_down_come_to_an_end,
     local::a_card_says_by_which_invite_witness_and_admin_a_node_is_in,

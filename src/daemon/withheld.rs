@@ -30,6 +30,7 @@ impl Withheld {
             | Output::Datagram { .. }
             | Output::Interface(_)
             | Output::Filter(_)
+            | Output::TunnelKey
             | Output::Notice(_)
             | Output::Erase => Some(output),
         }

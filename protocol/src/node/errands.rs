@@ -23,6 +23,10 @@ pub(super) enum Errand {
     Leave {
         command: CommandId,
     },
+    Rotate {
+        command: CommandId,
+        restart: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -84,6 +88,12 @@ impl Errands {
         [tellings, pings, watches].into_iter().flatten().min()
     }
 
+    /// Whether peers are being told of a key of this node.
+    pub(super) fn rotates(&self) -> bool {
+        let mut errands = self.tellings.iter().map(|telling| &telling.errand);
+        errands.any(|errand| matches!(errand, Errand::Rotate { .. }))
+    }
+
     pub(super) fn forget(&mut self, id: CommandId) {
         self.pings.remove(&id);
         self.watches.retain(|watch| watch.command() != id);
@@ -128,7 +138,7 @@ impl Node {
         let hung_up = matches!(failed, Some(CallError::Refused | CallError::Broken));
         for telling in &mut self.errands.tellings {
             let counts = match telling.errand {
-                Errand::Invite { .. } => heard,
+                Errand::Invite { .. } | Errand::Rotate { .. } => heard,
                 Errand::Leave { .. } => heard || hung_up,
             };
             if telling.calls.remove(&call) && counts {
@@ -162,6 +172,10 @@ impl Node {
                 Errand::Leave { command } => {
                     self.reply(command, Reply::Left { heard, of });
                     self.vanish();
+                }
+                Errand::Rotate { command, restart } => {
+                    self.take_coming_key(now);
+                    self.on_rotated(command, restart);
                 }
             }
         }

@@ -250,6 +250,7 @@ impl Node {
         Self {
             id: keys.node(),
             keys,
+            coming: None,
             setup,
             rng,
             custody,
