@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::heard::Watch;
+use super::rotation::Wish;
 use super::{Node, Pending};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{CommandId, Invited, Refusal, Reply};
@@ -71,6 +72,8 @@ pub(super) struct Errands {
     tellings: Vec<Telling>,
     pings: BTreeMap<CommandId, Ping>,
     pub(super) watches: Vec<Watch>,
+    /// New keys that wait until somebody can be told.
+    pub(super) wishes: Vec<Wish>,
     /// Whether somebody may have heard something since the watches were looked at.
     pub(super) news: bool,
 }
@@ -85,7 +88,8 @@ impl Errands {
             .map(|p| p.next_ms)
             .min();
         let watches = self.watches.iter().map(Watch::until_ms).min();
-        [tellings, pings, watches].into_iter().flatten().min()
+        let wishes = self.wishes.iter().map(Wish::until_ms).min();
+        [tellings, pings, watches, wishes].into_iter().flatten().min()
     }
 
     /// Whether peers are being told of a key of this node.
@@ -97,6 +101,7 @@ impl Errands {
     pub(super) fn forget(&mut self, id: CommandId) {
         self.pings.remove(&id);
         self.watches.retain(|watch| watch.command() != id);
+        self.wishes.retain(|wish| wish.command() != id);
     }
 }
 
@@ -257,6 +262,7 @@ impl Node {
     }
 
     pub(super) fn errands_on_time(&mut self, now: Moment) {
+        self.rotation_on_time(now);
         self.end_tellings(now);
         self.send_pings(now);
     }

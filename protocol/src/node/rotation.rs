@@ -1,6 +1,7 @@
 //! A new tunnel key while packets flow (`docs/protocol.md` §5.2): kept, told, and only then taken.
 //!
-//! The engine goes on under the key before until the peers have heard of the new one, so that the word also reaches
+//! It is told as soon as as many members are linked as answer probes: in a moment when nobody is, nobody would hear of
+//! it. The engine goes on under the key before until the peers have heard of the new one, so that the word also reaches
 //! those whose only way is the tunnel itself.
 
 #[cfg(test)]
@@ -10,12 +11,37 @@ use super::Node;
 use super::errands::Errand;
 use crate::identity::Secret;
 use crate::io::{CommandId, Output, Refusal, Reply, Write};
+use crate::path::PeerPath;
 use crate::record::{Candidate, CandidateKind, RecordKind};
 use crate::time::Moment;
 use crate::wire::Items;
 
 /// How long a new tunnel key waits for the peers that are told of it, milliseconds: their packets are lost meanwhile.
 const TOLD_MS: u64 = 750;
+
+/// How long a new key waits for links to those who answer probes, milliseconds: a call takes so long at most.
+const LINKED_MS: u64 = 10_000;
+
+/// Linked members that are enough.
+const LINKED_MAX: usize = 8;
+
+/// A person's wish for new keys.
+#[derive(Debug)]
+pub(super) struct Wish {
+    command: CommandId,
+    transport: bool,
+    until_ms: u64,
+}
+
+impl Wish {
+    pub(super) const fn until_ms(&self) -> u64 {
+        self.until_ms
+    }
+
+    pub(super) const fn command(&self) -> CommandId {
+        self.command
+    }
+}
 
 impl Node {
     /// Makes new keys for this node: the tunnel key is in force as soon as the connected members know it, the
@@ -26,6 +52,46 @@ impl Node {
         transport: bool,
         now: Moment,
     ) -> Result<(), Refusal> {
+        self.member_net()?;
+        self.errands.wishes.push(Wish {
+            command,
+            transport,
+            until_ms: now.uptime_ms() + LINKED_MS,
+        });
+        self.rotation_on_time(now);
+        Ok(())
+    }
+
+    /// Begins what was wished for when everybody who answers can be told, or when that takes too long.
+    pub(super) fn rotation_on_time(&mut self, now: Moment) {
+        if self.errands.wishes.is_empty() {
+            return;
+        }
+        let linked = self.reaches_who_answers();
+        let wishes = std::mem::take(&mut self.errands.wishes).into_iter();
+        let due = |wish: &Wish| linked || wish.until_ms <= now.uptime_ms();
+        let (due, waiting): (Vec<_>, Vec<_>) = wishes.partition(due);
+        self.errands.wishes = waiting;
+        for wish in due {
+            let command = wish.command;
+            if let Err(refusal) = self.begin_rotation(wish, now) {
+                self.reply(command, Reply::Refused(refusal));
+            }
+        }
+    }
+
+    /// Whether as many members are linked as answer probes; of very many, enough for gossip to reach the rest.
+    fn reaches_who_answers(&self) -> bool {
+        let Some(net) = &self.net else { return true };
+        let peer = |node| net.paths.peer(node);
+        let answering = net.engine.keys().filter(|node| peer(node).is_some_and(PeerPath::answers));
+        self.links.trusted().count() >= answering.count().min(LINKED_MAX)
+    }
+
+    fn begin_rotation(&mut self, wish: Wish, now: Moment) -> Result<(), Refusal> {
+        let Wish {
+            command, transport, ..
+        } = wish;
         self.member_net()?;
         let me = self.id;
         let tunnel = Secret::generate(&mut self.rng);

@@ -7,7 +7,8 @@ use crate::io::{Command, Input, Notice, Stored};
 use crate::link::{CallId, LinkInput, LinkOutput, Service};
 use crate::node::Founded;
 use crate::node::stage::{at, connect, drain, founded, grant, keys, prove, say, setup, transport};
-use crate::peering::{PeerChange, PeerConfig};
+use crate::peering::{Path, PeerChange, PeerConfig, TunnelInput};
+use crate::probe::{Probe, ProbeKeys};
 use crate::record::{NodeRecord, Record, RecordBody};
 use crate::wire::{SyncAnswer, SyncRequest};
 
@@ -260,4 +261,74 @@ fn a_persons_probes_end_with_the_key_that_they_were_sent_under() {
     assert!(outputs.iter().any(restart));
     let isolated = |o: &Output| matches!(o, Output::Notice(Notice::MemberGone(..)));
     assert!(!outputs.iter().any(isolated));
+}
+
+/// Where the tunnel is the only way, a key that nobody was told of would end it.
+#[test]
+fn a_new_key_waits_for_a_link_to_who_answers_probes_but_not_for_ever() {
+    let begun = |outputs: &[Output]| {
+        let keeps = |output: &Output| {
+            let Output::Persist { writes, .. } = output else {
+                return false;
+            };
+            writes.iter().any(|write| matches!(write, Write::Secrets(_)))
+        };
+        outputs.iter().any(keeps)
+    };
+    let mut node = answering();
+    assert!(!begun(&rotate(&mut node, 1, 20)));
+    connect(&mut node, transport(MEMBER), 1, at(500));
+    assert!(!begun(&drain(&mut node)));
+    prove(&mut node, transport(MEMBER), keys(MEMBER).node(), at(600));
+    let outputs = drain(&mut node);
+    assert!(begun(&outputs));
+    assert_eq!(told(&node, &outputs).len(), 1, "the link came in time to tell by");
+
+    let mut node = answering();
+    assert!(!begun(&rotate(&mut node, 1, 20)));
+    assert!(!begun(&pass(&mut node, 20 + LINKED_MS - 1)));
+    let outputs = pass(&mut node, 20 + LINKED_MS);
+    assert!(begun(&outputs));
+    assert_eq!((taken(&outputs), replies(&outputs)), (1, vec![1]));
+
+    // Whoever goes away before it began changed nothing.
+    let mut node = answering();
+    rotate(&mut node, 1, 20);
+    node.handle(Input::Hangup(CommandId(1)), at(30));
+    assert!(!begun(&pass(&mut node, 20 + LINKED_MS)));
+}
+
+/// The founder, with the member at the other end of a path that answers.
+fn answering() -> Node {
+    let mut node = pair();
+    let network = node.net.as_ref().unwrap().authority().network();
+    let own = crate::id::TunnelKey::new(node.keys.tunnel.public());
+    let theirs = ProbeKeys::new(&keys(MEMBER).tunnel, &own, &network).unwrap();
+    let path = Path::to(([198, 51, 100, 9], 41641).into());
+    let hear = |node: &mut Node, bytes: Vec<u8>| {
+        let datagram = TunnelInput::Datagram { path, bytes };
+        node.handle(Input::Tunnel(datagram), at(5));
+        drain(node)
+    };
+    let ping = Probe::Ping {
+        txid: [1; 12],
+        padding: 0,
+    };
+    let outputs = hear(&mut node, theirs.seal(&ping, [1; 24]));
+    let probes = outputs.iter().filter_map(|output| match output {
+        Output::Datagram { bytes, .. } => theirs.open(bytes).ok(),
+        _ => None,
+    });
+    let txid = probes.filter_map(|probe| match probe {
+        Probe::Ping { txid, .. } => Some(txid),
+        Probe::Pong { .. } => None,
+    });
+    let pong = Probe::Pong {
+        txid: txid.last().expect("who probes is probed back"),
+        observed: path.remote,
+    };
+    hear(&mut node, theirs.seal(&pong, [2; 24]));
+    let net = node.net.as_ref().unwrap();
+    assert!(net.paths.peer(&keys(MEMBER).node()).unwrap().answers());
+    node
 }
