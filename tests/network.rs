@@ -18,6 +18,19 @@ mod attacker;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod capture;
+#[path = "network/flooder.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
+)]
+mod flooder;
+#[path = "network/floods.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod floods;
 #[path = "network/history.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -140,6 +153,8 @@ const STORIES: &[Story] = stories![
     attacker::join_relay_gets_nothing,
     attacker::join_m1_without_psk_silent,
     attacker::noise_on_every_port_disturbs_nothing,
+    floods::a_member_that_floods_is_borne_and_everything_else_goes_on,
+    floods::strangers_that_flood_the_control_port_are_borne_and_everything_else_goes_on,
     lives::a_node_boots_alone_with_its_addresses_and_can_invite,
     lives::nothing_acknowledged_is_lost_by_fifteen_power_cuts,
     lives::two_networks_on_one_lan_keep_to_themselves,

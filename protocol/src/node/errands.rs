@@ -89,7 +89,10 @@ impl Errands {
             .min();
         let watches = self.watches.iter().map(Watch::until_ms).min();
         let wishes = self.wishes.iter().map(Wish::until_ms).min();
-        [tellings, pings, watches, wishes].into_iter().flatten().min()
+        [tellings, pings, watches, wishes]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether peers are being told of a key of this node.

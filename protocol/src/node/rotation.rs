@@ -84,7 +84,10 @@ impl Node {
     fn reaches_who_answers(&self) -> bool {
         let Some(net) = &self.net else { return true };
         let peer = |node| net.paths.peer(node);
-        let answering = net.engine.keys().filter(|node| peer(node).is_some_and(PeerPath::answers));
+        let answering = net
+            .engine
+            .keys()
+            .filter(|node| peer(node).is_some_and(PeerPath::answers));
         self.links.trusted().count() >= answering.count().min(LINKED_MAX)
     }
 

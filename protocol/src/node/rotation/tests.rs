@@ -271,7 +271,9 @@ fn a_new_key_waits_for_a_link_to_who_answers_probes_but_not_for_ever() {
             let Output::Persist { writes, .. } = output else {
                 return false;
             };
-            writes.iter().any(|write| matches!(write, Write::Secrets(_)))
+            writes
+                .iter()
+                .any(|write| matches!(write, Write::Secrets(_)))
         };
         outputs.iter().any(keeps)
     };
@@ -282,7 +284,11 @@ fn a_new_key_waits_for_a_link_to_who_answers_probes_but_not_for_ever() {
     prove(&mut node, transport(MEMBER), keys(MEMBER).node(), at(600));
     let outputs = drain(&mut node);
     assert!(begun(&outputs));
-    assert_eq!(told(&node, &outputs).len(), 1, "the link came in time to tell by");
+    assert_eq!(
+        told(&node, &outputs).len(),
+        1,
+        "the link came in time to tell by"
+    );
 
     let mut node = answering();
     assert!(!begun(&rotate(&mut node, 1, 20)));
