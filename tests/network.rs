@@ -18,6 +18,19 @@ mod attacker;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod capture;
+#[path = "network/flooder.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
+)]
+mod flooder;
+#[path = "network/floods.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod floods;
 #[path = "network/history.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -90,6 +103,12 @@ mod policy;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod revoking;
+#[path = "network/rotation.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod rotation;
 #[path = "network/sites.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -172,6 +191,8 @@ const STORIES: &[Story] = stories![
     attacker::join_relay_gets_nothing,
     attacker::join_m1_without_psk_silent,
     attacker::noise_on_every_port_disturbs_nothing,
+    floods::a_member_that_floods_is_borne_and_everything_else_goes_on,
+    floods::strangers_that_flood_the_control_port_are_borne_and_everything_else_goes_on,
     lives::a_node_boots_alone_with_its_addresses_and_can_invite,
     lives::nothing_acknowledged_is_lost_by_fifteen_power_cuts,
     lives::two_networks_on_one_lan_keep_to_themselves,
@@ -193,6 +214,8 @@ const STORIES: &[Story] = stories![
     revoking::two_of_three_trustees_bring_a_network_back,
     revoking::a_new_network_key_reaches_everybody_and_traffic_goes_on,
     revoking::the_phrase_makes_another_node_an_admin,
+    rotation::a_new_tunnel_key_is_in_force_at_once_and_traffic_goes_on,
+    rotation::a_new_tunnel_key_is_told_through_the_tunnel_itself_where_nothing_else_leads,
     local::a_blocked_node_has_no_traffic_until_it_is_unblocked_and_its_word_still_comes,
     local::probes_of_a_node_that_is_blocked_or_down_come_to_an_end,
     local::a_card_says_by_which_invite_witness_and_admin_a_node_is_in,

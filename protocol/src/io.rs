@@ -286,6 +286,9 @@ pub enum Output {
     Sockets(Vec<u16>),
     /// What the engine lets through, from now on. `Filter::Open` until the first of these.
     Filter(Arc<Filter>),
+    /// The tunnel key is another one: the engine goes on with the same device, sockets and filter, and without peers;
+    /// all that it had are set again.
+    TunnelKey,
     /// An answer to a person.
     Reply(CommandId, Reply),
     /// Something that a person may want to read in the log.

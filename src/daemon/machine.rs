@@ -216,6 +216,7 @@ impl Machine {
                         block_in_place(|| tunnel.filter(filter));
                     }
                 }
+                Output::TunnelKey => self.on_tunnel_key(),
                 Output::Reply(id, reply) => carried.replies.push((id, reply)),
                 Output::Notice(notice) => notices::log(&notice),
                 Output::Erase => carried.erase = true,
@@ -302,6 +303,25 @@ impl Machine {
         }
         self.equip(&interface).await;
         self.point_mapping().await;
+    }
+
+    /// The engine goes on under the node's new key; its peers are set again after this, their routes stay.
+    fn on_tunnel_key(&mut self) {
+        self.paths.clear();
+        let Some(mut tunnel) = self.tunnel.take() else {
+            return;
+        };
+        let secret = self.node.danger_tunnel_secret();
+        match block_in_place(|| tunnel.rekey(&secret)) {
+            Ok(()) => self.tunnel = Some(tunnel),
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the tunnel does not go on under its new key; it is made anew"
+                );
+                self.lost = true;
+            }
+        }
     }
 
     /// Makes the device anew when somebody took it away, or when it could not be made before.

@@ -218,7 +218,6 @@ impl Node {
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
         node.blocked = stored.blocked.iter().copied().collect();
-        node.trial = stored.trial;
         let mut net = Net::new(ledger, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
@@ -242,6 +241,7 @@ impl Node {
             net.phase = Phase::Recovering { goal: missing };
         }
         node.net = Some(net);
+        node.resume_trial(stored.trial);
         node.open(now);
         Ok(node)
     }
@@ -250,6 +250,7 @@ impl Node {
         Self {
             id: keys.node(),
             keys,
+            coming: None,
             setup,
             rng,
             custody,

@@ -34,9 +34,13 @@ impl Node {
 
     /// What this node says of itself.
     pub(in crate::node) fn node_record(&self, network: &crate::id::NetworkId) -> NodeRecord {
+        let mut keys = self.keys.clone();
+        if let Some(coming) = &self.coming {
+            keys.tunnel = coming.clone();
+        }
         NodeRecord {
-            transport: self.keys.transport_binding(network),
-            tunnel: self.keys.tunnel_binding(network),
+            transport: keys.transport_binding(network),
+            tunnel: keys.tunnel_binding(network),
             tunnel_next: None,
             os: self.setup.os.clone(),
             version: self.setup.version.clone(),
