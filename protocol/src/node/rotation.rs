@@ -142,7 +142,8 @@ impl Node {
         let mut ways = Vec::new();
         for node in engine.keys() {
             let way = net.paths.peer(node).and_then(|peer| peer.active());
-            ways.extend(way.map(|(path, ..)| (*node, path.remote)));
+            let at = way.and_then(|(path, ..)| path.remote());
+            ways.extend(at.map(|at| (*node, at)));
             net.paths.remove(node);
         }
         engine.keys().for_each(|node| self.end_probes(node));
