@@ -281,7 +281,7 @@ impl Node {
                     self.on_seen(Vantage::Member(node), by, address, now);
                 }
                 // Relays are looked for by who knows them; sizes are the engine's business.
-                PathEvent::Wanted | PathEvent::Mtu(_) => {}
+                PathEvent::Wanted | PathEvent::Suspect | PathEvent::Mtu(_) => {}
                 PathEvent::Pong {
                     command,
                     seq,

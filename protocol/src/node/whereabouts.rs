@@ -39,7 +39,7 @@ impl Node {
         let own = &self.interfaces;
         let Some(net) = &mut self.net else { return };
         if net.paths.saw_us(who, by, seen, own, now) {
-            self.announce_ways();
+            self.announce_ways(now);
             self.endpoints_changed(now);
         }
     }
@@ -71,13 +71,12 @@ impl Node {
     }
 
     /// Tells the ways where this node may be found: what a CALL says is fresher than any record.
-    pub(super) fn announce_ways(&mut self) {
+    pub(super) fn announce_ways(&mut self, now: Moment) {
         let tunnel = self.own_tunnel();
         let Some(net) = &mut self.net else { return };
         let (nat, plan) = net.paths.router(&self.interfaces);
-        let means = net.paths.means_mut();
-        means.set_punch(self.setup.punch);
-        means.announce(tunnel, nat, plan);
+        net.paths.means_mut().set_punch(self.setup.punch);
+        net.paths.announce(tunnel, nat, plan, now);
     }
 
     /// Chooses, when it is time to, which ways are looked after although nobody wants them.

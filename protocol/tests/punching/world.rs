@@ -48,6 +48,7 @@ enum What {
     RelayedProbe(SocketAddr, Vec<u8>),
     RelayedPacket(SocketAddr),
     Hello,
+    Ask,
     Talk,
     Report,
 }
@@ -279,7 +280,14 @@ impl World {
     fn happen(&mut self, to: usize, what: What) {
         let now = self.now();
         match what {
-            What::Hello => self.hello(to),
+            What::Hello => {
+                self.hello(to);
+                self.queue_at(HELLO_US, to, What::Hello);
+            }
+            What::Ask => {
+                self.hello(to);
+                self.drain(to);
+            }
             What::Talk => {
                 self.talk(to);
                 self.queue_at(PACKET_US, to, What::Talk);
@@ -335,8 +343,7 @@ impl World {
         });
         let candidates = observed.chain([host]).collect();
         let (nat, plan) = node.paths.router(&own);
-        node.paths.means_mut().announce(candidates, nat, plan);
-        self.queue_at(HELLO_US, number, What::Hello);
+        node.paths.announce(candidates, nat, plan, now);
     }
 
     /// A packet reaches a router: gives the path by which the node hears it.
@@ -442,6 +449,8 @@ impl World {
                         node.direct_us.get_or_insert(self.now_us);
                     }
                 }
+                // Who relays hears it asked again.
+                PathEvent::Suspect => self.queue_at(2 * LEG_US, number, What::Ask),
                 PathEvent::Observed { .. }
                 | PathEvent::Wanted
                 | PathEvent::Mtu(_)

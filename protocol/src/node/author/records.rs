@@ -109,7 +109,7 @@ impl Node {
     }
 
     pub(in crate::node) fn publish_endpoints(&mut self, now: Moment) {
-        self.announce_ways();
+        self.announce_ways(now);
         let Some(net) = &self.net else { return };
         let (nat, _) = net.paths.router(&self.interfaces);
         let tunnel = self.own_tunnel();
