@@ -60,6 +60,8 @@ pub const EXPORT_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const CANDIDATES_MAX: usize = 10;
 /// Relays at which one device is to be found.
 pub const HOMES_MAX: usize = 2;
+/// Bytes of an inner packet that pass on every path.
+pub const OVERLAY_MTU: u16 = 1280;
 /// Bytes of one message between nodes.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of one gossip message.

@@ -7,10 +7,9 @@ use crate::codec::Ext;
 use crate::io::Mapped;
 use crate::limits::{CANDIDATES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
 use crate::node::Node;
-use crate::path::{is_probeable, is_public};
+use crate::path::is_public;
 use crate::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody,
-    RecordKind, Tip, Transport,
+    ControlAddress, Endpoints, NodeRecord, Record, RecordBody, RecordKind, Tip, Transport,
 };
 use crate::time::Moment;
 use crate::wire::Items;
@@ -134,39 +133,15 @@ impl Node {
     }
 
     pub(in crate::node) fn publish_endpoints(&mut self, now: Moment) {
+        self.announce_ways(now);
         let Some(net) = &self.net else { return };
-        let port = self.setup.tunnel_port;
-        let host = self.interfaces.iter().filter(|ip| !net.is_overlay(**ip));
-        let host = host.map(|ip| Candidate {
-            kind: CandidateKind::Host,
-            address: (*ip, port).into(),
-        });
-        let mapped = self.mapped.tunnel.iter().copied();
-        let mapped: Vec<_> = mapped.filter(is_public).collect();
-        let observed = net.paths.observed().into_iter();
-        // Peers see a node at its mapping when the router keeps the port: one address, one candidate.
-        let observed = observed.filter(|address| !mapped.contains(address));
-        let observed = observed.map(|address| Candidate {
-            kind: CandidateKind::Observed,
-            address,
-        });
-        let mapped = mapped.iter().map(|address| Candidate {
-            kind: CandidateKind::Mapped,
-            address: *address,
-        });
-        let mut tunnel: Vec<_> = mapped
-            .chain(observed)
-            .chain(host)
-            .filter(|c| is_probeable(&c.address))
-            .collect();
-        tunnel.truncate(CANDIDATES_MAX);
-        tunnel.sort_unstable();
-        tunnel.dedup();
+        let (nat, _) = net.paths.router(&self.interfaces);
+        let tunnel = self.own_tunnel();
         let control = self.own_control();
         let endpoints = Endpoints {
             tunnel,
             control,
-            nat: Nat::Unknown,
+            nat,
             homes: Vec::new(),
             carries: false,
             ttl_s: ENDPOINTS_TTL_S,

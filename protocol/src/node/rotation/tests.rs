@@ -327,11 +327,11 @@ fn answering() -> Node {
     });
     let txid = probes.filter_map(|probe| match probe {
         Probe::Ping { txid, .. } => Some(txid),
-        Probe::Pong { .. } => None,
+        Probe::Pong { .. } | Probe::Call(_) | Probe::CallAck(_) => None,
     });
     let pong = Probe::Pong {
         txid: txid.last().expect("who probes is probed back"),
-        observed: path.remote,
+        observed: path.remote(),
     };
     hear(&mut node, theirs.seal(&pong, [2; 24]));
     let net = node.net.as_ref().unwrap();
