@@ -183,7 +183,9 @@ pub(crate) fn nothing_is_left_when_a_laboratory_is_dropped(world: &World) {
     assert_eq!(open_files(), files_before);
     assert_eq!(fs::read_dir(world.home()).unwrap().count(), 0);
     eventually("every process has ended", || {
-        networks().iter().all(|network| *network == own_network())
+        own_networks()
+            .iter()
+            .all(|network| *network == own_network())
     });
 }
 
@@ -249,6 +251,19 @@ pub(crate) fn hold() -> ExitCode {
 fn own_network() -> String {
     let link = fs::read_link("/proc/thread-self/ns/net").expect("a thread has a network");
     link.to_string_lossy().into_owned()
+}
+
+/// The network namespaces in which a process of this very world lives; other worlds may be busy beside it.
+fn own_networks() -> BTreeSet<String> {
+    let world = fs::read_link("/proc/self/ns/pid").expect("a process has a world");
+    let processes = fs::read_dir("/proc").expect("there is a /proc").flatten();
+    let ours = processes
+        .map(|entry| entry.path())
+        .filter(|path| fs::read_link(path.join("ns/pid")).is_ok_and(|link| link == world));
+    let links = ours.filter_map(|path| fs::read_link(path.join("ns/net")).ok());
+    links
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// The network namespaces in which a process lives that this world may look at and that lives in a world like this:

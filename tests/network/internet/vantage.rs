@@ -10,7 +10,7 @@ use meshnode::lab::{Lab, Machine, Stopwatch};
 
 use super::plan::{Nat, Plan, V6};
 use super::{Internet, Site};
-use crate::traffic::{arrives, is_lost, listen, seen_from, socket};
+use crate::traffic::{arrives, is_lost, listen, receive, seen_from, send, socket, token};
 
 /// The port of everything that is asked here.
 pub(crate) const PORT: u16 = 3478;
@@ -166,41 +166,54 @@ impl Vantage {
     /// How long a packet takes to here and back.
     pub(crate) fn round_trip(&self, inside: &UdpSocket) -> Duration {
         let to = &self.sockets[0];
-        let mut buffer = [0; 64];
+        let at = to.local_addr().unwrap();
+        // Late packets of whatever was before must not be taken for this one.
+        let word = token();
         let watch = Stopwatch::start();
-        inside.send_to(b"there", to.local_addr().unwrap()).unwrap();
-        let (length, from) = to.recv_from(&mut buffer).unwrap();
-        to.send_to(&buffer[..length], from).unwrap();
-        inside.recv_from(&mut buffer).unwrap();
+        send(inside, &at.to_string(), &word);
+        let from = receive(to, &word).expect("a packet comes through");
+        send(to, &from.to_string(), &word);
+        receive(inside, &word).expect("and back");
         watch.elapsed()
     }
 
-    /// Sends packets; how many arrive.
+    /// Sends packets; how many arrive, and how long it is from the first that is sent to the last that comes.
     pub(crate) fn burst(
         &self,
         inside: &UdpSocket,
         count: usize,
         bytes: usize,
         pause: Duration,
-    ) -> usize {
+    ) -> (usize, Duration) {
         let to = &self.sockets[0];
         let at = to.local_addr().unwrap();
         let from = inside.try_clone().unwrap();
+        let mut packet = token().into_bytes();
+        packet.resize(bytes, b' ');
+        let watch = Stopwatch::start();
+        let sent = packet.clone();
         let sender = thread::spawn(move || {
             for _ in 0..count {
-                from.send_to(&vec![7; bytes], at).unwrap();
+                from.send_to(&sent, at).unwrap();
                 thread::sleep(pause);
             }
         });
-        let mut arrived = 0;
+        let (mut arrived, mut last) = (0, Duration::ZERO);
         loop {
-            match to.recv_from(&mut [0; 2048]) {
-                Ok(_) => arrived += 1,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            let over = sender.is_finished();
+            let mut buffer = [0; 2048];
+            match to.recv_from(&mut buffer) {
+                Ok((length, _)) if buffer[..length] == packet => {
+                    arrived += 1;
+                    last = watch.elapsed();
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && over => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => panic!("receiving fails: {error}"),
             }
         }
         sender.join().unwrap();
-        arrived
+        (arrived, last)
     }
 }
