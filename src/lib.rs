@@ -12,6 +12,7 @@ pub mod endpoints;
 mod failure;
 pub mod host;
 pub mod lab;
+pub mod mapping;
 mod output;
 pub mod store;
 pub mod swarm;

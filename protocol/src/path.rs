@@ -45,7 +45,7 @@ use crate::probe::ProbeKeys;
 use crate::record::CandidateKind;
 use crate::time::Moment;
 
-pub use self::address::{is_local, is_probeable, kind_of};
+pub use self::address::{is_local, is_probeable, is_public, kind_of};
 pub use self::means::{Means, Punch};
 
 /// How long packets count as flowing.

@@ -36,7 +36,10 @@ impl Reach {
     fn of(a: Kind, b: Kind) -> Self {
         let hard = |kind| matches!(kind, Kind::SymAddr | Kind::Sym);
         let strict = |kind| {
-            matches!(kind, Kind::PubFw | Kind::Port | Kind::PortRand | Kind::Early)
+            matches!(
+                kind,
+                Kind::PubFw | Kind::Port | Kind::PortRand | Kind::Early
+            )
         };
         match (a, b) {
             _ if (hard(a) && strict(b)) || (hard(b) && strict(a)) => Self::Chance,

@@ -45,11 +45,12 @@ const PROTOCOL_BANNED: [&str; 16] = [
 ];
 
 /// Rooms around the core that know the outside world, and none of their sisters.
-const ADAPTERS: [&str; 9] = [
+const ADAPTERS: [&str; 10] = [
     "control",
     "endpoints",
     "host",
     "lab",
+    "mapping",
     "nameserver",
     "store",
     "swarm",

@@ -178,7 +178,7 @@ pub(crate) fn is_lost(from: &UdpSocket, address: &str, to: &UdpSocket) -> bool {
 }
 
 /// From where `to` sees datagrams come that `from` sends to `address`; `None`: they do not come.
-fn seen_from(from: &UdpSocket, address: &str, to: &UdpSocket) -> Option<SocketAddr> {
+pub(crate) fn seen_from(from: &UdpSocket, address: &str, to: &UdpSocket) -> Option<SocketAddr> {
     let token = token();
     (0..ATTEMPTS).find_map(|_| {
         send(from, address, &token);

@@ -23,7 +23,7 @@ use crate::epochs::Epochs;
 use crate::id::{NodeId, RootKey};
 use crate::identity::{Keys, Secret};
 use crate::invite::{InviteCode, locator};
-use crate::io::{Notice, Output, Stored, Write};
+use crate::io::{Mapped, Notice, Output, Stored, Write};
 use crate::ledger::{Change, Ledger};
 use crate::limits::ROOT_KEYS_MAX;
 use crate::name::{NetworkName, NodeName, Owner};
@@ -221,7 +221,6 @@ impl Node {
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
         node.blocked = stored.blocked.iter().copied().collect();
-        node.trial = stored.trial;
         let mut net = Net::new(ledger, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
@@ -245,6 +244,7 @@ impl Node {
             net.phase = Phase::Recovering { goal: missing };
         }
         node.net = Some(net);
+        node.resume_trial(stored.trial);
         node.open(now);
         Ok(node)
     }
@@ -253,6 +253,7 @@ impl Node {
         Self {
             id: keys.node(),
             keys,
+            coming: None,
             setup,
             rng,
             custody,
@@ -271,6 +272,7 @@ impl Node {
             blocked: BTreeSet::new(),
             trial: None,
             interfaces: Vec::new(),
+            mapped: Mapped::default(),
             listening: Vec::new(),
             disk_failure: None,
             gone: false,

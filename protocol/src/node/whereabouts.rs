@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Node;
 use crate::limits::CANDIDATES_MAX;
 use crate::link::LinkOutput;
-use crate::path::is_probeable;
+use crate::path::{is_probeable, is_public};
 use crate::paths::Vantage;
 use crate::record::{Candidate, CandidateKind};
 use crate::time::Moment;
@@ -55,12 +55,21 @@ impl Node {
             kind: CandidateKind::Host,
             address: (*ip, port).into(),
         });
-        let observed = net.paths.observed(&self.interfaces);
-        let observed = observed.into_iter().map(|address| Candidate {
+        let mapped = self.mapped.tunnel.iter().copied();
+        let mapped: Vec<_> = mapped.filter(is_public).collect();
+        let observed = net.paths.observed(&self.interfaces).into_iter();
+        // Peers see a node at its mapping when the router keeps the port: one address, one candidate.
+        let observed = observed.filter(|address| !mapped.contains(address));
+        let observed = observed.map(|address| Candidate {
             kind: CandidateKind::Observed,
             address,
         });
-        let mut tunnel: Vec<_> = observed
+        let mapped = mapped.iter().map(|address| Candidate {
+            kind: CandidateKind::Mapped,
+            address: *address,
+        });
+        let mut tunnel: Vec<_> = mapped
+            .chain(observed)
             .chain(host)
             .filter(|c| is_probeable(&c.address))
             .collect();
