@@ -35,7 +35,12 @@ enum Reach {
 impl Reach {
     fn of(a: Kind, b: Kind) -> Self {
         let hard = |kind| matches!(kind, Kind::SymAddr | Kind::Sym);
-        let strict = |kind| matches!(kind, Kind::PubFw | Kind::Port | Kind::PortRand);
+        let strict = |kind| {
+            matches!(
+                kind,
+                Kind::PubFw | Kind::Port | Kind::PortRand | Kind::Early
+            )
+        };
         match (a, b) {
             _ if (hard(a) && strict(b)) || (hard(b) && strict(a)) => Self::Chance,
             (Kind::SymSeq, Kind::SymSeq) => Self::Foretold,

@@ -161,6 +161,7 @@ impl Member {
             tunnel_port: PORT,
             os: "linux".to_owned(),
             version: "0".to_owned(),
+            punch: meshnode_protocol::path::Punch::Off,
         };
         let joining = Joining {
             code,

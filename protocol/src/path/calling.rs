@@ -222,7 +222,11 @@ impl PeerPath {
             all.map(|c| c.address)
                 .find(|address| address.is_ipv4() && !super::is_local(address))
         };
-        let kinds = [CandidateKind::Observed, CandidateKind::Host];
+        let kinds = [
+            CandidateKind::Observed,
+            CandidateKind::Mapped,
+            CandidateKind::Host,
+        ];
         let target = kinds.into_iter().find_map(outside);
         let target = target.filter(|address| means.allows(address));
         self.learn_router(call, target, now);
