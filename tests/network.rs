@@ -91,6 +91,12 @@ mod revoking;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod rotation;
+#[path = "network/stream.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod stream;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,
