@@ -4,6 +4,8 @@
 //! They see the peers through an immutable `Router` behind one atomic pointer. A peer's sessions and
 //! path are behind one lock of its own, held while a packet is sealed or opened, never while it is sent.
 
+#[cfg(test)]
+mod corpus;
 mod device;
 mod filter;
 mod flows;
@@ -12,6 +14,10 @@ mod merge;
 mod offload;
 mod outbound;
 mod packet;
+#[cfg(test)]
+#[path = "../fuzz/src/packets.rs"]
+#[expect(unreachable_pub, reason = "the same file is a room of the fuzz crate")]
+mod packets;
 mod peer;
 mod refusal;
 mod router;

@@ -115,6 +115,12 @@ mod rotation;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod sites;
+#[path = "network/stream.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod stream;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,

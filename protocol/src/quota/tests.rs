@@ -113,7 +113,7 @@ fn what_was_turned_away_is_asked_for_again_in_time_and_memory_is_bounded() {
 #[test]
 fn as_many_as_are_remembered_are_left_alone_and_one_more_is_turned_away_again() {
     let mut quota = Quota::default();
-    let key = |number: usize| hash(&number.to_le_bytes());
+    let key = |number: usize| hash(&(number as u64).to_le_bytes());
     for number in 0..TURNED_AWAY_MAX {
         quota.turn_away(key(number), 1000, 1);
     }

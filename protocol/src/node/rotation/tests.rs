@@ -46,10 +46,12 @@ fn pass(node: &mut Node, ms: u64) -> Vec<Output> {
 }
 
 fn replies(outputs: &[Output]) -> Vec<u64> {
-    let rotated = |output: &Output| match output {
-        Output::Reply(id, Reply::Rotated { restart: false }) => Some(id.0),
-        Output::Reply(_, other) => panic!("{other:?}"),
-        _ => None,
+    let rotated = |output: &Output| {
+        let Output::Reply(id, reply) = output else {
+            return None;
+        };
+        assert_eq!(*reply, Reply::Rotated { restart: false });
+        Some(id.0)
     };
     outputs.iter().filter_map(rotated).collect()
 }
@@ -64,10 +66,14 @@ fn set_after(outputs: &[Output]) -> Vec<PeerConfig> {
     let after = outputs
         .iter()
         .skip_while(|o| !matches!(o, Output::TunnelKey));
-    let set = after.filter_map(|output| match output {
-        Output::Peer(PeerChange::Set(config)) => Some(config.clone()),
-        Output::Peer(other) => panic!("{other:?}"),
-        _ => None,
+    let set = after.filter_map(|output| {
+        let Output::Peer(change) = output else {
+            return None;
+        };
+        let PeerChange::Set(config) = change else {
+            panic!("{change:?}");
+        };
+        Some(config.clone())
     });
     set.collect()
 }
@@ -198,12 +204,16 @@ fn a_crash_between_the_word_and_the_key_leaves_the_key_that_was_told() {
     let mut node = connected(10);
     let outputs = rotate(&mut node, 1, 20);
     let new = told(&node, &outputs)[0].1;
-    let secrets = outputs.into_iter().find_map(|output| match output {
-        Output::Persist { writes, .. } => writes.into_iter().find_map(|write| match write {
-            Write::Secrets(bytes) => Some(bytes),
-            _ => None,
-        }),
-        _ => None,
+    let secrets = outputs.into_iter().find_map(|output| {
+        let Output::Persist { writes, .. } = output else {
+            return None;
+        };
+        writes.into_iter().find_map(|write| {
+            let Write::Secrets(bytes) = write else {
+                return None;
+            };
+            Some(bytes)
+        })
     });
     let stored = Stored {
         secrets,
@@ -321,16 +331,18 @@ fn answering() -> Node {
         padding: 0,
     };
     let outputs = hear(&mut node, theirs.seal(&ping, [1; 24]));
-    let probes = outputs.iter().filter_map(|output| match output {
-        Output::Datagram { bytes, .. } => theirs.open(bytes).ok(),
-        _ => None,
+    let probes = outputs.iter().filter_map(|output| {
+        let Output::Datagram { bytes, .. } = output else {
+            return None;
+        };
+        theirs.open(bytes).ok()
     });
-    let txid = probes.filter_map(|probe| match probe {
+    let mut txid = probes.filter_map(|probe| match probe {
         Probe::Ping { txid, .. } => Some(txid),
         Probe::Pong { .. } | Probe::Call(_) | Probe::CallAck(_) => None,
     });
     let pong = Probe::Pong {
-        txid: txid.last().expect("who probes is probed back"),
+        txid: txid.next_back().expect("who probes is probed back"),
         observed: path.remote(),
     };
     hear(&mut node, theirs.seal(&pong, [2; 24]));

@@ -155,17 +155,18 @@ impl Stage {
         self.at_ms += 10;
         let now = moment(self.at_ms);
         node.handle(Input::Command(CommandId(0), command), now);
-        let first = std::iter::from_fn(|| node.poll_output()).find_map(|output| match output {
-            Output::Persist { writes, flush } => Some((writes, flush)),
-            _ => None,
+        let first = std::iter::from_fn(|| node.poll_output()).find_map(|output| {
+            let Output::Persist { writes, flush } = output else {
+                return None;
+            };
+            Some((writes, flush))
         });
         let (writes, flush) = first.unwrap();
         for write in &writes {
-            match write {
-                Write::Trial(trial) => self.trials[who] = *trial,
-                Write::Op(_, bytes) => stored.ops.push(bytes.clone()),
-                other => panic!("{other:?}"),
-            }
+            let Write::Trial(trial) = write else {
+                panic!("{write:?}");
+            };
+            self.trials[who] = *trial;
         }
         stored.trial = self.trials[who];
         self.nodes[who] = Node::resume(&stored, setup(), [77; 32], now).unwrap();
