@@ -36,7 +36,8 @@ pub use self::policy::{
 };
 pub use self::refusal::{InviteRefusal, Refusal};
 pub use self::status::{
-    Member, Peer, PeerPath, RevokedBy, Snapshot, Standing, State, Unheard, Warning,
+    Attempt, Member, Method, Outcome, Peer, PeerPath, Presence, RevokedBy, Search, Snapshot,
+    Standing, State, Unheard, Warning,
 };
 
 /// A command of a person; counted by the driver, named in its replies.

@@ -72,6 +72,8 @@ pub const RELAY_SOURCE_BINDINGS_MAX: usize = 64;
 pub const RELAY_BINDS_PER_SECOND: u64 = 200;
 /// The same of one address.
 pub const RELAY_SOURCE_BINDS_PER_SECOND: u64 = 5;
+/// Bytes of an inner packet that pass on every path.
+pub const OVERLAY_MTU: u16 = 1280;
 /// Bytes of one message between nodes.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of one gossip message.

@@ -31,6 +31,7 @@ mod stage;
 mod start;
 mod timekeepers;
 mod ways;
+mod whereabouts;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -271,6 +272,7 @@ impl Node {
         if let Some(net) = &mut self.net {
             net.paths.timeout(now, &mut self.rng);
         }
+        self.choose_ways(now);
     }
 
     fn reply(&mut self, id: CommandId, reply: Reply) {

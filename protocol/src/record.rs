@@ -134,9 +134,12 @@ pub struct ControlAddress {
 }
 
 /// How a router maps a port (RFC 4787 §4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Nat {
     /// Fewer than two others saw the device.
+    #[default]
     Unknown,
     /// Not at all: it is seen at its own address.
     None,

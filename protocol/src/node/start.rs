@@ -28,6 +28,7 @@ use crate::ledger::{Change, Ledger};
 use crate::limits::ROOT_KEYS_MAX;
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::op::{Header, Op};
+use crate::path::Punch;
 use crate::recovery::RecoveryPhrase;
 use crate::seal::EpochKey;
 use crate::time::Moment;
@@ -41,6 +42,8 @@ pub struct Setup {
     pub os: String,
     /// Program version; at most 32 bytes.
     pub version: String,
+    /// What may be done against routers that give every destination another port.
+    pub punch: Punch,
 }
 
 /// A network to be.
