@@ -251,6 +251,12 @@ impl Client {
         self.bound
     }
 
+    /// Whether it had no time yet to answer, since the start or since this machine moved.
+    #[must_use]
+    pub const fn is_fresh(&self) -> bool {
+        self.address.is_none() && self.silent <= SILENT_MAX
+    }
+
     /// What it is for.
     #[must_use]
     pub const fn hold(&self) -> Hold {
