@@ -14,6 +14,7 @@ use super::links::Links;
 use super::locators::Locators;
 use super::net::{Net, Phase};
 use super::news::Mailbox;
+use super::relays::Relays;
 use super::service::Served;
 use super::witness::Door;
 use crate::body::{Genesis, Ipv4Range};
@@ -263,6 +264,7 @@ impl Node {
             pending: BTreeMap::new(),
             links: Links::default(),
             locators: Locators::default(),
+            relays: Relays::default(),
             net: None,
             joiner: None,
             door: Door::default(),

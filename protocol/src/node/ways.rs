@@ -16,10 +16,11 @@ use crate::view::{Before, Turn, View, ViewMember};
 
 impl Node {
     pub(super) fn on_tunnel(&mut self, input: TunnelInput, now: Moment) {
+        self.note_relays(&input, now);
         let Some(net) = &mut self.net else { return };
         let rng = &mut self.rng;
         match input {
-            // Nothing here speaks to relays yet.
+            // Its own room took it already.
             TunnelInput::Relay { .. } => {}
             TunnelInput::Datagram { path, bytes } => net.paths.datagram(path, &bytes, now, rng),
             TunnelInput::Moved { key, path } => {
@@ -91,6 +92,7 @@ impl Node {
         if !followed.is_some_and(|turn| self.follow_peers(&turn.before, now)) {
             self.program(now);
         }
+        self.relays_follow_members(now);
         self.judge_links(now);
         self.links.unsettled = true;
         self.redial(now);
@@ -276,12 +278,14 @@ impl Node {
                         self.notice(Notice::PathChanged(node, path));
                     }
                     self.on_path(&node, path.is_some());
+                    self.relays_doubt(now);
                 }
                 PathEvent::Observed { address, by } => {
                     self.on_seen(Vantage::Member(node), by, address, now);
                 }
-                // Relays are looked for by who knows them; sizes are the engine's business.
-                PathEvent::Wanted | PathEvent::Suspect | PathEvent::Mtu(_) => {}
+                PathEvent::Wanted | PathEvent::Suspect => self.relays_want(&node, now),
+                // Sizes are the engine's business.
+                PathEvent::Mtu(_) => {}
                 PathEvent::Pong {
                     command,
                     seq,
@@ -289,6 +293,7 @@ impl Node {
                     path,
                 } => {
                     let kind = kind_of(&path);
+                    let via = self.relay_name(&path);
                     self.on_ping_ended(
                         command,
                         seq,
@@ -297,7 +302,7 @@ impl Node {
                             rtt_us,
                             path,
                             kind,
-                            via: None,
+                            via,
                         },
                     );
                 }

@@ -31,6 +31,7 @@ impl Node {
                 self.links.hurry(&peer);
             }
         }
+        self.relays_restart(now);
         self.endpoints_changed(now);
     }
 

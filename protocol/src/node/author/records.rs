@@ -142,8 +142,8 @@ impl Node {
             tunnel,
             control,
             nat,
-            homes: Vec::new(),
-            carries: false,
+            homes: self.relays.homes(),
+            carries: self.carries(),
             ttl_s: ENDPOINTS_TTL_S,
             ext: Ext::NONE,
         };
