@@ -22,7 +22,7 @@ use meshnode_protocol::op::{Header, Op, Realm};
 use meshnode_protocol::policy::{Directory, Document, Listing, Policy, read, render};
 use meshnode_protocol::probe::{DatagramKind, Probe, ProbeKeys, classify, tag_of};
 use meshnode_protocol::record::{Record, RecordBody, RecordKind, Slot};
-use meshnode_protocol::relay::frame::{Answer, Frame, Question, header};
+use meshnode_protocol::relay::frame::{self, Answer, Frame, Question};
 use meshnode_protocol::seal::{EpochKey, Purpose, Sealer};
 use meshnode_protocol::stun;
 use meshnode_protocol::time::Timestamp;
@@ -316,7 +316,7 @@ pub fn relay(data: &[u8]) -> bool {
     let said = question.is_some() || answer.is_some();
     match Frame::open(data) {
         Some(Frame::Passed { mailbox, datagram }) => {
-            assert_eq!([&header(mailbox)[..], datagram].concat(), data);
+            assert_eq!([&frame::header(mailbox)[..], datagram].concat(), data);
             assert!(!said, "a datagram is a word");
             true
         }
