@@ -314,9 +314,11 @@ fn a_slow_receiver_and_a_flood_do_not_keep_others_from_being_passed() {
                     let to_slow = framed(mailbox(4), &sealed(9, 1200));
                     let to_nobody = framed(mailbox(99), &sealed(9, 60));
                     let hello = Question::Hello([3; 12]).to_bytes();
+                    let forged = Bind::sign(&transport(3), &public(RELAY), [9; 16], [9; 12]);
+                    let forged = Question::Bind(forged).to_bytes();
                     while !end.load(Ordering::Relaxed) {
                         for _ in 0..20 {
-                            for word in [&to_slow, &to_nobody, &hello] {
+                            for word in [&to_slow, &to_nobody, &hello, &forged] {
                                 // A queue that is full here is one more way to lose it.
                                 let _ = sender.send_to(word, to);
                             }
