@@ -11,6 +11,7 @@
 
 mod address;
 mod behaviour;
+mod circuits;
 mod codec;
 mod deposits;
 mod dht;
@@ -18,8 +19,11 @@ mod dial;
 mod gate;
 mod guard;
 mod happenings;
+mod homes;
 mod leash;
+mod legs;
 mod orders;
+mod pulse;
 mod start;
 mod state;
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub(super) enum Unwanted {
     Key,
     #[error("the peer is connected already")]
     Connected,
+    #[error("the peer has as many connections as it can need")]
+    Full,
     #[error("another address of the same attempt was faster")]
     Slower,
 }
@@ -43,11 +45,28 @@ pub(super) enum Unwanted {
 #[derive(Default)]
 pub(super) struct Guard {
     trusted: BTreeSet<PeerId>,
-    connected: BTreeMap<PeerId, usize>,
+    connected: BTreeMap<PeerId, Connected>,
     inbound: BTreeMap<ConnectionId, Inbound>,
     arrivals: BTreeMap<Source, Arrivals>,
     dials: BTreeMap<ConnectionId, DialId>,
     won: BTreeSet<DialId>,
+}
+
+/// How many connections stand with a peer.
+#[derive(Default)]
+struct Connected {
+    direct: usize,
+    circuits: usize,
+}
+
+impl Connected {
+    const fn of_kind(&mut self, by_circuit: bool) -> &mut usize {
+        if by_circuit {
+            &mut self.circuits
+        } else {
+            &mut self.direct
+        }
+    }
 }
 
 /// A connection from outside that stands or is being made.
@@ -89,6 +108,11 @@ impl Guard {
 
     pub(super) fn is_trusted(&self, peer: &PeerId) -> bool {
         self.trusted.contains(peer)
+    }
+
+    /// Whether a connection stands that leads by no relay.
+    pub(super) fn is_direct(&self, peer: &PeerId) -> bool {
+        self.connected.get(peer).is_some_and(|with| with.direct > 0)
     }
 
     /// Lets a connection of ours count for an attempt.
@@ -162,15 +186,31 @@ impl Guard {
         Ok(())
     }
 
-    fn come_out(&mut self, connection: ConnectionId, peer: &PeerId) -> Result<(), Unwanted> {
+    /// Two that call each other at once have two; a third is of no use to anybody.
+    fn come_in(&mut self, peer: &PeerId, by_circuit: bool) -> Result<(), Unwanted> {
         address::transport_key(peer).ok_or(Unwanted::Key)?;
+        let stand = self.connected.get_mut(peer);
+        if stand.is_some_and(|with| *with.of_kind(by_circuit) >= OF_KIND_MAX) {
+            return Err(Unwanted::Full);
+        }
+        Ok(())
+    }
+
+    fn come_out(
+        &mut self,
+        connection: ConnectionId,
+        peer: &PeerId,
+        by_circuit: bool,
+    ) -> Result<(), Unwanted> {
+        self.come_in(peer, by_circuit)?;
         let Some(dial) = self.dials.get(&connection) else {
             return Ok(());
         };
         if self.won.contains(dial) {
             return Err(Unwanted::Slower);
         }
-        if self.connected.contains_key(peer) {
+        let stand = self.connected.get_mut(peer);
+        if stand.is_some_and(|with| with.direct > 0 || *with.of_kind(by_circuit) > 0) {
             return Err(Unwanted::Connected);
         }
         self.won.insert(*dial);
@@ -185,10 +225,15 @@ impl NetworkBehaviour for Guard {
     fn handle_pending_inbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.arrive(connection, address::host(remote), Instant::now())
+        // Who comes by a circuit is told apart by nothing that costs anything: all of one relay are one source.
+        let host = address::host(remote).or_else(|| {
+            let (_, relay) = address::relay(local)?;
+            Some(relay.address.ip())
+        });
+        self.arrive(connection, host, Instant::now())
             .map_err(ConnectionDenied::new)
     }
 
@@ -196,10 +241,11 @@ impl NetworkBehaviour for Guard {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        address::transport_key(&peer).ok_or_else(|| ConnectionDenied::new(Unwanted::Key))?;
+        self.come_in(&peer, address::is_circuit(local))
+            .map_err(ConnectionDenied::new)?;
         if let Some(inbound) = self.inbound.get_mut(&connection) {
             inbound.peer = Some(peer);
         }
@@ -210,22 +256,25 @@ impl NetworkBehaviour for Guard {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.come_out(connection, &peer)
+        self.come_out(connection, &peer, address::is_circuit(remote))
             .map(|()| dummy::ConnectionHandler)
             .map_err(ConnectionDenied::new)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::ConnectionEstablished(up) = event {
-            *self.connected.entry(up.peer_id).or_default() += 1;
+            let with = self.connected.entry(up.peer_id).or_default();
+            *with.of_kind(up.endpoint.is_relayed()) += 1;
         } else if let FromSwarm::ConnectionClosed(down) = event {
             self.inbound.remove(&down.connection_id);
             if down.remaining_established == 0 {
                 self.connected.remove(&down.peer_id);
+            } else if let Some(with) = self.connected.get_mut(&down.peer_id) {
+                *with.of_kind(down.endpoint.is_relayed()) -= 1;
             }
         } else if let FromSwarm::ListenFailure(failure) = event {
             self.inbound.remove(&failure.connection_id);
@@ -246,6 +295,8 @@ impl NetworkBehaviour for Guard {
     }
 }
 
+/// Connections with one peer that lead by no relay, and those that do.
+const OF_KIND_MAX: usize = 2;
 /// Strangers' connections from one source at a time: a room of machines behind one address joins together.
 const STRANGERS_PER_SOURCE_MAX: usize = 16;
 /// Strangers' connections from everywhere at a time; with the services' limits this bounds the memory they can hold.

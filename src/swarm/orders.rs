@@ -8,8 +8,8 @@ use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::limits::GOSSIP_BYTES_MAX;
 use meshnode_protocol::link::{AnswerId, CallError, CallId, LinkInput, LinkOutput, Service};
 
-use super::address;
 use super::state::State;
+use super::{address, circuits};
 
 impl State {
     /// Does one thing.
@@ -22,14 +22,19 @@ impl State {
             } => {
                 let peer = peer.as_ref().and_then(address::peer_id);
                 let end = self.dials.start(&mut self.swarm, dial, peer, addresses);
-                self.happened.extend(end);
+                self.end_dial(end);
             }
-            // No circuits here yet: who wants one is told that there is none.
-            LinkOutput::DialBy { dial, .. } => self.happened.push_back(LinkInput::DialFailed {
+            LinkOutput::DialBy {
                 dial,
-                useless: true,
-            }),
-            LinkOutput::Homes(_) | LinkOutput::Relaying(_) | LinkOutput::Carry { .. } => {}
+                peer,
+                relay,
+                addresses,
+            } => self.dial_by(dial, &peer, &relay, &addresses),
+            LinkOutput::Homes(homes) => self.set_homes(homes),
+            LinkOutput::Relaying(serves) => {
+                circuits::serve(&mut self.swarm.behaviour_mut().relay.inner, serves);
+            }
+            LinkOutput::Carry { .. } => {}
             LinkOutput::Ask {
                 call,
                 peer,
@@ -112,12 +117,14 @@ impl State {
         let links = self.swarm.behaviour_mut();
         links.guard.trust(peer);
         links.gossip.set(peer, true);
+        links.relay.set(peer, true);
     }
 
     fn distrust(&mut self, peer: PeerId) {
         let links = self.swarm.behaviour_mut();
         links.guard.distrust(&peer);
         links.gossip.set(peer, false);
+        links.relay.set(peer, false);
     }
 
     fn set_topic(&mut self, topic: [u8; 32]) {

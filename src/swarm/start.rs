@@ -39,7 +39,9 @@ pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> 
             config.max_idle_timeout = 45_000;
             config
         })
-        .with_behaviour(|pair| Links::new(pair, mdns).map_err(Into::into))
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .context("Failed to set up circuits")?
+        .with_behaviour(|pair, client| Links::new(pair, client, mdns).map_err(Into::into))
         .context("Failed to set up the protocols")?
         // Who is to stay and who is to go is decided by trust, not by silence.
         .with_swarm_config(|config| {

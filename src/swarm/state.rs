@@ -18,6 +18,8 @@ use super::behaviour::Links;
 use super::dht::Searches;
 use super::dial::Dials;
 use super::guard::Source;
+use super::homes::Homes;
+use super::legs::Legs;
 
 /// Everything that the task owns.
 pub(super) struct State {
@@ -26,6 +28,8 @@ pub(super) struct State {
     pub(super) happened: VecDeque<LinkInput>,
     pub(super) links: BTreeMap<ConnectionId, Link>,
     pub(super) dials: Dials,
+    pub(super) legs: Legs,
+    pub(super) homes: Homes,
     pub(super) calls: BTreeMap<(Service, OutboundRequestId), CallId>,
     pub(super) questions: BTreeMap<AnswerId, Question>,
     pub(super) messages: BTreeMap<GossipId, (MessageId, PeerId)>,
@@ -40,6 +44,12 @@ pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) peer: PeerId,
     pub(super) key: TransportKey,
+    /// Where the other end is, or the relay between.
+    pub(super) remote: ControlAddress,
+    /// The relay between.
+    pub(super) by: Option<PeerId>,
+    /// Whether the core does not know of it.
+    pub(super) hidden: bool,
     /// Where the other end is, as limits count it.
     pub(super) source: Source,
     pub(super) since: Instant,
@@ -61,6 +71,8 @@ impl State {
             happened: VecDeque::new(),
             links: BTreeMap::new(),
             dials: Dials::default(),
+            legs: Legs::default(),
+            homes: Homes::default(),
             calls: BTreeMap::new(),
             questions: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -78,6 +90,7 @@ impl State {
         events: mpsc::Sender<LinkInput>,
     ) {
         let mut round = tokio::time::interval(STRANGERS_ROUND);
+        let mut homes = tokio::time::interval(HOMES_ROUND);
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -93,8 +106,11 @@ impl State {
                 event = self.swarm.select_next_some(), if self.happened.is_empty() => {
                     self.on_event(event);
                 }
-                _ = round.tick() => {
+                now = homes.tick() => self.tend_homes(now),
+                now = round.tick() => {
                     self.dismiss_strangers();
+                    self.end_idle_legs(now);
+                    self.end_needless_circuits(now);
                     self.expire_deposits();
                 }
             }
@@ -129,6 +145,7 @@ impl State {
         let overdue: Vec<_> = self
             .links
             .iter()
+            .filter(|(_, link)| !link.hidden && !self.homes.has(&link.peer))
             .filter(|(_, link)| !behaviour.guard.is_trusted(&link.peer))
             .filter(|(_, link)| {
                 now.duration_since(link.active) >= STRANGER_IDLE_MAX
@@ -138,6 +155,25 @@ impl State {
             .collect();
         for connection in overdue {
             tracing::debug!(reason = "untrusted for too long", "A stranger is sent away");
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    /// Where a direct connection stands, a circuit is a burden for its relay. A moment later, for what is on its way.
+    fn end_needless_circuits(&mut self, now: Instant) {
+        let stands = |peer: &PeerId| {
+            self.links.values().any(|link| {
+                let is_direct = link.peer == *peer && link.by.is_none();
+                is_direct && !link.hidden && now.duration_since(link.since) >= SETTLING_TIME
+            })
+        };
+        let needless: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.by.is_some() && stands(&link.peer))
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in needless {
             self.swarm.close_connection(connection);
         }
     }
@@ -165,6 +201,10 @@ impl State {
 
 /// How often strangers are looked at.
 const STRANGERS_ROUND: Duration = Duration::from_secs(5);
+/// How often homes are looked at.
+const HOMES_ROUND: Duration = Duration::from_secs(1);
+/// How long a direct connection stands before the circuit beside it ends.
+const SETTLING_TIME: Duration = Duration::from_secs(5);
 /// How long a stranger may be silent: a join takes two round trips.
 const STRANGER_IDLE_MAX: Duration = Duration::from_secs(20);
 /// How long a stranger may stay, whatever it does.

@@ -6,6 +6,7 @@
 )]
 
 mod asking;
+mod circuits;
 mod dht;
 mod dialing;
 mod life;
@@ -77,6 +78,22 @@ impl Peer {
                     port,
                 };
             }
+        }
+    }
+
+    /// At the port of one that stopped.
+    fn start_at(seed: u8, port: u16) -> Self {
+        let (events, inputs) = mpsc::channel(64);
+        let config = SwarmConfig {
+            seed: Zeroizing::new([seed; 32]),
+            port,
+            mdns: false,
+        };
+        Self {
+            swarm: Swarm::start(config, events).unwrap(),
+            inputs,
+            key: key(seed),
+            port,
         }
     }
 
