@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+pub mod carrier;
 mod cli;
 pub mod clock;
 mod config;
