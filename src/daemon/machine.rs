@@ -16,6 +16,7 @@ use tokio::task::block_in_place;
 
 use super::withheld::Withheld;
 use super::{notices, sleep_until_ms};
+use crate::carrier::Carrier;
 use crate::clock::Clock;
 use crate::config::DaemonConfig;
 use crate::endpoints::Changes;
@@ -83,6 +84,8 @@ impl Machine {
     ) -> Result<Self, Failure> {
         let (reporter, reports) = mpsc::channel(QUEUE);
         let (link_events, links) = mpsc::channel(QUEUE);
+        let carrier = Carrier::new()
+            .map_err(|error| Failure::world("the system gives no event counter", &error))?;
         let tunnel = open_tunnel(&node, &config.settings.tun_name(), port, &reporter)?;
         let seed = node.danger_transport_seed();
         let swarm = Swarm::start(
@@ -90,6 +93,7 @@ impl Machine {
                 seed,
                 port,
                 mdns: config.settings.mdns(),
+                carrier,
             },
             link_events,
         );

@@ -18,11 +18,13 @@ use meshnode_protocol::seal::SEAL_OVERHEAD_BYTES;
 
 use super::circuits::{self, Circuits};
 use super::codec::BytesCodec;
+use super::datagrams::Datagrams;
 use super::deposits::{DEPOSIT_TIME, Deposits};
 use super::gate::Gate;
 use super::guard::Guard;
 use super::leash::Leash;
 use super::pulse::Pulse;
+use crate::carrier::Carrier;
 
 type Filter = gossipsub::MaxCountSubscriptionFilter<gossipsub::AllowAllSubscriptionFilter>;
 pub(super) type Gossip = gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>;
@@ -39,6 +41,7 @@ pub(super) struct Links {
     pub(super) pulse: Pulse,
     pub(super) circuits: Circuits,
     pub(super) relay: Gate<relay::Behaviour>,
+    pub(super) datagrams: Gate<Datagrams>,
     pub(super) dht: Leash<kad::Behaviour<Deposits>>,
     pub(super) gossip: Gate<Gossip>,
     pub(super) join: Asking,
@@ -51,6 +54,7 @@ impl Links {
     pub(super) fn new(
         pair: &Keypair,
         client: relay::client::Behaviour,
+        carrier: Carrier,
         mdns: bool,
     ) -> anyhow::Result<Self> {
         let own = pair.public().to_peer_id();
@@ -62,6 +66,7 @@ impl Links {
             pulse: Pulse::default(),
             circuits: Circuits::new(client),
             relay: Gate::new(circuits::server(own, circuits::MEMBERS_ROOM)),
+            datagrams: Gate::new(Datagrams::new(carrier)),
             dht: Leash::new(dht(own)),
             gossip: Gate::new(gossip()?),
             join: asking(Service::Join),
@@ -93,7 +98,7 @@ fn limits() -> connection_limits::Behaviour {
 }
 
 /// Constant for all networks and versions; addresses are the core's affair, sealed in records.
-fn identify(key: PublicKey) -> identify::Behaviour {
+pub(super) fn identify(key: PublicKey) -> identify::Behaviour {
     identify::Behaviour::new(
         identify::Config::new("/meshnode/1".to_owned(), key)
             .with_agent_version("meshnode".to_owned())

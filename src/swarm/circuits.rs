@@ -42,6 +42,10 @@ pub(super) struct Room {
     pub(super) circuits: usize,
     /// Circuits that one peer opened.
     pub(super) circuits_per_peer: usize,
+    /// Bytes of one circuit; 0 for no limit.
+    pub(super) bytes: u64,
+    /// How long one circuit stands.
+    pub(super) time: Duration,
 }
 
 /// What a member carries for its network: every pair of it once, in a network of a few dozen without any way out.
@@ -49,6 +53,8 @@ pub(super) const MEMBERS_ROOM: Room = Room {
     reservations: 512,
     circuits: 1024,
     circuits_per_peer: 128,
+    bytes: 0,
+    time: CIRCUIT_TIME_MAX,
 };
 
 /// The server; it carries nothing until it is told to.
@@ -63,12 +69,14 @@ pub(super) fn server(own: PeerId, room: Room) -> relay::Behaviour {
         reservation_rate_limiters: Vec::new(),
         max_circuits: room.circuits,
         max_circuits_per_peer: room.circuits_per_peer,
-        max_circuit_duration: CIRCUIT_TIME,
-        max_circuit_bytes: CIRCUIT_BYTES,
+        max_circuit_duration: room.time,
+        max_circuit_bytes: room.bytes,
         circuit_src_rate_limiters: Vec::new(),
     }
     .reservation_rate_per_peer(REQUESTS, REQUEST_INTERVAL)
-    .circuit_src_per_peer(REQUESTS, REQUEST_INTERVAL);
+    .circuit_src_per_peer(REQUESTS, REQUEST_INTERVAL)
+    .reservation_rate_per_ip(REQUESTS_OF_HOST, REQUEST_INTERVAL)
+    .circuit_src_per_ip(REQUESTS_OF_HOST, REQUEST_INTERVAL);
     let mut server = relay::Behaviour::new(own, config);
     server.set_status(Some(relay::Status::Disable));
     // A reservation must name an address, whatever it is; the client knows ours already.
@@ -155,10 +163,10 @@ const RESERVATIONS_PER_PEER_MAX: usize = 3;
 /// Ten years: no connection lasts so long.
 const RESERVATION_TIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// As long as can be said.
-const CIRCUIT_TIME: Duration = Duration::from_secs(u32::MAX as u64);
-/// No limit: how much is carried is limited elsewhere, by rate.
-const CIRCUIT_BYTES: u64 = 0;
+pub(super) const CIRCUIT_TIME_MAX: Duration = Duration::from_secs(u32::MAX as u64);
 /// Requests that a peer may make at once ...
 const REQUESTS: NonZeroU32 = NonZeroU32::new(64).expect("64 is not zero");
+/// ... and all peers behind one address ...
+const REQUESTS_OF_HOST: NonZeroU32 = NonZeroU32::new(512).expect("512 is not zero");
 /// ... and how long each further one takes.
 const REQUEST_INTERVAL: Duration = Duration::from_secs(2);

@@ -33,6 +33,8 @@ pub(super) enum Unwanted {
     Strangers,
     #[error("the peer's key is no Ed25519 key")]
     Key,
+    #[error("the peer is not among those that may")]
+    NotListed,
     #[error("the peer is connected already")]
     Connected,
     #[error("the peer has as many connections as it can need")]
@@ -41,9 +43,30 @@ pub(super) enum Unwanted {
     Slower,
 }
 
+/// How many strangers there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crowd {
+    /// Connections from one source at a time.
+    pub(super) per_source: usize,
+    /// Connections from everywhere at a time.
+    pub(super) all: usize,
+    /// New connections from one source in a minute.
+    pub(super) arrivals: u32,
+}
+
+/// At a member's door: a room of machines behind one address joins together; with the services' limits the sum bounds
+/// the memory that strangers can hold.
+const MEMBERS_CROWD: Crowd = Crowd {
+    per_source: 16,
+    all: 128,
+    arrivals: 60,
+};
+
 /// Judges connections.
-#[derive(Default)]
 pub(super) struct Guard {
+    crowd: Crowd,
+    /// Who may connect at all; `None`: everybody.
+    only: Option<BTreeSet<PeerId>>,
     trusted: BTreeSet<PeerId>,
     connected: BTreeMap<PeerId, Connected>,
     inbound: BTreeMap<ConnectionId, Inbound>,
@@ -97,7 +120,26 @@ impl Source {
     }
 }
 
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new(MEMBERS_CROWD, None)
+    }
+}
+
 impl Guard {
+    pub(super) const fn new(crowd: Crowd, only: Option<BTreeSet<PeerId>>) -> Self {
+        Self {
+            crowd,
+            only,
+            trusted: BTreeSet::new(),
+            connected: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            won: BTreeSet::new(),
+        }
+    }
+
     pub(super) fn trust(&mut self, peer: PeerId) {
         self.trusted.insert(peer);
     }
@@ -148,10 +190,10 @@ impl Guard {
             all += 1;
             same += usize::from(inbound.source == source);
         }
-        if same >= STRANGERS_PER_SOURCE_MAX {
+        if same >= self.crowd.per_source {
             return Err(Unwanted::Crowd);
         }
-        if all >= STRANGERS_MAX {
+        if all >= self.crowd.all {
             return Err(Unwanted::Strangers);
         }
         self.count(source, now)?;
@@ -179,7 +221,7 @@ impl Guard {
                 count: 0,
             };
         }
-        if arrivals.count >= ARRIVALS_PER_WINDOW_MAX {
+        if arrivals.count >= self.crowd.arrivals {
             return Err(Unwanted::Rate);
         }
         arrivals.count += 1;
@@ -189,6 +231,9 @@ impl Guard {
     /// Two that call each other at once have two; a third is of no use to anybody.
     fn come_in(&mut self, peer: &PeerId, by_circuit: bool) -> Result<(), Unwanted> {
         address::transport_key(peer).ok_or(Unwanted::Key)?;
+        if self.only.as_ref().is_some_and(|only| !only.contains(peer)) {
+            return Err(Unwanted::NotListed);
+        }
         let stand = self.connected.get_mut(peer);
         if stand.is_some_and(|with| *with.of_kind(by_circuit) >= OF_KIND_MAX) {
             return Err(Unwanted::Full);
@@ -297,13 +342,7 @@ impl NetworkBehaviour for Guard {
 
 /// Connections with one peer that lead by no relay, and those that do.
 const OF_KIND_MAX: usize = 2;
-/// Strangers' connections from one source at a time: a room of machines behind one address joins together.
-const STRANGERS_PER_SOURCE_MAX: usize = 16;
-/// Strangers' connections from everywhere at a time; with the services' limits this bounds the memory they can hold.
-const STRANGERS_MAX: usize = 128;
-/// New connections from one source in a window.
-const ARRIVALS_PER_WINDOW_MAX: u32 = 60;
-/// The window.
+/// The time in which new connections of a source are counted.
 const ARRIVALS_WINDOW: Duration = Duration::from_secs(60);
 /// Sources that are counted at a time.
 const SOURCES_MAX: usize = 4096;
@@ -323,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn one_source_has_so_many_strangers_and_no_more() {
         let (mut guard, now) = (Guard::default(), Instant::now());
-        for number in 0..STRANGERS_PER_SOURCE_MAX {
+        for number in 0..MEMBERS_CROWD.per_source {
             assert_eq!(arrive(&mut guard, number, "192.0.2.1", now), Ok(()));
         }
         assert_eq!(
@@ -342,7 +381,7 @@ mod tests {
         let (mut guard, now) = (Guard::default(), Instant::now());
         let peer = PeerId::random();
         guard.trust(peer);
-        for number in 0..STRANGERS_PER_SOURCE_MAX + 4 {
+        for number in 0..MEMBERS_CROWD.per_source + 4 {
             assert_eq!(arrive(&mut guard, number, "2001:db8::1", now), Ok(()));
             let inbound = guard
                 .inbound
@@ -355,7 +394,7 @@ mod tests {
     #[tokio::test]
     async fn one_source_comes_so_often_a_minute_and_no_more() {
         let (mut guard, now) = (Guard::default(), Instant::now());
-        for number in 0..ARRIVALS_PER_WINDOW_MAX as usize {
+        for number in 0..MEMBERS_CROWD.arrivals as usize {
             let from = format!("2001:db8::{number:x}");
             assert_eq!(arrive(&mut guard, number, &from, now), Ok(()));
             guard.inbound.clear();

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::address;
 use super::behaviour::LinksEvent;
+use super::datagrams::Carrying;
 use super::dial::Failed;
 use super::guard::Source;
 use super::state::{Link, Question, State};
@@ -89,6 +90,12 @@ impl State {
                 relay_peer_id,
                 ..
             }) => self.on_reserved(&relay_peer_id, Instant::now()),
+            LinksEvent::Datagrams(Carrying { peer, circuit }) => {
+                if let Some(peer) = address::transport_key(&peer) {
+                    self.happened
+                        .push_back(LinkInput::Carrying { peer, circuit });
+                }
+            }
             LinksEvent::Mdns(mdns::Event::Discovered(found)) => self.on_found(found),
             // A peer that is silent on the LAN may be well otherwise, and the other behaviours say nothing of use.
             LinksEvent::Mdns(mdns::Event::Expired(_))

@@ -34,7 +34,10 @@ impl State {
             LinkOutput::Relaying(serves) => {
                 circuits::serve(&mut self.swarm.behaviour_mut().relay.inner, serves);
             }
-            LinkOutput::Carry { .. } => {}
+            LinkOutput::Carry { peer, wanted } => self.with_peer(&peer, |state, peer| {
+                let links = state.swarm.behaviour_mut();
+                links.datagrams.inner.want(peer, wanted);
+            }),
             LinkOutput::Ask {
                 call,
                 peer,
@@ -118,6 +121,7 @@ impl State {
         links.guard.trust(peer);
         links.gossip.set(peer, true);
         links.relay.set(peer, true);
+        links.datagrams.set(peer, true);
     }
 
     fn distrust(&mut self, peer: PeerId) {
@@ -125,6 +129,7 @@ impl State {
         links.guard.distrust(&peer);
         links.gossip.set(peer, false);
         links.relay.set(peer, false);
+        links.datagrams.set(peer, false);
     }
 
     fn set_topic(&mut self, topic: [u8; 32]) {

@@ -11,7 +11,7 @@ impl Peer {
         self.swarm.act(LinkOutput::Homes(homes.collect()));
     }
 
-    fn dial_by(&self, dial: u64, peer: TransportKey, relay: &Self) {
+    pub(super) fn dial_by(&self, dial: u64, peer: TransportKey, relay: &Self) {
         self.swarm.act(LinkOutput::DialBy {
             dial: DialId(dial),
             peer,
@@ -28,7 +28,7 @@ impl Peer {
         .await;
     }
 
-    async fn up_by(
+    pub(super) async fn up_by(
         &mut self,
     ) -> (
         TransportKey,
@@ -51,7 +51,7 @@ impl Peer {
 }
 
 /// A relay that both trust and that trusts both; the second has a reservation there.
-async fn network() -> (Peer, Peer, Peer) {
+pub(super) async fn network() -> (Peer, Peer, Peer) {
     let (a, mut b, relay) = (Peer::start(1), Peer::start(2), Peer::start(3));
     relay.swarm.act(LinkOutput::Relaying(true));
     relay.trust(&a);
@@ -125,7 +125,7 @@ async fn a_reservation_that_its_relay_took_along_is_made_anew_when_the_relay_is_
     b.reserved(key, false).await;
     a.dial(7, None, vec![]);
     assert_eq!(a.dial_failed(7).await, Some(true));
-    let relay = Peer::start_at(3, port);
+    let relay = Peer::start_at(3, port).await;
     relay.swarm.act(LinkOutput::Relaying(true));
     relay.trust(&a);
     relay.trust(&b);
