@@ -1,0 +1,190 @@
+//! A relay for strangers, in the foreground: it passes on sealed packets within a budget and is a member of nothing.
+//!
+//! This room ties the circuits of `swarm` to the budget of the month, and answers its operator at a socket of its own.
+
+mod identity;
+mod month;
+pub(crate) mod report;
+pub(crate) mod socket;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use meshnode_protocol::id::TransportKey;
+use meshnode_protocol::time::Moment;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::month::Month;
+use self::report::{Budget, Report};
+use self::socket::Socket;
+use crate::clock::Clock;
+use crate::config::lock::Lock;
+use crate::config::relay::RelaySettings;
+use crate::config::{LogFormat, state_dir};
+use crate::failure::{Exit, Failure};
+use crate::swarm::{Carried, Volunteer, VolunteerConfig};
+
+/// How often budgets are looked at.
+const ROUND: Duration = Duration::from_secs(1);
+/// How often the volume of the month is written down.
+const SAVE_S: u64 = 60;
+/// Seconds over which a rate is shown.
+const RATE_S: usize = 10;
+
+/// Runs until it is stopped; `ready` hears the key as soon as the relay answers.
+///
+/// # Errors
+/// When the state directory, a port or the socket cannot be used.
+pub(crate) fn run(
+    dir: &Path,
+    settings: &RelaySettings,
+    ready: impl FnOnce(&TransportKey),
+) -> Result<(), Failure> {
+    state_dir::prepare(dir)?;
+    let _lock = Lock::take(dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::world("the system gives no threads", &error))?;
+    let done = runtime.block_on(async {
+        let relay = Relay::open(dir, settings)?;
+        ready(relay.circuits.key());
+        relay.run().await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    done
+}
+
+/// Starts the log, to stderr.
+pub(crate) fn start_log(format: LogFormat, filter: &str) {
+    // The libraries tell addresses and ordinary time-outs louder than this program does.
+    let filter = format!("libp2p=error,{filter}");
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
+    // A second one in one process is a test's.
+    let _set = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+/// A running relay.
+struct Relay {
+    dir: PathBuf,
+    settings: RelaySettings,
+    circuits: Volunteer,
+    socket: Socket,
+    clock: Clock,
+    started: Moment,
+    month: Month,
+    /// What had come at the end of each of the last seconds, newest last.
+    history: Vec<u64>,
+}
+
+impl Relay {
+    fn open(dir: &Path, settings: &RelaySettings) -> Result<Self, Failure> {
+        let clock = Clock::new();
+        let started = clock.now();
+        let config = VolunteerConfig {
+            seed: identity::load(dir)?,
+            port: settings.port,
+            allowed: settings.allowed.clone(),
+            rate: settings.rate_bps / 8,
+            pair_rate: settings.pair_bps / 8,
+            circuits: settings.pairs,
+            introduces_only: settings.introduces_only,
+        };
+        let circuits =
+            Volunteer::start(config).map_err(|error| port_failure(settings.port, &error))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            settings: settings.clone(),
+            circuits,
+            socket: Socket::bind(dir)?,
+            clock,
+            started,
+            month: Month::load(dir, started.wall),
+            history: Vec::new(),
+        })
+    }
+
+    async fn run(mut self) -> Result<(), Failure> {
+        let broken = |error| Failure::world("cannot listen for signals", &error);
+        let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
+        let mut round = tokio::time::interval(ROUND);
+        let mut rounds = 0;
+        let end = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                called = self.socket.accept() => match called {
+                    Ok(caller) => caller.answer(self.report()),
+                    Err(failure) => break Err(failure),
+                },
+                _ = round.tick() => {
+                    rounds += 1;
+                    self.count(rounds % SAVE_S == 0);
+                }
+            }
+        };
+        self.month.save(&self.dir);
+        self.circuits.stop().await;
+        end
+    }
+
+    /// Notes what came since, and ends what the month has no room for.
+    fn count(&mut self, saves: bool) {
+        let Carried { bytes, .. } = self.circuits.report();
+        self.history.push(bytes);
+        if self.history.len() > RATE_S + 1 {
+            self.history.remove(0);
+        }
+        self.month.note(bytes, self.clock.now().wall);
+        self.circuits
+            .allow(self.month.bytes() < self.settings.month_bytes);
+        if saves {
+            self.month.save(&self.dir);
+        }
+    }
+
+    fn report(&self) -> Report {
+        let Carried {
+            clients, circuits, ..
+        } = self.circuits.report();
+        let now = self.clock.now();
+        let settings = &self.settings;
+        let seconds = self.history.len().saturating_sub(1).max(1) as u64;
+        let came = match (self.history.first(), self.history.last()) {
+            (Some(first), Some(last)) => last - first,
+            (None, _) | (_, None) => 0,
+        };
+        Report {
+            key: self.circuits.key().to_string(),
+            public: settings.public.clone(),
+            port: settings.port,
+            uptime_s: now.uptime_us.saturating_sub(self.started.uptime_us) / 1_000_000,
+            now_ms: now.wall.ms(),
+            clients,
+            circuits,
+            rate_bps: came * 8 / seconds,
+            month_bytes: self.month.bytes(),
+            introduces_only: settings.introduces_only,
+            budget: Budget {
+                rate_bps: settings.rate_bps,
+                pair_bps: settings.pair_bps,
+                month_bytes: settings.month_bytes,
+                pairs: settings.pairs,
+            },
+        }
+    }
+}
+
+fn port_failure(port: u16, error: &anyhow::Error) -> Failure {
+    let text = format!("cannot listen at port {port}: {error:#}");
+    Failure::new(Exit::Refused, "port", text).hint("meshnode relay run --listen :4443")
+}
