@@ -44,6 +44,8 @@ mod exports;
 mod policies;
 #[path = "corpus/records.rs"]
 mod records;
+#[path = "corpus/relays.rs"]
+mod relays;
 
 type Seeds = Vec<(&'static str, String, Vec<u8>)>;
 
@@ -152,6 +154,9 @@ fn valid() -> Seeds {
     for (target, name, bytes) in policies::changes() {
         add(target, &name, bytes);
     }
+    for (name, datagram) in relays::good() {
+        add("relay", name, datagram);
+    }
     for (name, probe) in probes() {
         add("probe", name, targets::PROBE_KEYS.1.seal(&probe, [11; 24]));
         add("probe", &format!("{name}-body"), probe.to_bytes());
@@ -226,6 +231,9 @@ fn bad() -> Seeds {
         "mapped",
         [&[2; 13][..], &[6], &octets, &[1, 1, 0]].concat(),
     );
+    for (name, datagram) in relays::bad() {
+        add("relay", name, datagram);
+    }
     add("probe", "magic-alone", b"mNP\x01".to_vec());
     seeds
 }

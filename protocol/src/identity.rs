@@ -33,6 +33,8 @@ pub enum Context {
     JoinWitness,
     /// Device authentication on a connection.
     Hello,
+    /// A client's binding at a relay, by its transport key.
+    Relay,
 }
 
 impl Context {
@@ -48,6 +50,7 @@ impl Context {
             Self::BindTunnel => b"meshnode/bind-w/1\0",
             Self::JoinWitness => b"meshnode/join-m2/1\0",
             Self::Hello => b"meshnode/hello/1\0",
+            Self::Relay => b"meshnode/relay/1\0",
         }
     }
 }

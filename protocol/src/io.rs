@@ -292,8 +292,10 @@ pub struct CarryTerms {
     pub clients: Option<BTreeSet<TransportKey>>,
     /// Bytes a second of all pairs together, and of one.
     pub rate: (u64, u64),
-    /// Pairs at the same time at most.
+    /// Pairs at the same time at most; with none, ends are helped to meet and nothing passes.
     pub pairs: usize,
+    /// Bytes of all pairs in a calendar month; `None`: as many as there are.
+    pub month_bytes: Option<u64>,
 }
 
 /// The node's own addresses.

@@ -11,7 +11,7 @@
 //! - what counts: [`structure`] admits, [`authority`] stores, [`view`] decides, [`address`] names, [`access`] allows;
 //! - codes and seals: [`invite`], [`recovery`], [`seal`], [`locator`], [`epochs`], [`custody`];
 //! - between nodes: [`wire`], [`reconcile`], [`ledger`], [`pull`], [`join`], [`link`];
-//! - ways: [`probe`], [`path`], [`paths`], [`peering`];
+//! - ways: [`probe`], [`path`], [`paths`], [`peering`], [`relay`];
 //! - in one file, and told: [`export`], [`history`];
 //! - the machine that ties them: [`node`], with its words in [`io`].
 
@@ -48,6 +48,7 @@ pub mod reconcile;
 pub mod record;
 pub mod records;
 pub mod recovery;
+pub mod relay;
 pub mod seal;
 mod stretch;
 pub mod structure;

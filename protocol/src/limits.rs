@@ -60,6 +60,18 @@ pub const EXPORT_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const CANDIDATES_MAX: usize = 10;
 /// Relays at which one device is to be found.
 pub const HOMES_MAX: usize = 2;
+/// Clients that are bound at one relay.
+pub const RELAY_BINDINGS_MAX: usize = 4_096;
+/// Pairs between which one relay passes datagrams at the same time, whatever its terms say.
+pub const RELAY_PAIRS_MAX: usize = 16_384;
+/// Addresses (or IPv6 networks of 64 bits) whose bindings one relay counts.
+pub const RELAY_SOURCES_MAX: usize = 8_192;
+/// Clients of one such address, at a relay that takes strangers.
+pub const RELAY_SOURCE_BINDINGS_MAX: usize = 64;
+/// Signatures of clients that one relay checks in a second: some hundredth of a core.
+pub const RELAY_BINDS_PER_SECOND: u64 = 200;
+/// The same of one address.
+pub const RELAY_SOURCE_BINDS_PER_SECOND: u64 = 5;
 /// Bytes of one message between nodes.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of one gossip message.

@@ -22,6 +22,7 @@ use meshnode_protocol::op::{Header, Op, Realm};
 use meshnode_protocol::policy::{Directory, Document, Listing, Policy, read, render};
 use meshnode_protocol::probe::{DatagramKind, Probe, ProbeKeys, classify, tag_of};
 use meshnode_protocol::record::{Record, RecordBody, RecordKind, Slot};
+use meshnode_protocol::relay::frame::{self, Answer, Frame, Question};
 use meshnode_protocol::seal::{EpochKey, Purpose, Sealer};
 use meshnode_protocol::time::Timestamp;
 use meshnode_protocol::view::View;
@@ -52,6 +53,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("probe", probe),
     ("record", record),
     ("record_body", record_body),
+    ("relay", relay),
     ("seal_open", seal_open),
 ];
 
@@ -297,6 +299,34 @@ pub fn probe(data: &[u8]) -> bool {
     assert!(written == data || written.len() < data.len());
     assert_eq!(here.open(&there.seal(&probe, [0; 24])), Ok(probe));
     true
+}
+
+/// A datagram at the port of a relay or of its client.
+pub fn relay(data: &[u8]) -> bool {
+    let (question, answer) = (Question::parse(data), Answer::parse(data));
+    if let Some(question) = &question {
+        assert_eq!(question.to_bytes(), data);
+    }
+    if let Some(answer) = &answer {
+        assert_eq!(answer.to_bytes(), data);
+    }
+    assert!(question.is_none() || answer.is_none(), "one word is two");
+    let said = question.is_some() || answer.is_some();
+    match Frame::open(data) {
+        Some(Frame::Passed { mailbox, datagram }) => {
+            assert_eq!([&frame::header(mailbox)[..], datagram].concat(), data);
+            assert!(!said, "a datagram is a word");
+            true
+        }
+        Some(Frame::Word(word)) => {
+            assert_eq!(word, data);
+            said
+        }
+        None => {
+            assert!(!said, "a word was not told");
+            false
+        }
+    }
 }
 
 /// The network that the policy targets know: the founder's node, of an owner.

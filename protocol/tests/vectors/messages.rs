@@ -1,4 +1,4 @@
-//! Messages: join, hello, reconciler, gossip, probes.
+//! Messages: join, hello, reconciler, gossip, probes, relays.
 
 use meshnode_protocol::body::Body;
 use meshnode_protocol::claim::Claim;
@@ -7,7 +7,11 @@ use meshnode_protocol::id::{Digest, TunnelKey};
 use meshnode_protocol::identity::{Context, Keys};
 use meshnode_protocol::io::InviteRefusal;
 use meshnode_protocol::join::{Expected, check_proof, claim, knock, prove, refuse};
+use meshnode_protocol::peering::Mailbox;
 use meshnode_protocol::probe::{Probe, ProbeKeys};
+use meshnode_protocol::relay::frame::{
+    Answer, Bind, Frame, Question, Reason, Standing, header, mailbox_of,
+};
 use meshnode_protocol::seal::{Purpose, Sealer};
 use meshnode_protocol::wire::{
     Admission, HelloAnswer, HelloProof, HelloRequest, Items, JoinAnswer, JoinRequest, Knock, Proof,
@@ -248,9 +252,83 @@ fn probes() -> Vec<Vector> {
         .collect()
 }
 
+fn relays() -> Vec<Vector> {
+    let question = |name: &str, question: Question| {
+        Vector::new(name, question.to_bytes(), move |known| {
+            Question::parse(known).as_ref() == Some(&question)
+        })
+    };
+    let answer = |name: &str, answer: Answer| {
+        Vector::new(name, answer.to_bytes(), move |known| {
+            Answer::parse(known) == Some(answer)
+        })
+    };
+    let (txid, cookie) = ([0x86; 12], [0x87; 16]);
+    let standing = |seen: &str, bound, reason| Standing {
+        seen: seen.parse().unwrap(),
+        bound,
+        reason,
+    };
+    let relay = transport(&founder());
+    let bind = Bind::sign(&member().transport, &relay, cookie, txid);
+    let proven = bind.clone();
+    let mailbox = mailbox_of(&transport(&member()));
+    let handshake = [&[1, 0, 0, 0][..], &[0x88; 144]].concat();
+    vec![
+        question("relay-hello", Question::Hello(txid)),
+        answer(
+            "relay-cookie",
+            Answer::Cookie {
+                txid,
+                standing: standing("192.0.2.7:51820", false, None),
+                cookie,
+            },
+        ),
+        question("relay-bind", Question::Bind(bind)),
+        Vector::new(
+            "relay-bind-key",
+            proven.prove(&relay).unwrap().as_bytes(),
+            move |known| {
+                let key = proven.prove(&relay);
+                key.is_ok_and(|key| key.as_bytes()[..] == *known)
+            },
+        ),
+        answer(
+            "relay-bound",
+            Answer::Bound {
+                txid,
+                standing: standing("[2001:db8::7]:51820", true, None),
+            },
+        ),
+        answer(
+            "relay-refused",
+            Answer::Bound {
+                txid,
+                standing: standing("192.0.2.7:51820", false, Some(Reason::NotAdmitted)),
+            },
+        ),
+        answer(
+            "relay-limited",
+            Answer::Limited {
+                mailbox: Mailbox(256),
+                reason: Reason::IntroducesOnly,
+            },
+        ),
+        Vector::derived("relay-mailbox", mailbox.0.to_le_bytes()),
+        Vector::new(
+            "relay-passed",
+            [&header(mailbox)[..], &handshake].concat(),
+            move |known| {
+                let datagram = handshake.as_slice();
+                Frame::open(known) == Some(Frame::Passed { mailbox, datagram })
+            },
+        ),
+    ]
+}
+
 /// All of this room.
 pub(crate) fn all() -> Vec<Vector> {
-    [join(), hello(), sync(), gossip(), probes()]
+    [join(), hello(), sync(), gossip(), probes(), relays()]
         .into_iter()
         .flatten()
         .collect()
