@@ -129,16 +129,16 @@ impl Carrier {
         let _ = self.0.arrived.write(1);
     }
 
-    /// The next datagram that came, the circuits in turn.
+    /// The next datagram that came, the circuits in turn. With `None` the descriptor is at rest until more comes.
     pub(crate) fn take(&self) -> Option<(CircuitId, Vec<u8>)> {
         let now_us = self.0.clock.now().uptime_us;
-        self.circuits().take(now_us)
-    }
-
-    /// Takes note that something arrived; then [`Self::take`] until there is nothing.
-    pub(crate) fn rest(&self) {
-        // Nothing to read: it was so already.
-        let _ = self.0.arrived.read();
+        let mut circuits = self.circuits();
+        let taken = circuits.take(now_us);
+        if taken.is_none() {
+            // Nothing to read: it was at rest already.
+            let _ = self.0.arrived.read();
+        }
+        taken
     }
 
     /// What was lost so far.
@@ -312,6 +312,8 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     use super::*;
 
     fn packet(number: u8) -> Vec<u8> {
@@ -407,14 +409,21 @@ mod tests {
     fn what_arrives_makes_the_descriptor_readable_until_it_is_taken() {
         let carrier = Carrier::new().unwrap();
         let _queue = carrier.queue(CircuitId(1));
-        let readable = || carrier.0.arrived.read().is_ok();
+        let readable = || {
+            let mut polled = [PollFd::new(carrier.as_fd(), PollFlags::POLLIN)];
+            poll(&mut polled, PollTimeout::ZERO).unwrap() == 1
+        };
         assert!(!readable());
         carrier.arrived(CircuitId(1), &handshake(1));
         carrier.arrived(CircuitId(1), &handshake(2));
-        assert!(readable() && !readable());
-        assert_eq!(carrier.take(), Some((CircuitId(1), handshake(1))));
-        assert_eq!(carrier.take(), Some((CircuitId(1), handshake(2))));
+        for number in [1, 2] {
+            assert!(readable());
+            let taken = Some((CircuitId(1), handshake(number)));
+            assert_eq!(carrier.take(), taken);
+        }
+        assert!(readable());
         assert_eq!(carrier.take(), None);
+        assert!(!readable());
     }
 
     #[test]

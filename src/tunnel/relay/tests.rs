@@ -1,0 +1,1 @@
+//! What one relay does with what comes, over real sockets of this machine.
