@@ -48,9 +48,9 @@ use zeroize::Zeroizing;
 
 use self::device::Device;
 pub use self::device::{Offloads, TunError};
-pub use self::filter::Denied;
 pub use self::engine::Losses;
 use self::engine::{Engine, Loss};
+pub use self::filter::Denied;
 use self::filter::{PeerFilter, Terms};
 use self::inbound::Inbound;
 use self::outbound::Outbound;

@@ -157,6 +157,19 @@ pub(crate) fn date(time: Timestamp) -> String {
     instant(time).to_string().chars().take(10).collect()
 }
 
+/// When the month of a time began (UTC), and when the next one does; `None` at the end of time.
+pub(crate) fn month_of(time: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let day = instant(time).to_zoned(jiff::tz::TimeZone::UTC).date();
+    let first = day.first_of_month();
+    let next = first.checked_add(jiff::Span::new().months(1)).ok()?;
+    let begin = |date: jiff::civil::Date| {
+        let zoned = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        let ms = u64::try_from(zoned.timestamp().as_millisecond()).ok()?;
+        Some(Timestamp::from_ms(ms))
+    };
+    Some((begin(first)?, begin(next)?))
+}
+
 /// A time for programs: RFC 3339 in UTC, to the second.
 pub(crate) fn rfc3339(time: Timestamp) -> String {
     let seconds = instant(time).as_second();

@@ -1,9 +1,12 @@
 //! A relay for strangers, in the foreground: it passes on sealed packets within a budget and is a member of nothing.
 //!
-//! This room ties the circuits of `swarm` to the budget of the month, and answers its operator at a socket of its own.
+//! This room ties the circuits of `swarm` and the datagrams of `tunnel` to one budget, and answers its operator at a
+//! socket of its own.
 
 mod identity;
+pub(crate) mod look;
 mod month;
+mod pairs;
 pub(crate) mod report;
 pub(crate) mod socket;
 
@@ -11,10 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meshnode_protocol::id::TransportKey;
+use meshnode_protocol::io::CarryTerms;
 use meshnode_protocol::time::Moment;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::month::Month;
+use self::pairs::Pairs;
 use self::report::{Budget, Report};
 use self::socket::Socket;
 use crate::clock::Clock;
@@ -22,12 +27,15 @@ use crate::config::lock::Lock;
 use crate::config::relay::RelaySettings;
 use crate::config::{LogFormat, state_dir};
 use crate::failure::{Exit, Failure};
-use crate::swarm::{Carried, Volunteer, VolunteerConfig};
+use crate::swarm::{self, VolunteerConfig};
+use crate::tunnel;
 
 /// How often budgets are looked at.
 const ROUND: Duration = Duration::from_secs(1);
 /// How often the volume of the month is written down.
 const SAVE_S: u64 = 60;
+/// How often pairs are looked at, in seconds.
+const LOOK_S: u64 = 10;
 /// Seconds over which a rate is shown.
 const RATE_S: usize = 10;
 
@@ -76,19 +84,19 @@ pub(crate) fn start_log(format: LogFormat, filter: &str) {
 struct Relay {
     dir: PathBuf,
     settings: RelaySettings,
-    circuits: Volunteer,
+    circuits: swarm::Volunteer,
+    datagrams: tunnel::Volunteer,
     socket: Socket,
     clock: Clock,
     started: Moment,
     month: Month,
-    /// What had come at the end of each of the last seconds, newest last.
+    pairs: Pairs,
+    /// What circuits had brought at the end of each of the last seconds, newest last.
     history: Vec<u64>,
 }
 
 impl Relay {
     fn open(dir: &Path, settings: &RelaySettings) -> Result<Self, Failure> {
-        let clock = Clock::new();
-        let started = clock.now();
         let config = VolunteerConfig {
             seed: identity::load(dir)?,
             port: settings.port,
@@ -98,16 +106,22 @@ impl Relay {
             circuits: settings.pairs,
             introduces_only: settings.introduces_only,
         };
-        let circuits =
-            Volunteer::start(config).map_err(|error| port_failure(settings.port, &error))?;
+        let failed = |error| port_failure(settings.port, &error);
+        let circuits = swarm::Volunteer::start(config).map_err(failed)?;
+        let terms = terms(*circuits.key(), settings, settings.month_bytes);
+        let datagrams =
+            tunnel::Volunteer::start(settings.port, terms, month::load(dir)).map_err(failed)?;
+        let clock = Clock::new();
         Ok(Self {
             dir: dir.to_owned(),
             settings: settings.clone(),
             circuits,
+            datagrams,
             socket: Socket::bind(dir)?,
             clock,
-            started,
-            month: Month::load(dir, started.wall),
+            started: clock.now(),
+            month: Month::default(),
+            pairs: Pairs::default(),
             history: Vec::new(),
         })
     }
@@ -127,37 +141,55 @@ impl Relay {
                     Err(failure) => break Err(failure),
                 },
                 _ = round.tick() => {
+                    self.count(rounds);
                     rounds += 1;
-                    self.count(rounds % SAVE_S == 0);
                 }
             }
         };
-        self.month.save(&self.dir);
+        month::save(&self.dir, self.month.all(self.datagrams.report().volume));
         self.circuits.stop().await;
+        self.datagrams.stop();
         end
     }
 
     /// Notes what came since, and ends what the month has no room for.
-    fn count(&mut self, saves: bool) {
-        let Carried { bytes, .. } = self.circuits.report();
-        self.history.push(bytes);
+    fn count(&mut self, rounds: u64) {
+        let came = self.circuits.report().bytes;
+        self.history.push(came);
         if self.history.len() > RATE_S + 1 {
             self.history.remove(0);
         }
-        self.month.note(bytes, self.clock.now().wall);
-        self.circuits
-            .allow(self.month.bytes() < self.settings.month_bytes);
-        if saves {
-            self.month.save(&self.dir);
+        let udp = self.datagrams.report();
+        self.month.note(came, udp.volume);
+        let all = self.month.all(udp.volume);
+        self.circuits.allow(all.bytes < self.settings.month_bytes);
+        if rounds % LOOK_S == 0 {
+            self.pairs.note(&udp.pairs, self.uptime_s());
+            // What circuits took is not there for datagrams.
+            let left = self
+                .settings
+                .month_bytes
+                .saturating_sub(self.month.circuits());
+            let terms = terms(*self.circuits.key(), &self.settings, left);
+            if let Err(error) = self.datagrams.set_terms(terms) {
+                tracing::error!(error = format!("{error:#}"), "The budget cannot be set");
+            }
+        }
+        if rounds % SAVE_S == SAVE_S - 1 {
+            month::save(&self.dir, all);
         }
     }
 
+    fn uptime_s(&self) -> u64 {
+        let since_us = self.clock.now().uptime_us - self.started.uptime_us;
+        since_us / 1_000_000
+    }
+
     fn report(&self) -> Report {
-        let Carried {
-            clients, circuits, ..
-        } = self.circuits.report();
-        let now = self.clock.now();
+        let carried = self.circuits.report();
+        let udp = self.datagrams.report();
         let settings = &self.settings;
+        let (now_s, now) = (self.uptime_s(), self.clock.now());
         let seconds = self.history.len().saturating_sub(1).max(1) as u64;
         let came = match (self.history.first(), self.history.last()) {
             (Some(first), Some(last)) => last - first,
@@ -167,20 +199,43 @@ impl Relay {
             key: self.circuits.key().to_string(),
             public: settings.public.clone(),
             port: settings.port,
-            uptime_s: now.uptime_us.saturating_sub(self.started.uptime_us) / 1_000_000,
+            uptime_s: now_s,
             now_ms: now.wall.ms(),
-            clients,
-            circuits,
-            rate_bps: came * 8 / seconds,
-            month_bytes: self.month.bytes(),
+            // Most come both ways.
+            clients: carried.clients.max(udp.clients),
+            circuits: carried.circuits,
+            rate_bps: udp.rate_bps + came * 8 / seconds,
+            month_bytes: self.month.all(udp.volume).bytes,
+            slowed: self.pairs.slowed(),
             introduces_only: settings.introduces_only,
-            budget: Budget {
-                rate_bps: settings.rate_bps,
-                pair_bps: settings.pair_bps,
-                month_bytes: settings.month_bytes,
-                pairs: settings.pairs,
-            },
+            budget: budget(settings),
+            pairs: self.pairs.report(now_s),
         }
+    }
+}
+
+/// The budget as an operator is told it.
+pub(crate) const fn budget(settings: &RelaySettings) -> Budget {
+    Budget {
+        rate_bps: settings.rate_bps,
+        pair_bps: settings.pair_bps,
+        month_bytes: settings.month_bytes,
+        pairs: settings.pairs,
+    }
+}
+
+fn terms(key: TransportKey, settings: &RelaySettings, month_bytes: u64) -> CarryTerms {
+    let pairs = if settings.introduces_only {
+        0
+    } else {
+        settings.pairs
+    };
+    CarryTerms {
+        key,
+        clients: settings.allowed.clone(),
+        rate: (settings.rate_bps / 8, settings.pair_bps / 8),
+        pairs,
+        month_bytes: Some(month_bytes),
     }
 }
 

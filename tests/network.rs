@@ -18,6 +18,13 @@ mod attacker;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod capture;
+#[path = "network/circuits.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
+)]
+mod circuits;
 #[path = "network/history.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -163,6 +170,8 @@ const STORIES: &[Story] = stories![
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,
     paths::two_nodes_meet_where_only_ipv6_is,
+    circuits::two_that_may_only_call_tcp_443_are_linked_by_a_volunteers_circuit,
+    circuits::a_relay_that_was_killed_is_home_again_when_it_is_back,
     policy::a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies,
     policy::a_friend_reaches_one_service_and_everybody_else_what_they_did,
     policy::a_policy_on_trial_is_undone_on_every_node_even_after_a_kill,

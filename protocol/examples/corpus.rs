@@ -240,7 +240,11 @@ fn bad() -> Seeds {
     for (name, datagram) in relays::bad() {
         add("relay", name, datagram);
     }
-    let change = [&b"\0\x01\0\x08\x21\x12\xa4\x42"[..], &[42; 12], &[0, 3, 0, 4, 0, 0, 0, 6]];
+    let change = [
+        &b"\0\x01\0\x08\x21\x12\xa4\x42"[..],
+        &[42; 12],
+        &[0, 3, 0, 4, 0, 0, 0, 6],
+    ];
     add("stun", "change-request", change.concat());
     add("probe", "magic-alone", b"mNP\x01".to_vec());
     seeds

@@ -167,7 +167,10 @@ mod tests {
         assert!(answer(&message(BINDING_REQUEST, &TXID, &software), seen).is_some());
         // CHANGE-REQUEST (RFC 5780), and SOFTWARE cut off.
         for refused in [&[0, 3, 0, 4, 0, 0, 0, 6][..], &software[..4]] {
-            assert_eq!(answer(&message(BINDING_REQUEST, &TXID, refused), seen), None);
+            assert_eq!(
+                answer(&message(BINDING_REQUEST, &TXID, refused), seen),
+                None
+            );
         }
         assert_eq!(answer(&message(BINDING_SUCCESS, &TXID, &[]), seen), None);
     }

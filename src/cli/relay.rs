@@ -14,7 +14,6 @@ use crate::failure::{Exit, Failure};
 use crate::output::relay::{Ready, ready, status, status_json};
 use crate::output::{self, Style};
 use crate::units;
-use crate::volunteer::report::Budget;
 use crate::volunteer::{self, socket};
 
 /// Carry sealed packets for others; alone: how that goes
@@ -36,11 +35,18 @@ enum Verb {
     /// Carry for anybody, in the foreground, until Ctrl-C
     Run(RunArgs),
     /// How the relay of this machine does
-    Status,
+    Status(StatusArgs),
     /// Whether a relay answers, how fast, and whose it is
     Test(test::Args),
     /// Run the relay at every start of this machine, or no more
     Service(service::Args),
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct StatusArgs {
+    /// Every pair
+    #[arg(long)]
+    wide: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,7 +83,8 @@ struct RunArgs {
 /// Does what was asked; without a verb, shows the status.
 pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
     match args.verb {
-        None | Some(Verb::Status) => show(session),
+        None => show(&StatusArgs::default(), session),
+        Some(Verb::Status(args)) => show(&args, session),
         Some(Verb::Run(args)) => carry(args, session),
         Some(Verb::Test(args)) => test::run(&args, session.style),
         Some(Verb::Service(args)) => service::run(&args, session.style),
@@ -109,23 +116,18 @@ fn say_ready(style: Style, settings: &relay::RelaySettings, key: &TransportKey) 
         key: &key.to_string(),
         public: settings.public.as_deref(),
         port: settings.port,
-        budget: Budget {
-            rate_bps: settings.rate_bps,
-            pair_bps: settings.pair_bps,
-            month_bytes: settings.month_bytes,
-            pairs: settings.pairs,
-        },
+        budget: volunteer::budget(settings),
         introduces_only: settings.introduces_only,
     });
     output::talk(style, &text);
 }
 
-fn show(session: &Session) -> Result<Exit, Failure> {
+fn show(args: &StatusArgs, session: &Session) -> Result<Exit, Failure> {
     let report = socket::ask(&state_dir(session))?;
     if session.style.json {
         output::data(&status_json(&report))?;
     } else {
-        output::data(&status(&report))?;
+        output::data(&status(&report, args.wide, session.style.plain))?;
     }
     Ok(Exit::Done)
 }

@@ -1,12 +1,12 @@
 //! A node with its adapters: what happens outside becomes its inputs, its outputs happen outside, in their order.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use meshnode_protocol::access::Filter;
 use meshnode_protocol::id::WireGuardKey;
-use meshnode_protocol::io::{CommandId, Input, Interface, Output, Reply};
+use meshnode_protocol::io::{CarryTerms, CommandId, Input, Interface, Output, Reply};
 use meshnode_protocol::link::{CallError, CallId, LinkInput, LinkOutput};
 use meshnode_protocol::node::Node;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
@@ -42,12 +42,18 @@ pub(super) struct Machine {
     port: u16,
     reports: mpsc::Receiver<TunnelInput>,
     reporter: mpsc::Sender<TunnelInput>,
+    /// Between the engine, also one that comes later, and the links.
+    carrier: Carrier,
     host: Host,
     changes: Changes,
     peers: BTreeMap<WireGuardKey, PeerConfig>,
     paths: BTreeMap<WireGuardKey, Path>,
     /// What the engine lets through, also an engine that comes later.
     filter: Arc<Filter>,
+    /// The same of relays, of what is carried for others, and of sockets.
+    relays: Vec<SocketAddr>,
+    carry: Option<CarryTerms>,
+    extras: Vec<u16>,
     /// The device should be there and is not.
     lost: bool,
     interface: Option<Interface>,
@@ -85,15 +91,16 @@ impl Machine {
         let (reporter, reports) = mpsc::channel(QUEUE);
         let (link_events, links) = mpsc::channel(QUEUE);
         let carrier = Carrier::new()
-            .map_err(|error| Failure::world("the system gives no event counter", &error))?;
-        let tunnel = open_tunnel(&node, &config.settings.tun_name(), port, &reporter)?;
+            .map_err(|error| Failure::new(Exit::Refused, "carrier", error.to_string()))?;
+        let name = config.settings.tun_name();
+        let tunnel = open_tunnel(&node, &name, port, &reporter, &carrier)?;
         let seed = node.danger_transport_seed();
         let swarm = Swarm::start(
             SwarmConfig {
                 seed,
                 port,
                 mdns: config.settings.mdns(),
-                carrier,
+                carrier: carrier.clone(),
             },
             link_events,
         );
@@ -109,11 +116,15 @@ impl Machine {
             port,
             reports,
             reporter,
+            carrier,
             host: Host::open().map_err(broken)?,
             changes: Changes::watch().map_err(broken)?,
             peers: BTreeMap::new(),
             paths: BTreeMap::new(),
             filter: Arc::new(Filter::Open),
+            relays: Vec::new(),
+            carry: None,
+            extras: Vec::new(),
             lost: false,
             interface: None,
             unasked: VecDeque::new(),
@@ -182,8 +193,24 @@ impl Machine {
                         tunnel.send(path, &bytes);
                     }
                 }
-                // The engine carries nothing for others yet.
-                Output::Relays(_) | Output::Carry(_) | Output::Sockets(_) => {}
+                Output::Relays(relays) => {
+                    self.relays.clone_from(&relays);
+                    if let Some(tunnel) = &self.tunnel {
+                        tunnel.relays(relays);
+                    }
+                }
+                Output::Carry(terms) => {
+                    self.carry.clone_from(&terms);
+                    if let Some(tunnel) = &self.tunnel {
+                        carry(tunnel, terms);
+                    }
+                }
+                Output::Sockets(extras) => {
+                    if let Some(tunnel) = &self.tunnel {
+                        tunnel.sockets(&extras);
+                    }
+                    self.extras = extras;
+                }
                 Output::Interface(interface) => self.on_interface(interface).await,
                 Output::Filter(filter) => {
                     self.filter = Arc::clone(&filter);
@@ -297,7 +324,8 @@ impl Machine {
     }
 
     fn reopen(&mut self) -> Result<(), Failure> {
-        let tunnel = open_tunnel(&self.node, &self.tun_name, self.port, &self.reporter)?;
+        let (name, port) = (&self.tun_name, self.port);
+        let tunnel = open_tunnel(&self.node, name, port, &self.reporter, &self.carrier)?;
         tunnel.device().clone_into(&mut self.tun_name);
         self.tunnel = Some(tunnel);
         self.lost = false;
@@ -309,6 +337,9 @@ impl Machine {
         let Some(tunnel) = &self.tunnel else { return };
         tunnel.interface(Some(interface));
         block_in_place(|| tunnel.filter(Arc::clone(&self.filter)));
+        tunnel.relays(self.relays.clone());
+        tunnel.sockets(&self.extras);
+        carry(tunnel, self.carry.clone());
         if let Err(error) = self.host.configure(&self.tun_name, interface, MTU).await {
             tracing::error!(error = format!("{error:#}"), "the device has no addresses");
         }
@@ -345,6 +376,7 @@ fn open_tunnel(
     name: &str,
     port: u16,
     reporter: &mpsc::Sender<TunnelInput>,
+    carrier: &Carrier,
 ) -> Result<Tunnel, Failure> {
     let secret = node.danger_tunnel_secret();
     let config = TunnelConfig {
@@ -354,6 +386,7 @@ fn open_tunnel(
         mtu: MTU,
         control: Some(port),
         offloads: Offloads::default(),
+        carrier: carrier.clone(),
     };
     Tunnel::start(config, reporter.clone()).map_err(|error| {
         match error.downcast_ref::<TunError>() {
@@ -361,6 +394,15 @@ fn open_tunnel(
             None => port_failure(port, &error),
         }
     })
+}
+
+fn carry(tunnel: &Tunnel, terms: Option<CarryTerms>) {
+    if let Err(error) = tunnel.carry(terms) {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "nothing is carried for others"
+        );
+    }
 }
 
 fn tun_failure(error: &TunError) -> Failure {

@@ -12,6 +12,7 @@ mod dht;
 mod dialing;
 mod life;
 mod members;
+mod volunteer;
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::time::Duration;

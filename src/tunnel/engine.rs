@@ -133,4 +133,3 @@ impl fmt::Debug for Engine {
             .finish_non_exhaustive()
     }
 }
-

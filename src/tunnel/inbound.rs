@@ -16,6 +16,9 @@ use meshnode_protocol::peering::{Path, Socket, TunnelInput};
 use meshnode_protocol::probe::{DatagramKind, classify, tag_of};
 use meshnode_protocol::time::Moment;
 
+use self::frames::is_data;
+pub(crate) use self::frames::run_of_frames;
+use super::allowance::Allowance;
 use super::filter::Verdict;
 use super::flows::Direction;
 use super::merge::{Added, Merge};
@@ -26,12 +29,9 @@ use super::sockets::{Arrival, Aside, Patience, aside};
 use super::split::Split;
 use super::standing::Standing;
 use super::train::SEALED_MAX;
-use super::allowance::Allowance;
 use super::watch::{Wake, Watch};
 use super::ways::Ways;
 use super::{Engine, Loss};
-use self::frames::is_data;
-pub(crate) use self::frames::run_of_frames;
 
 /// Bytes of the largest UDP datagram.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -90,7 +90,9 @@ impl Inbound {
     fn watch(&mut self, engine: &Engine) -> Wake {
         let Ways { sockets, carrier } = &engine.ways;
         let extras = sockets.extras();
-        let extras = extras.iter().map(|(n, raw)| (Socket::Extra(*n), raw.as_fd()));
+        let extras = extras
+            .iter()
+            .map(|(n, raw)| (Socket::Extra(*n), raw.as_fd()));
         let sources: Vec<_> = sockets.lasting().chain(extras).collect();
         let others = [sockets.changed(), carrier.as_fd()];
         let fds = others.into_iter().chain(sources.iter().map(|(_, fd)| *fd));

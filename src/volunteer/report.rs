@@ -21,8 +21,27 @@ pub(crate) struct Report {
     pub(crate) rate_bps: u64,
     /// What came in this month.
     pub(crate) month_bytes: u64,
+    /// Pairs that were slowed within the last hour.
+    pub(crate) slowed: usize,
     pub(crate) introduces_only: bool,
     pub(crate) budget: Budget,
+    /// The pairs by UDP, the fastest first.
+    pub(crate) pairs: Vec<Pair>,
+}
+
+/// Two clients between which datagrams pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pair {
+    /// A short name, the same at every look.
+    pub(crate) id: String,
+    pub(crate) since_s: u64,
+    pub(crate) rate_bps: u64,
+    /// Bytes of one of the two.
+    pub(crate) rx_bytes: u64,
+    /// Bytes of the other.
+    pub(crate) tx_bytes: u64,
+    /// Whether it was slowed within the last minute.
+    pub(crate) limited: bool,
 }
 
 /// What a relay may carry.

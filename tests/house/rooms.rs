@@ -58,10 +58,12 @@ const ADAPTERS: [&str; 9] = [
 ];
 
 /// Who may name which adapter besides itself; `daemon` ties them all together.
-const ARROWS: [(&str, &str); 8] = [
+const ARROWS: [(&str, &str); 10] = [
     ("endpoints", "host"),
     ("cli", "control"),
     ("cli", "demo"),
+    ("volunteer", "swarm"),
+    ("volunteer", "tunnel"),
     ("demo", "control"),
     ("demo", "lab"),
     ("output", "control"),

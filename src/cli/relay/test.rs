@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use meshnode_protocol::invite::{Hint, Host};
-use meshnode_protocol::record::Transport;
 use tokio::net::lookup_host;
 
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Style};
-use crate::swarm::{Seen, look};
 use crate::units;
+use crate::volunteer::look::{Sight, sight};
 use crate::volunteer::report::KEY_SYMBOLS;
 
 #[derive(Debug, clap::Args)]
@@ -27,13 +26,6 @@ pub(crate) struct RelayAddress {
     place: Hint,
 }
 
-/// What both transports showed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Look {
-    tcp: Option<Seen>,
-    quic: Option<Seen>,
-}
-
 /// Looks, and says what is there.
 pub(crate) fn run(args: &Args, style: Style) -> Result<Exit, Failure> {
     let RelayAddress { front, place } = &args.address;
@@ -43,7 +35,7 @@ pub(crate) fn run(args: &Args, style: Style) -> Result<Exit, Failure> {
         .map_err(|error| Failure::world("the system gives no threads", &error))?;
     let found = runtime.block_on(async {
         let addresses = resolve(place).await?;
-        look_at(&addresses).await
+        sight(&addresses).await
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     let found = found?;
@@ -62,16 +54,13 @@ pub(crate) fn run(args: &Args, style: Style) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn shown(style: Style, address: &RelayAddress, key: &str, found: Look) -> String {
+fn shown(style: Style, address: &RelayAddress, key: &str, sight: Sight) -> String {
     let RelayAddress { place, .. } = address;
-    let carries = [found.tcp, found.quic]
-        .iter()
-        .flatten()
-        .any(|seen| seen.carries);
-    let micros = |seen: Option<Seen>| {
-        seen.map(|seen| u64::try_from(seen.took.as_micros()).unwrap_or(u64::MAX))
-    };
-    let [tcp, quic] = [found.tcp, found.quic].map(micros);
+    let ways = [sight.tcp, sight.quic];
+    let carries = ways.iter().flatten().any(|seen| seen.carries);
+    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let [tcp, quic] = ways.map(|seen| seen.map(|seen| micros(seen.took)));
+    let udp = sight.udp.map(|echo| micros(echo.took));
     let front = &key[..KEY_SYMBOLS];
     if style.json {
         let ms = |us: Option<u64>| us.map(|us| us / 1_000);
@@ -79,19 +68,26 @@ fn shown(style: Style, address: &RelayAddress, key: &str, found: Look) -> String
             "schema": 1,
             "address": format!("{front}@{place}"),
             "key": key,
+            "udp_ms": ms(udp),
             "tcp_ms": ms(tcp),
             "quic_ms": ms(quic),
             "circuits": carries,
+            "seen_as": sight.udp.map(|echo| echo.seen.to_string()),
         });
         return format!("{shown}\n");
     }
     let took = |us: Option<u64>| us.map_or("no answer".to_owned(), units::rtt);
+    let seen = sight.udp.map_or(String::new(), |echo| {
+        format!(" (this machine is seen as {})", echo.seen)
+    });
     format!(
         "{front}@{place} answers\n\
+         udp       {}{seen}\n\
          tcp       {}\n\
          quic      {}\n\
          circuits  {}\n\
          key       {key}\n",
+        took(udp),
         took(tcp),
         took(quic),
         if carries { "yes" } else { "no" },
@@ -114,33 +110,6 @@ async fn resolve(place: &Hint) -> Result<Vec<SocketAddr>, Failure> {
     Ok(addresses)
 }
 
-/// Looks by both transports, at one address after the other, until one answers.
-async fn look_at(addresses: &[SocketAddr]) -> Result<Look, Failure> {
-    let broken = |error: anyhow::Error| Failure::world("cannot connect", &format!("{error:#}"));
-    for address in addresses {
-        let tcp = look(Transport::Tcp, *address, PATIENCE);
-        let beside = address.port().checked_add(1);
-        let quic = async {
-            let Some(port) = beside else { return Ok(None) };
-            look(
-                Transport::Quic,
-                SocketAddr::new(address.ip(), port),
-                PATIENCE,
-            )
-            .await
-        };
-        let (tcp, quic) = tokio::join!(tcp, quic);
-        let found = Look {
-            tcp: tcp.map_err(broken)?,
-            quic: quic.map_err(broken)?,
-        };
-        if found.tcp.or(found.quic).is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(Look::default())
-}
-
 fn parse(text: &str) -> Result<RelayAddress, String> {
     let wrong = || {
         let text = text.escape_default();
@@ -157,8 +126,6 @@ fn parse(text: &str) -> Result<RelayAddress, String> {
     Ok(RelayAddress { front, place })
 }
 
-/// How long a relay may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 /// Symbols of a whole key.

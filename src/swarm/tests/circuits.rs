@@ -20,7 +20,7 @@ impl Peer {
         });
     }
 
-    async fn reserved(&mut self, home: TransportKey, wanted: bool) {
+    pub(super) async fn reserved(&mut self, home: TransportKey, wanted: bool) {
         self.next(|input| match input {
             LinkInput::Reserved { relay, stands } if relay == home && stands == wanted => Some(()),
             _ => None,

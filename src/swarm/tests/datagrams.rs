@@ -62,7 +62,7 @@ async fn datagrams_go_both_ways_over_the_stream_that_one_end_opened() {
 
 #[tokio::test]
 async fn datagrams_go_over_a_circuit_and_over_the_direct_connection_that_replaces_it() {
-    let (mut a, mut b, relay) = super::circuits::network().await;
+    let (mut a, mut b, relay) = circuits::network().await;
     a.dial_by(5, b.key, &relay);
     b.up_by().await;
     a.up_by().await;

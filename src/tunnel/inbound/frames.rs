@@ -123,10 +123,7 @@ impl Inbound {
 impl Engine {
     /// Answers a STUN request while this node carries for others.
     pub(super) fn on_stun(&self, message: &[u8], train: &Arrival, now: Moment) {
-        if !self
-            .relay
-            .on_stun(&self.ways.sockets, message, train, now)
-        {
+        if !self.relay.on_stun(&self.ways.sockets, message, train, now) {
             self.count(Loss::Malformed);
         }
     }
