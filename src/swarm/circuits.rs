@@ -79,15 +79,15 @@ pub(super) fn server(own: PeerId, room: Room) -> relay::Behaviour {
     .circuit_src_per_ip(REQUESTS_OF_HOST, REQUEST_INTERVAL);
     let mut server = relay::Behaviour::new(own, config);
     server.set_status(Some(relay::Status::Disable));
-    // A reservation must name an address, whatever it is; the client knows ours already.
-    let placeholder = Multiaddr::empty().with(Protocol::P2p(own));
+    // A reservation must name an address; ours says only whose it is, for the client knows the rest.
+    let own_name = Multiaddr::empty().with(Protocol::P2p(own));
     server.on_swarm_event(FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed {
-        addr: &placeholder,
+        addr: &own_name,
     }));
     server
 }
 
-/// Turns a server on or off. What stands when it is turned off stands until its connections end.
+/// Turns a server on or off. Reservations and circuits that stand then stand until their connections end.
 pub(super) fn serve(server: &mut relay::Behaviour, serves: bool) {
     let status = if serves {
         relay::Status::Enable

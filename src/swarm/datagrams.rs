@@ -1,7 +1,7 @@
 //! Streams that carry datagrams to trusted peers, where UDP does not get through (`docs/protocol.md` §8.6).
 //!
-//! A peer's handle is of the connection that leads by no relay, if one does. Each end may open a stream; it sends by its
-//! own if it has one, else by the peer's. What is behind the gate of trust is not even read.
+//! A peer's handle is of the connection that leads by no relay, if one does. Each end may open a stream; it sends by
+//! its own if it has one, else by the peer's. What comes while the gate of trust is shut is not even read.
 
 mod ends;
 mod frame;

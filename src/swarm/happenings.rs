@@ -90,6 +90,7 @@ impl State {
                 relay_peer_id,
                 ..
             }) => self.on_reserved(&relay_peer_id, Instant::now()),
+            LinksEvent::Relay(event) => self.on_served(&event),
             LinksEvent::Datagrams(Carrying { peer, circuit }) => {
                 if let Some(peer) = address::transport_key(&peer) {
                     self.happened
@@ -101,10 +102,19 @@ impl State {
             LinksEvent::Mdns(mdns::Event::Expired(_))
             | LinksEvent::Gossip(_)
             | LinksEvent::Circuits(_)
-            | LinksEvent::Relay(_)
             | LinksEvent::Identify(_) => {}
             LinksEvent::Limits(never) => match never {},
             LinksEvent::Guard(never) | LinksEvent::Pulse(never) => match never {},
+        }
+    }
+
+    fn on_served(&mut self, event: &relay::Event) {
+        if let relay::Event::ReservationReqAccepted { src_peer_id, .. } = event {
+            self.clients.insert(*src_peer_id);
+        } else if let relay::Event::ReservationClosed { src_peer_id } = event
+            && !self.swarm.is_connected(src_peer_id)
+        {
+            self.clients.remove(src_peer_id);
         }
     }
 

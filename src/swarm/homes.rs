@@ -60,6 +60,17 @@ fn pause(tries: u32) -> Duration {
 }
 
 impl Homes {
+    /// When something is to be done next.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let is_waiting =
+            |home: &&Home| home.wanted && matches!(home.stage, Stage::Away | Stage::Reaching);
+        self.all
+            .values()
+            .filter(is_waiting)
+            .map(|home| home.due)
+            .min()
+    }
+
     /// Whether a peer is a home that the core wants.
     pub(super) fn has(&self, peer: &PeerId) -> bool {
         self.all.get(peer).is_some_and(|home| home.wanted)
@@ -222,8 +233,8 @@ impl State {
 
 /// Homes at a time: a member has one or two.
 const HOMES_MAX: usize = 8;
-/// How long the core may take to connect by itself.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long the core may take to begin to connect by itself.
+const GRACE: Duration = Duration::from_millis(300);
 /// How long a connection to a relay may take.
 const REACH_TIME_MAX: Duration = Duration::from_secs(20);
 /// The first pause.

@@ -53,7 +53,9 @@ impl State {
             return;
         };
         let own = *self.swarm.local_peer_id();
-        if peer == own || relay == own || peer == relay || self.swarm.is_connected(&peer) {
+        if let Some(connection) = self.hidden(&peer) {
+            self.show(connection, Some(dial));
+        } else if peer == own || relay == own || peer == relay || self.swarm.is_connected(&peer) {
             self.dial_failed(dial, true);
         } else if self.direct_link(&relay).is_some() {
             self.dial_circuit(dial, Waiting { peer, relay });

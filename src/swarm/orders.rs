@@ -31,9 +31,7 @@ impl State {
                 addresses,
             } => self.dial_by(dial, &peer, &relay, &addresses),
             LinkOutput::Homes(homes) => self.set_homes(homes),
-            LinkOutput::Relaying(serves) => {
-                circuits::serve(&mut self.swarm.behaviour_mut().relay.inner, serves);
-            }
+            LinkOutput::Relaying(serves) => self.serve(serves),
             LinkOutput::Carry { peer, wanted } => self.with_peer(&peer, |state, peer| {
                 let links = state.swarm.behaviour_mut();
                 links.datagrams.inner.want(peer, wanted);
@@ -63,6 +61,16 @@ impl State {
             LinkOutput::Neighbours(neighbours) => self.set_neighbours(&neighbours),
             LinkOutput::Put { key, value } => self.put(key, value),
             LinkOutput::Get { key } => self.get(key),
+        }
+    }
+
+    /// Who was served and is no more must hear of it: libp2p has no word for that, so its connections end.
+    fn serve(&mut self, serves: bool) {
+        circuits::serve(&mut self.swarm.behaviour_mut().relay.inner, serves);
+        if !serves {
+            for peer in std::mem::take(&mut self.clients) {
+                self.hang_up(peer);
+            }
         }
     }
 

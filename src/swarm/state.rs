@@ -1,6 +1,6 @@
 //! The links' task: what it remembers, and the loop between libp2p and the core.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -12,7 +12,7 @@ use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::link::{AnswerId, CallId, GossipId, LinkId, LinkInput, LinkOutput, Service};
 use meshnode_protocol::record::ControlAddress;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::behaviour::Links;
 use super::dht::Searches;
@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) dials: Dials,
     pub(super) legs: Legs,
     pub(super) homes: Homes,
+    /// Whom this node, as a relay, made reachable.
+    pub(super) clients: BTreeSet<PeerId>,
     pub(super) calls: BTreeMap<(Service, OutboundRequestId), CallId>,
     pub(super) questions: BTreeMap<AnswerId, Question>,
     pub(super) messages: BTreeMap<GossipId, (MessageId, PeerId)>,
@@ -73,6 +75,7 @@ impl State {
             dials: Dials::default(),
             legs: Legs::default(),
             homes: Homes::default(),
+            clients: BTreeSet::new(),
             calls: BTreeMap::new(),
             questions: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -90,8 +93,8 @@ impl State {
         events: mpsc::Sender<LinkInput>,
     ) {
         let mut round = tokio::time::interval(STRANGERS_ROUND);
-        let mut homes = tokio::time::interval(HOMES_ROUND);
         loop {
+            let due = self.homes.due();
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(order) => self.obey(order),
@@ -106,7 +109,9 @@ impl State {
                 event = self.swarm.select_next_some(), if self.happened.is_empty() => {
                     self.on_event(event);
                 }
-                now = homes.tick() => self.tend_homes(now),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.tend_homes(Instant::now());
+                }
                 now = round.tick() => {
                     self.dismiss_strangers();
                     self.end_idle_legs(now);
@@ -201,8 +206,6 @@ impl State {
 
 /// How often strangers are looked at.
 const STRANGERS_ROUND: Duration = Duration::from_secs(5);
-/// How often homes are looked at.
-const HOMES_ROUND: Duration = Duration::from_secs(1);
 /// How long a direct connection stands before the circuit beside it ends.
 const SETTLING_TIME: Duration = Duration::from_secs(5);
 /// How long a stranger may be silent: a join takes two round trips.

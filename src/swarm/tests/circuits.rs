@@ -118,6 +118,22 @@ async fn who_does_not_relay_gives_no_reservation_and_one_that_begins_to_gives_it
 }
 
 #[tokio::test]
+async fn who_stops_to_relay_takes_its_reservations_back() {
+    let (mut a, mut b, relay) = network().await;
+    a.dial_by(5, b.key, &relay);
+    a.up_by().await;
+    relay.swarm.act(LinkOutput::Relaying(false));
+    b.reserved(relay.key, false).await;
+    a.next(|input| matches!(input, LinkInput::Down { .. }).then_some(()))
+        .await;
+    let again = b.within(Duration::from_secs(3), |input| match input {
+        LinkInput::Reserved { stands, .. } => stands.then_some(()),
+        _ => None,
+    });
+    assert_eq!(again.await, None);
+}
+
+#[tokio::test]
 async fn a_reservation_that_its_relay_took_along_is_made_anew_when_the_relay_is_back() {
     let (mut a, mut b, relay) = network().await;
     let (port, key) = (relay.port, relay.key);
