@@ -216,7 +216,7 @@ fn amount(text: &str, units: &[(&str, u32)]) -> Option<u64> {
 /// A rate without its unit, in Mbit/s: `12.4`, `100`, `0.3`.
 pub(crate) fn mbits(bps: u64) -> String {
     let tenths = (bps + 50_000) / 100_000;
-    if tenths % 10 == 0 {
+    if tenths.is_multiple_of(10) {
         format!("{}", tenths / 10)
     } else {
         format!("{}.{}", tenths / 10, tenths % 10)

@@ -163,7 +163,7 @@ impl Relay {
         self.month.note(came, udp.volume);
         let all = self.month.all(udp.volume);
         self.circuits.allow(all.bytes < self.settings.month_bytes);
-        if rounds % LOOK_S == 0 {
+        if rounds.is_multiple_of(LOOK_S) {
             self.pairs.note(&udp.pairs, self.uptime_s());
             // What circuits took is not there for datagrams.
             let left = self

@@ -64,12 +64,12 @@ impl Datagrams {
         }
     }
 
-    /// Has a stream with a peer, over whatever connection there is and will be, or has none.
+    /// Has a stream with a peer, over the best of its connections until the last one ends, or has none.
     pub(super) fn want(&mut self, peer: PeerId, wanted: bool) {
-        if wanted {
-            self.wanted.insert(peer);
-        } else {
+        if !wanted {
             self.wanted.remove(&peer);
+        } else if self.connections.contains_key(&peer) {
+            self.wanted.insert(peer);
         }
         self.choose(peer);
     }
@@ -151,6 +151,7 @@ impl NetworkBehaviour for Datagrams {
                 connections.remove(&down.connection_id);
                 if connections.is_empty() {
                     self.connections.remove(&down.peer_id);
+                    self.wanted.remove(&down.peer_id);
                 }
             }
             self.choose(down.peer_id);

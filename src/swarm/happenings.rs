@@ -6,7 +6,7 @@ use std::time::Duration;
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, MessageAcceptance};
 use libp2p::request_response::{self, InboundRequestId, Message, OutboundFailure};
-use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, mdns, relay};
 use meshnode_protocol::link::{AnswerId, CallError, GossipId, LinkId, LinkInput, Service};
 use meshnode_protocol::record::ControlAddress;
@@ -51,12 +51,7 @@ impl State {
                 connection_id,
                 error,
                 ..
-            } => {
-                if !self.on_leg_failed(connection_id) {
-                    let end = self.dials.failed(&mut self.swarm, connection_id, &error);
-                    self.end_dial(end);
-                }
-            }
+            } => self.on_not_made(connection_id, &error),
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "A connection from outside was not made");
             }
@@ -71,6 +66,13 @@ impl State {
                 tracing::debug!(%error, "A listener stumbled");
             }
             _ => {}
+        }
+    }
+
+    fn on_not_made(&mut self, connection: ConnectionId, error: &DialError) {
+        if !self.on_leg_failed(connection) {
+            let end = self.dials.failed(&mut self.swarm, connection, error);
+            self.end_dial(end);
         }
     }
 

@@ -190,12 +190,10 @@ impl State {
             home.stage = Stage::Standing(listener);
             home.tries = 0;
             home.renewals = (now, 0);
-            if home.wanted {
-                let (relay, stands) = (home.key, true);
-                tracing::info!("A relay keeps a reservation");
-                self.happened
-                    .push_back(LinkInput::Reserved { relay, stands });
-            }
+            let (relay, stands) = (home.key, true);
+            tracing::info!("A relay keeps a reservation");
+            self.happened
+                .push_back(LinkInput::Reserved { relay, stands });
             return;
         }
         let (since, count) = &mut home.renewals;
@@ -222,7 +220,8 @@ impl State {
         let (relay, wanted) = (home.key, home.wanted);
         if !wanted {
             self.homes.all.remove(&peer);
-        } else if stood {
+        }
+        if stood {
             tracing::info!("A relay keeps no reservation any more");
             let stands = false;
             self.happened

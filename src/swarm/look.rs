@@ -55,36 +55,39 @@ pub async fn look(
         return Ok(None);
     }
     let mut seen = None;
-    let search = async {
-        loop {
-            match swarm.select_next_some().await {
-                SwarmEvent::ConnectionEstablished { peer_id, .. } => {
-                    let took = begun.elapsed();
-                    let key = address::transport_key(&peer_id);
-                    seen = key.map(|key| Seen {
-                        key,
-                        took,
-                        carries: false,
-                    });
-                }
-                SwarmEvent::Behaviour(LookerEvent::Identify(event)) => {
-                    if let identify::Event::Received { info, .. } = event {
-                        let carries = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
-                        seen = seen.map(|seen| Seen { carries, ..seen });
-                        return;
-                    }
-                }
-                SwarmEvent::OutgoingConnectionError { .. }
-                | SwarmEvent::ConnectionClosed { .. } => {
-                    return;
-                }
-                _ => {}
-            }
-        }
-    };
+    let search = async { while !note(&mut seen, swarm.select_next_some().await, begun) {} };
     // Late is as good as never: what was seen until then counts.
     let _late = timeout(patience, search).await;
     Ok(seen)
+}
+
+/// Takes one event; whether there is nothing more to see.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "libp2p's enums are open and tell much more"
+)]
+fn note(seen: &mut Option<Seen>, event: SwarmEvent<LookerEvent>, begun: Instant) -> bool {
+    match event {
+        SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+            let took = begun.elapsed();
+            *seen = address::transport_key(&peer_id).map(|key| Seen {
+                key,
+                took,
+                carries: false,
+            });
+            false
+        }
+        SwarmEvent::Behaviour(LookerEvent::Identify(identify::Event::Received {
+            info, ..
+        })) => {
+            if let Some(seen) = seen {
+                seen.carries = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
+            }
+            true
+        }
+        SwarmEvent::OutgoingConnectionError { .. } | SwarmEvent::ConnectionClosed { .. } => true,
+        _ => false,
+    }
 }
 
 #[derive(NetworkBehaviour)]

@@ -218,14 +218,18 @@ async fn serve(
             event = swarm.select_next_some() => event,
             _ = &mut stopped => return,
         };
+        let SwarmEvent::Behaviour(event) = event else {
+            continue;
+        };
         match event {
-            SwarmEvent::Behaviour(ServicesEvent::Relay(event)) => {
-                on_relay(&event, &swarm, &mut clients, &counts);
+            ServicesEvent::Relay(event) => on_relay(&event, &swarm, &mut clients, &counts),
+            ServicesEvent::Ping(event) => {
+                if event.result.is_err() {
+                    swarm.close_connection(event.connection);
+                }
             }
-            SwarmEvent::Behaviour(ServicesEvent::Ping(event)) if event.result.is_err() => {
-                swarm.close_connection(event.connection);
-            }
-            _ => {}
+            ServicesEvent::Identify(_) => {}
+            ServicesEvent::Limits(never) | ServicesEvent::Guard(never) => match never {},
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use libp2p::core::upgrade::ReadyUpgrade;
@@ -178,10 +178,8 @@ impl Ends {
 }
 
 fn flush(wire: &mut Wire<Stream>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-    match wire.poll_write(cx) {
-        Poll::Ready(Ok(())) => wire.poll_flush(cx),
-        other => other,
-    }
+    ready!(wire.poll_write(cx))?;
+    wire.poll_flush(cx)
 }
 
 fn flush_error(flushed: Poll<std::io::Result<()>>) -> Option<std::io::Error> {

@@ -118,8 +118,15 @@ async fn the_end_of_the_connection_is_the_end_of_its_handle() {
     a.swarm.act(LinkOutput::HangUp { peer: b.key });
     assert_eq!(a.carrying().await, None);
     assert_eq!(b.carrying().await, None);
-    // It is wanted still, and comes with the next connection.
+    // The next connection has none before it is wanted again.
     a.connect(&mut b, Transport::Tcp).await;
+    let early = b.within(Duration::from_millis(300), |input| {
+        matches!(input, LinkInput::Carrying { .. }).then_some(())
+    });
+    assert_eq!(early.await, None);
+    a.trust(&b);
+    b.trust(&a);
+    a.carry(&b, true);
     assert!(a.carrying().await.is_some() && b.carrying().await.is_some());
 }
 
