@@ -37,6 +37,8 @@ pub struct Losses {
     pub overflow: u64,
     /// From or to a peer, and not allowed by the policy.
     pub denied: u64,
+    /// Of a queue that does not get empty, so that its senders slow down.
+    pub congested: u64,
 }
 
 /// What the threads share.
@@ -70,10 +72,11 @@ pub(super) enum Loss {
     Unauthentic,
     Overflow,
     Denied,
+    Congested,
 }
 
 impl Loss {
-    pub(super) const COUNT: usize = Self::Denied as usize + 1;
+    pub(super) const COUNT: usize = Self::Congested as usize + 1;
 }
 
 impl Engine {
@@ -122,6 +125,7 @@ impl Engine {
             unauthentic: count(Loss::Unauthentic),
             overflow: count(Loss::Overflow),
             denied: count(Loss::Denied),
+            congested: count(Loss::Congested),
         }
     }
 }

@@ -165,7 +165,11 @@ impl Inbound {
         // As on the way out, never one that stands alone; and no handshake and no probe.
         let can_lose = train.length > train.each && is_data(&bytes[..train.length]);
         let lost = self.standing.loses(now.uptime_us, can_lose);
-        let mut at = if lost { train.each } else { 0 };
+        let mut at = 0;
+        if lost {
+            engine.count(Loss::Congested);
+            at = train.each;
+        }
         while at < train.length {
             let rest = &mut bytes[at..train.length];
             let frames = run_of_frames(rest, train.each);
@@ -180,7 +184,12 @@ impl Inbound {
                 };
                 match classify(&rest[..end]) {
                     DatagramKind::Stun => engine.on_stun(&rest[..end], train, now),
-                    _ => self.handle_datagram(&router, &rest[..end], path, now),
+                    DatagramKind::WireGuard
+                    | DatagramKind::Probe
+                    | DatagramKind::Relay
+                    | DatagramKind::Other => {
+                        self.handle_datagram(&router, &rest[..end], path, now);
+                    }
                 }
                 at += end;
             }

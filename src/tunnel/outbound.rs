@@ -107,6 +107,7 @@ impl Outbound {
         for number in 0..count {
             let packet = split.packet(number);
             if loses && number == 0 && !split.mark(packet.clone()) {
+                self.engine.count(Loss::Congested);
                 continue;
             }
             let length = packet.len();
