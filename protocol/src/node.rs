@@ -5,7 +5,7 @@
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `locators` where they are when nobody tells, `exchange` reconciliation and gossip, `joiner` and
 //! `witness` the two ends of a join, `author` what this node signs, `history` what it tells and takes as a
-//! file, `ways` the engine's peers and paths, `block` whom a person shut out here, `report` and `card` what
+//! file, `ways` the engine's peers and paths, `relays` the relays that this node uses and is, `block` whom a person shut out here, `report` and `card` what
 //! people see.
 
 mod acts;
@@ -24,6 +24,7 @@ mod locators;
 mod net;
 mod news;
 mod policy;
+mod relays;
 mod report;
 mod service;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod stage;
 mod start;
 mod timekeepers;
 mod ways;
+mod whereabouts;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,6 +52,7 @@ use crate::node::links::Links;
 use crate::node::locators::Locators;
 use crate::node::net::Net;
 use crate::node::news::Mailbox;
+use crate::node::relays::Relays;
 use crate::node::service::Served;
 use crate::node::witness::Door;
 use crate::record::ControlAddress;
@@ -73,6 +76,7 @@ pub struct Node {
     pending: BTreeMap<CallId, Pending>,
     links: Links,
     locators: Locators,
+    relays: Relays,
     net: Option<Net>,
     joiner: Option<Joiner>,
     door: Door,
@@ -145,6 +149,7 @@ impl Node {
             Input::Link(input) => self.on_link(input, now),
             Input::Tunnel(input) => self.on_tunnel(input, now),
             Input::Interfaces(addresses) => self.on_interfaces(addresses, now),
+            Input::Carrying(mode) => self.set_carrying(mode, now),
             Input::Command(id, command) => self.on_command(id, command, now),
             Input::Hangup(id) => self.on_hangup(id),
             Input::PersistFailed(reason) => self.disk_failure = Some(reason),
@@ -153,6 +158,7 @@ impl Node {
         }
         self.on_time(now);
         self.refresh(now);
+        self.relays_on_time(now);
         self.carry_ways(now);
         self.links.settle();
     }
@@ -174,6 +180,7 @@ impl Node {
             self.links.poll_timeout(),
             self.locators.poll_timeout(),
             self.errands.poll_timeout(),
+            self.relays.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -241,6 +248,13 @@ impl Node {
             Command::PolicyDiff { from, text } => self.diff_policy(id, from.as_deref(), &text),
             Command::PolicyRollback { op, act } => self.roll_back_policy(id, &op, act, now),
             Command::PolicyLog => self.log_policy(id),
+            Command::RelayAdd {
+                key,
+                name,
+                addresses,
+            } => self.add_relay(id, key, &name, &addresses, now),
+            Command::RelayRemove { name } => self.remove_relay(id, &name, now),
+            Command::RelayList => self.list_relays(id, now),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));
@@ -271,6 +285,7 @@ impl Node {
         if let Some(net) = &mut self.net {
             net.paths.timeout(now, &mut self.rng);
         }
+        self.choose_ways(now);
     }
 
     fn reply(&mut self, id: CommandId, reply: Reply) {

@@ -14,6 +14,7 @@ use super::links::Links;
 use super::locators::Locators;
 use super::net::{Net, Phase};
 use super::news::Mailbox;
+use super::relays::Relays;
 use super::service::Served;
 use super::witness::Door;
 use crate::body::{Genesis, Ipv4Range};
@@ -28,6 +29,7 @@ use crate::ledger::{Change, Ledger};
 use crate::limits::ROOT_KEYS_MAX;
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::op::{Header, Op};
+use crate::path::Punch;
 use crate::recovery::RecoveryPhrase;
 use crate::seal::EpochKey;
 use crate::time::Moment;
@@ -41,6 +43,8 @@ pub struct Setup {
     pub os: String,
     /// Program version; at most 32 bytes.
     pub version: String,
+    /// What may be done against routers that give every destination another port.
+    pub punch: Punch,
 }
 
 /// A network to be.
@@ -259,6 +263,7 @@ impl Node {
             pending: BTreeMap::new(),
             links: Links::default(),
             locators: Locators::default(),
+            relays: Relays::default(),
             net: None,
             joiner: None,
             door: Door::default(),

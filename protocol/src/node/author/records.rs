@@ -3,11 +3,7 @@
 use crate::codec::Ext;
 use crate::limits::{CANDIDATES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
 use crate::node::Node;
-use crate::path::is_probeable;
-use crate::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody,
-    RecordKind, Tip,
-};
+use crate::record::{ControlAddress, Endpoints, NodeRecord, Record, RecordBody, RecordKind, Tip};
 use crate::time::Moment;
 use crate::wire::Items;
 
@@ -113,31 +109,17 @@ impl Node {
     }
 
     pub(in crate::node) fn publish_endpoints(&mut self, now: Moment) {
+        self.announce_ways();
         let Some(net) = &self.net else { return };
-        let port = self.setup.tunnel_port;
-        let host = self.interfaces.iter().filter(|ip| !net.is_overlay(**ip));
-        let host = host.map(|ip| Candidate {
-            kind: CandidateKind::Host,
-            address: (*ip, port).into(),
-        });
-        let observed = net.paths.observed().into_iter().map(|address| Candidate {
-            kind: CandidateKind::Observed,
-            address,
-        });
-        let mut tunnel: Vec<_> = observed
-            .chain(host)
-            .filter(|c| is_probeable(&c.address))
-            .collect();
-        tunnel.truncate(CANDIDATES_MAX);
-        tunnel.sort_unstable();
-        tunnel.dedup();
+        let (nat, _) = net.paths.router(&self.interfaces);
+        let tunnel = self.own_tunnel();
         let control = self.own_control();
         let endpoints = Endpoints {
             tunnel,
             control,
-            nat: Nat::Unknown,
-            homes: Vec::new(),
-            carries: false,
+            nat,
+            homes: self.relays.homes(),
+            carries: self.carries(),
             ttl_s: ENDPOINTS_TTL_S,
             ext: Ext::NONE,
         };

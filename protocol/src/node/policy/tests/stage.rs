@@ -22,6 +22,7 @@ use crate::ledger::Change;
 use crate::name::{NetworkName, NodeName};
 use crate::node::{Founding, Node, Setup};
 use crate::op::Op;
+use crate::path::Punch;
 use crate::policy::Document;
 use crate::record::Seen;
 use crate::time::{Moment, Timestamp};
@@ -418,5 +419,6 @@ fn setup() -> Setup {
         tunnel_port: 7000,
         os: "linux".to_owned(),
         version: "0".to_owned(),
+        punch: Punch::default(),
     }
 }
