@@ -19,6 +19,7 @@ pub mod store;
 pub mod swarm;
 pub mod tunnel;
 mod units;
+mod volunteer;
 
 /// Runs the command line with these arguments, the program's own name first; gives the exit code.
 #[must_use]

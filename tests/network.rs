@@ -18,6 +18,13 @@ mod attacker;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod capture;
+#[path = "network/circuits.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
+)]
+mod circuits;
 #[path = "network/flooder.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -240,6 +247,8 @@ const STORIES: &[Story] = stories![
     mapping::a_upnp_device_that_is_not_the_router_is_not_believed,
     mapping::a_node_behind_a_router_that_maps_is_joined_from_behind_another_nat,
     mapping::a_node_that_is_told_not_to_asks_no_router,
+    circuits::two_that_may_only_call_tcp_443_are_linked_by_a_volunteers_circuit,
+    circuits::a_relay_that_was_killed_is_home_again_when_it_is_back,
     policy::a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies,
     policy::a_friend_reaches_one_service_and_everybody_else_what_they_did,
     policy::a_policy_on_trial_is_undone_on_every_node_even_after_a_kill,

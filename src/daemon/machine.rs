@@ -107,6 +107,7 @@ impl Machine {
                 seed,
                 port,
                 mdns: config.settings.mdns(),
+                carrier: carrier.clone(),
             },
             link_events,
         );

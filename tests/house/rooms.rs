@@ -59,10 +59,12 @@ const ADAPTERS: [&str; 10] = [
 ];
 
 /// Who may name which adapter besides itself; `daemon` ties them all together.
-const ARROWS: [(&str, &str); 8] = [
+const ARROWS: [(&str, &str); 10] = [
     ("endpoints", "host"),
     ("cli", "control"),
     ("cli", "demo"),
+    ("volunteer", "swarm"),
+    ("volunteer", "tunnel"),
     ("demo", "control"),
     ("demo", "lab"),
     ("output", "control"),

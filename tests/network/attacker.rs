@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use meshnode::carrier::Carrier;
 use meshnode::lab::{Lab, Machine, Stopwatch, Switch, World};
 use meshnode::swarm::{Swarm, SwarmConfig};
 use meshnode_protocol::id::{Digest, TransportKey};
@@ -231,6 +232,7 @@ impl Attacker {
                         seed,
                         port: PORT,
                         mdns: true,
+                        carrier: Carrier::new().unwrap(),
                     },
                     events,
                 );
