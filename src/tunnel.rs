@@ -17,7 +17,7 @@ mod offload;
 mod outbound;
 mod packet;
 #[cfg(test)]
-#[path = "../fuzz/src/packets.rs"]
+#[path = "../tests/fuzz/src/packets.rs"]
 #[expect(unreachable_pub, reason = "the same file is a room of the fuzz crate")]
 mod packets;
 mod peer;

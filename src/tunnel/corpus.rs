@@ -13,7 +13,7 @@ fn no_seed_makes_cutting_or_merging_panic_and_each_is_taken_or_not_as_its_name_s
     ];
     for (name, target) in targets {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("fuzz/corpus")
+            .join("tests/fuzz/corpus")
             .join(name);
         let mut seeds = 0;
         for entry in fs::read_dir(corpus).unwrap() {

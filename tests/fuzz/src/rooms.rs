@@ -1,7 +1,7 @@
 //! The rooms of the packet engine that take packets of strangers apart, without the engine around them.
 
 /// As the engine has them.
-#[path = "../../src/tunnel"]
+#[path = "../../../src/tunnel"]
 #[allow(dead_code, reason = "the engine around them uses the rest")]
 mod tunnel {
     /// Where the engine opens its device.
@@ -17,7 +17,7 @@ mod tunnel {
     mod merge;
     mod offload;
     mod packet;
-    #[path = "../../fuzz/src/packets.rs"]
+    #[path = "../../tests/fuzz/src/packets.rs"]
     pub mod packets;
     mod split;
     mod sum;
