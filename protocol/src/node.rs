@@ -5,8 +5,8 @@
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `locators` where they are when nobody tells, `exchange` reconciliation and gossip, `joiner` and
 //! `witness` the two ends of a join, `author` what this node signs, `history` what it tells and takes as a
-//! file, `ways` the engine's peers and paths, `rotation` a new tunnel key, `block` whom a person shut out here, `report` and `card` what
-//! people see.
+//! file, `ways` the engine's peers and paths, `rotation` a new tunnel key, `block` whom a person shut out
+//! here, `report` and `card` what people see.
 
 mod acts;
 mod author;
