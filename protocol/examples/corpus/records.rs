@@ -1,9 +1,10 @@
 //! Seeds of device records.
 
 use meshnode_protocol::codec::{Ext, encode};
-use meshnode_protocol::id::OpId;
+use meshnode_protocol::id::{OpId, TransportKey};
 use meshnode_protocol::identity::Keys;
-use meshnode_protocol::record::{NodeRecord, RecordBody, RecordKind, Seen, Tip};
+use meshnode_protocol::name::NodeName;
+use meshnode_protocol::record::{NodeRecord, RecordBody, RecordKind, RelayRecord, Seen, Tip};
 use meshnode_protocol::time::Timestamp;
 
 use super::{endpoints, joiner, targets};
@@ -43,8 +44,22 @@ pub(super) fn records() -> Vec<(&'static str, RecordBody)> {
                 ext: Ext::NONE,
             }),
         ),
+        ("relay", RecordBody::Relay(relay())),
         ("unknown-kind", RecordBody::Opaque(RecordKind(0x1234))),
     ]
+}
+
+fn relay() -> RelayRecord {
+    RelayRecord {
+        transport: TransportKey::new(joiner().transport.public()),
+        name: NodeName::parse("oak").expect("a fine name"),
+        addresses: vec![
+            ([203, 0, 113, 9], 443).into(),
+            ([203, 0, 113, 9], 4443).into(),
+        ],
+        removed: false,
+        ext: Ext::NONE,
+    }
 }
 
 pub(super) fn record_bodies() -> Vec<(&'static str, Vec<u8>)> {
@@ -54,6 +69,7 @@ pub(super) fn record_bodies() -> Vec<(&'static str, Vec<u8>)> {
         RecordBody::Tip(tip) => (3, encode(&tip)),
         RecordBody::Left => (4, Vec::new()),
         RecordBody::Seen(seen) => (5, encode(&seen)),
+        RecordBody::Relay(relay) => (7, encode(&relay)),
         RecordBody::Opaque(RecordKind(kind)) => (kind, vec![1, 2, 3]),
     };
     records()
