@@ -5,8 +5,10 @@
 use meshnode_protocol::id::WireGuardKey;
 use meshnode_protocol::io::Input;
 use meshnode_protocol::peering::{Path, TunnelInput};
+use meshnode_protocol::relay::frame::mailbox_of;
 
 use crate::machine::{Machine, MachineId};
+use crate::network::PORT;
 use crate::world::{Broken, World};
 
 /// Between two packets of a pair that talks.
@@ -65,11 +67,8 @@ impl World {
         let Some(sender) = all.find(|id| Some(key_of(self.machine(*id))) == by) else {
             return;
         };
+        // Of somebody who is no peer the engine takes nothing.
         let Some((key, own)) = self.way(at, sender) else {
-            let name = self.machine(at).name.clone();
-            self.fail(format!(
-                "{name} is sent a packet by somebody who is no peer"
-            ));
             return;
         };
         let now_us = self.now_us;
@@ -122,6 +121,27 @@ impl World {
             self.run_for(EVERY_MS)?;
         }
         Ok(())
+    }
+
+    /// Sends a packet by a relay, whatever the engine has to say of that.
+    pub(crate) fn force_packet(&mut self, from: MachineId, to: MachineId, relay: MachineId) {
+        let ends = [to, from].map(|id| key_of(self.machine(id)));
+        let mut packet = [&[4, 0, 0, 0][..], &ends.concat()].concat();
+        packet.resize(PACKET_BYTES, 0);
+        let relay = (self.machine(relay).place.address, PORT).into();
+        let mailbox = mailbox_of(&self.machine(to).key);
+        self.send_datagram(from, Path::Relayed { relay, mailbox }, packet);
+    }
+
+    /// Whether a relay passes, or lately passed, datagrams of a machine.
+    pub(crate) fn passes(&mut self, relay: MachineId, of: MachineId) -> bool {
+        let mailbox = mailbox_of(&self.machine(of).key);
+        let now = self.machine(relay).moment(self.now_us);
+        let exchange = self.machine_mut(relay).exchange.as_mut();
+        let report = exchange.map(|exchange| exchange.report(now));
+        let pairs = report.map(|report| report.pairs).unwrap_or_default();
+        let mut ends = pairs.iter().flat_map(|pair| [pair.ends.0, pair.ends.1]);
+        ends.any(|end| end == mailbox)
     }
 
     /// How many packets of another a machine heard.

@@ -469,7 +469,10 @@ impl Node {
     /// Hangs up on those who were connected for long and proved nothing.
     fn end_strangers(&mut self, at: u64) {
         let expired = self.links.peers.iter();
-        let expired = expired.filter(|(_, p)| !p.trusted && p.since_ms + STRANGER_MS <= at);
+        let relays = &self.relays;
+        let expired = expired.filter(|(key, p)| {
+            !p.trusted && p.since_ms + STRANGER_MS <= at && !relays.is_volunteer(key)
+        });
         let expired: Vec<_> = expired.map(|(key, _)| *key).collect();
         for peer in expired {
             if let Some(entry) = self.links.peers.get_mut(&peer) {

@@ -7,8 +7,8 @@ use meshnode_protocol::custody::Custody;
 use meshnode_protocol::id::{OpId, TunnelKey};
 use meshnode_protocol::identity::{Binding, Context, Keys};
 use meshnode_protocol::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody, RelayRecord,
-    Seen, Tip, Transport,
+    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody,
+    RelayRecord, Seen, Tip, Transport,
 };
 
 use crate::Vector;

@@ -77,14 +77,30 @@ fn nobody_hears_who_is_out(
 ) -> Result<(), Broken> {
     let all = world.all();
     let (out, partner) = pairs[0];
+    let relays = [all[0], all[1]];
+    if !relays.iter().any(|relay| world.passes(*relay, out)) {
+        world.fail("a pair talks by no relay".to_owned());
+    }
     put_out(world, founder, out, &all)?;
     let before = world.packets(out, partner) + world.packets(partner, out);
-    world.talk(&pairs[..1], 3000)?;
+    world.talk(&pairs[..1], 1000)?;
+    for _ in 0..20 {
+        for relay in relays {
+            world.force_packet(out, partner, relay);
+            world.force_packet(partner, out, relay);
+        }
+        world.run_for(50)?;
+    }
     if world.packets(out, partner) + world.packets(partner, out) != before {
         world.fail("packets pass between a member and who is out".to_owned());
     }
-    world.talk(&pairs[1..], 2000)?;
-    heard(world, &pairs[1..], "after one was put out")
+    if relays.iter().any(|relay| world.passes(*relay, out)) {
+        world.fail("a relay passes packets of who is out".to_owned());
+    }
+    let mut left = pairs.to_vec();
+    left.retain(|(a, b)| *a != out && *b != out);
+    world.talk(&left, 2000)?;
+    heard(world, &left, "after one was put out")
 }
 
 fn homes(world: &World, id: MachineId) -> usize {
