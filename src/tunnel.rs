@@ -4,7 +4,11 @@
 //! They see the peers through an immutable `Router` behind one atomic pointer. A peer's sessions and
 //! path are behind one lock of its own, held while a packet is sealed or opened, never while it is sent.
 
+mod allowance;
+#[cfg(test)]
+mod corpus;
 mod device;
+mod engine;
 mod filter;
 mod flows;
 mod inbound;
@@ -12,8 +16,13 @@ mod merge;
 mod offload;
 mod outbound;
 mod packet;
+#[cfg(test)]
+#[path = "../tests/fuzz/src/packets.rs"]
+#[expect(unreachable_pub, reason = "the same file is a room of the fuzz crate")]
+mod packets;
 mod peer;
 mod refusal;
+mod relay;
 mod router;
 mod sockets;
 mod split;
@@ -22,11 +31,13 @@ mod sum;
 mod timers;
 mod train;
 mod transport;
+mod volunteer;
+mod watch;
+mod ways;
 
 use std::fmt;
-use std::io::{self, PipeReader, PipeWriter};
+use std::io::{self, PipeWriter};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -35,23 +46,27 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use meshnode_protocol::access::Filter;
 use meshnode_protocol::id::WireGuardKey;
-use meshnode_protocol::io::Interface;
+use meshnode_protocol::io::{CarryTerms, Interface};
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
-use meshnode_protocol::time::Moment;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use meshnode_protocol::relay::exchange::Report;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use self::device::Device;
 pub use self::device::{Offloads, TunError};
+pub use self::engine::Losses;
+use self::engine::{Engine, Loss};
 pub use self::filter::Denied;
 use self::filter::{PeerFilter, Terms};
 use self::inbound::Inbound;
-use self::offload::Vnet;
 use self::outbound::Outbound;
 use self::peer::{Identity, Peer};
+use self::relay::Relay;
 use self::router::Router;
 use self::sockets::{Patience, Sockets};
+pub use self::volunteer::Volunteer;
+use self::ways::Ways;
+use crate::carrier::Carrier;
 use crate::clock::Clock;
 
 /// How to start an engine.
@@ -68,6 +83,8 @@ pub struct TunnelConfig {
     pub control: Option<u16>,
     /// What the host is asked to leave to the engine.
     pub offloads: Offloads,
+    /// The circuits of the control plane.
+    pub carrier: Carrier,
 }
 
 impl fmt::Debug for TunnelConfig {
@@ -79,23 +96,6 @@ impl fmt::Debug for TunnelConfig {
             .field("control", &self.control)
             .finish_non_exhaustive()
     }
-}
-
-/// Packets that the engine lost, by reason, since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Not IP, or not as long as they say.
-    pub malformed: u64,
-    /// From a peer, with a source address that is not that peer's.
-    pub spoofed: u64,
-    /// To an address that nobody has.
-    pub unroutable: u64,
-    /// WireGuard messages and probes of strangers, replays, and wrong seals.
-    pub unauthentic: u64,
-    /// Datagrams for the core that found its queue full.
-    pub overflow: u64,
-    /// From or to a peer, and not allowed by the policy.
-    pub denied: u64,
 }
 
 /// A running engine. Its threads end, and its device vanishes, when it is dropped.
@@ -120,7 +120,10 @@ impl Tunnel {
         let (stopped, alive) = io::pipe().context("Failed to open a pipe")?;
         let engine = Arc::new(Engine {
             device,
-            sockets,
+            ways: Ways {
+                sockets,
+                carrier: config.carrier,
+            },
             mtu: config.mtu,
             terms: Terms {
                 control: config.control,
@@ -128,6 +131,8 @@ impl Tunnel {
             },
             identity: Identity::new(*config.secret),
             router: ArcSwap::default(),
+            relays: ArcSwap::default(),
+            relay: Relay::default(),
             events,
             clock: Clock::new(),
             stopped,
@@ -141,13 +146,41 @@ impl Tunnel {
             threads: Vec::new(),
             changes: Mutex::new(Arc::new(Filter::Open)),
         };
-        let outbound = Outbound::new(Arc::clone(&tunnel.engine));
-        tunnel.spawn("mn-outbound", move || outbound.run())?;
-        let inbound = Inbound::new(Arc::clone(&tunnel.engine));
-        tunnel.spawn("mn-inbound", move || inbound.run())?;
-        let engine = Arc::clone(&tunnel.engine);
-        tunnel.spawn("mn-timers", move || timers::run(&engine))?;
+        tunnel.run()?;
         Ok(tunnel)
+    }
+
+    /// Goes on under another key, without peers: device, sockets, addresses and filter stay, every session ends.
+    ///
+    /// # Errors
+    /// When threads are refused: the engine stands still and must be started anew.
+    pub fn rekey(&mut self, secret: &[u8; 32]) -> anyhow::Result<()> {
+        self.halt();
+        let (stopped, alive) = io::pipe().context("Failed to open a pipe")?;
+        let engine = Arc::get_mut(&mut self.engine).expect("only the threads share the engine");
+        engine.identity = Identity::new(*secret);
+        engine.stopped = stopped;
+        let bare = engine.router.load().bare();
+        engine.router.store(Arc::new(bare));
+        self.alive = Some(alive);
+        self.run()
+    }
+
+    fn run(&mut self) -> anyhow::Result<()> {
+        let outbound = Outbound::new(Arc::clone(&self.engine));
+        self.spawn("mn-outbound", move || outbound.run())?;
+        let inbound = Inbound::new(Arc::clone(&self.engine));
+        self.spawn("mn-inbound", move || inbound.run())?;
+        let engine = Arc::clone(&self.engine);
+        self.spawn("mn-timers", move || timers::run(&engine))
+    }
+
+    fn halt(&mut self) {
+        self.alive = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panics ends the process before it could be joined.
+            let _ = thread.join();
+        }
     }
 
     fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
@@ -171,7 +204,7 @@ impl Tunnel {
     /// The UDP port of both sockets.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.engine.sockets.port()
+        self.engine.ways.sockets.port()
     }
 
     /// Carries out a change of the peers. A path for an unknown peer is ignored.
@@ -199,7 +232,7 @@ impl Tunnel {
                 };
                 let mut out = [0; 256];
                 if let Some((path, bytes)) = peer.set_path(path, &mut out, self.engine.now()) {
-                    self.engine.sockets.send(path, bytes, Patience::Drop);
+                    self.engine.ways.send(path, bytes, Patience::Drop);
                 }
             }
             PeerChange::Remove(key) => {
@@ -251,23 +284,40 @@ impl Tunnel {
         router.by_key(key).map(|peer| peer.filter().denied())
     }
 
+    /// Takes frames of these relays, and of no others.
+    pub fn relays(&self, relays: Vec<SocketAddr>) {
+        let relays = Arc::new(relays.into_iter().collect());
+        self.engine.relays.store(relays);
+    }
+
+    /// Carries datagrams between others on these terms, or not at all. New terms keep those clients that they admit.
+    ///
+    /// # Errors
+    /// When the kernel gives no randomness for the cookies.
+    pub fn carry(&self, terms: Option<CarryTerms>) -> anyhow::Result<()> {
+        self.engine.relay.carry(terms)
+    }
+
+    /// What it carries, if it does.
+    #[must_use]
+    pub fn carried(&self) -> Option<Report> {
+        self.engine.relay.report(self.engine.now())
+    }
+
+    /// Opens and closes extra sockets, so that there are these.
+    pub fn sockets(&self, extras: &[u16]) {
+        self.engine.ways.sockets.set_extras(extras);
+    }
+
     /// Sends a datagram that is no WireGuard message; lost when the kernel has no room.
     pub fn send(&self, path: Path, bytes: &[u8]) {
-        self.engine.sockets.send(path, bytes, Patience::Drop);
+        self.engine.ways.send(path, bytes, Patience::Drop);
     }
 
     /// What was lost so far.
     #[must_use]
     pub fn losses(&self) -> Losses {
-        let count = |loss: Loss| self.engine.losses[loss as usize].load(Ordering::Relaxed);
-        Losses {
-            malformed: count(Loss::Malformed),
-            spoofed: count(Loss::Spoofed),
-            unroutable: count(Loss::Unroutable),
-            unauthentic: count(Loss::Unauthentic),
-            overflow: count(Loss::Overflow),
-            denied: count(Loss::Denied),
-        }
+        self.engine.losses()
     }
 
     /// Whether the device was taken away: the engine must be started anew.
@@ -298,110 +348,7 @@ impl Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.alive = None;
-        for thread in self.threads.drain(..) {
-            // A thread that panics ends the process before it could be joined.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// What the threads share.
-struct Engine {
-    device: Device,
-    sockets: Sockets,
-    mtu: u16,
-    terms: Terms,
-    identity: Identity,
-    router: ArcSwap<Router>,
-    events: mpsc::Sender<TunnelInput>,
-    clock: Clock,
-    /// Reads end-of-file when the engine is to stop.
-    stopped: PipeReader,
-    failed: AtomicBool,
-    losses: [AtomicU64; Loss::COUNT],
-    /// Counts the changes of peers, addresses and policy.
-    changes: AtomicU64,
-}
-
-/// Why a packet was lost.
-#[derive(Clone, Copy, Debug)]
-enum Loss {
-    Malformed,
-    Spoofed,
-    Unroutable,
-    Unauthentic,
-    Overflow,
-    Denied,
-}
-
-impl Loss {
-    const COUNT: usize = Self::Denied as usize + 1;
-}
-
-/// Why a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wake {
-    Ready,
-    Late,
-    Stopped,
-}
-
-impl Engine {
-    fn now(&self) -> Moment {
-        self.clock.now()
-    }
-
-    /// Packets that come from now on are judged by what holds now.
-    fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::Release);
-    }
-
-    fn count(&self, loss: Loss) {
-        self.losses[loss as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Tells the core, if its queue has room.
-    fn tell(&self, event: TunnelInput) -> bool {
-        self.events.try_send(event).is_ok()
-    }
-
-    /// Writes a packet to the host, which may refuse it: a device that is down takes none.
-    fn write(&self, packet: &[u8]) {
-        let headed = [&Vnet::PLAIN.bytes(), packet].concat();
-        if let Err(error) = self.device.send(&headed) {
-            tracing::trace!(%error, "packet not written to the device");
-        }
-    }
-
-    fn fail(&self) {
-        self.failed.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits until one of the descriptors can be read, the time is over, or the engine stops.
-    fn wait(&self, fds: &[BorrowedFd<'_>], timeout_ms: Option<u16>) -> Wake {
-        let mut polled = vec![PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN)];
-        polled.extend(fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
-        let timeout = timeout_ms.map_or(PollTimeout::NONE, PollTimeout::from);
-        let ready = poll(&mut polled, timeout);
-        if polled[0].any() != Some(false) {
-            return Wake::Stopped;
-        }
-        match ready {
-            Ok(0) => Wake::Late,
-            Ok(_) => Wake::Ready,
-            // A signal; the caller finds nothing to read and waits again.
-            Err(_) if timeout_ms.is_some() => Wake::Late,
-            Err(_) => Wake::Ready,
-        }
-    }
-}
-
-impl fmt::Debug for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("device", &self.device)
-            .finish_non_exhaustive()
+        self.halt();
     }
 }
 

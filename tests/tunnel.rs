@@ -15,8 +15,14 @@ mod lab;
 mod load;
 #[path = "tunnel/node.rs"]
 mod node;
+#[path = "tunnel/rekey.rs"]
+mod rekey;
+#[path = "tunnel/relay.rs"]
+mod relay;
 #[path = "tunnel/stock.rs"]
 mod stock;
+#[path = "tunnel/ways.rs"]
+mod ways;
 
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
@@ -179,7 +185,7 @@ fn a_mebibyte_of_noise_does_not_disturb_a_ping() {
     as_root("a_mebibyte_of_noise_does_not_disturb_a_ping", || {
         let (left, _right, _one, two) = pair(Roaming::Told);
         left.ping("100.64.0.2");
-        let target = two.at("192.0.2.2").remote;
+        let target = two.at("192.0.2.2").remote().unwrap();
         let noise = left.run(move || {
             std::thread::spawn({
                 let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -203,7 +209,8 @@ fn the_core_hears_probes_with_a_peers_tag_and_no_strangers() {
             known.probe_tag = Some([7; 8]);
             two.tunnel.apply(PeerChange::Set(known));
             two.drain();
-            let (target, before) = (two.at("192.0.2.2").remote, two.tunnel.losses());
+            let target = two.at("192.0.2.2").remote().unwrap();
+            let before = two.tunnel.losses();
             left.run(move || {
                 let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
                 for stranger in 0..200_u8 {
@@ -219,6 +226,7 @@ fn the_core_hears_probes_with_a_peers_tag_and_no_strangers() {
                 heard.extend(events.filter_map(|event| match event {
                     TunnelInput::Datagram { bytes, .. } => Some(bytes),
                     TunnelInput::Moved { .. }
+                    | TunnelInput::Relay { .. }
                     | TunnelInput::Traffic { .. }
                     | TunnelInput::Wanted { .. } => None,
                 }));

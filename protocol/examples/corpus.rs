@@ -21,6 +21,7 @@ use meshnode_protocol::probe::{Call, PADDING_BYTES_MAX, PortPlan, Probe};
 use meshnode_protocol::record::{
     Candidate, CandidateKind, ControlAddress, Endpoints, Nat, Record, Transport,
 };
+use meshnode_protocol::stun;
 use meshnode_protocol::time::Timestamp;
 use meshnode_protocol::wire::{
     Admission, HelloAnswer, HelloRequest, Items, JoinAnswer, JoinRequest, Knock, Set, Summary,
@@ -157,6 +158,11 @@ fn valid() -> Seeds {
     for (name, datagram) in relays::good() {
         add("relay", name, datagram);
     }
+    let seen = "[2001:db8::7]:4000".parse().expect("an address");
+    let request = stun::request(&[42; 12]);
+    let answer = stun::answer(&request, seen).expect("a plain request");
+    add("stun", "answer", answer);
+    add("stun", "request", request);
     for (name, probe) in probes() {
         add("probe", name, targets::PROBE_KEYS.1.seal(&probe, [11; 24]));
         add("probe", &format!("{name}-body"), probe.to_bytes());
@@ -234,6 +240,12 @@ fn bad() -> Seeds {
     for (name, datagram) in relays::bad() {
         add("relay", name, datagram);
     }
+    let change = [
+        &b"\0\x01\0\x08\x21\x12\xa4\x42"[..],
+        &[42; 12],
+        &[0, 3, 0, 4, 0, 0, 0, 6],
+    ];
+    add("stun", "change-request", change.concat());
     add("probe", "magic-alone", b"mNP\x01".to_vec());
     let called = probes().remove(0).1.to_bytes();
     for (name, at, value) in [

@@ -54,6 +54,8 @@ pub enum Input {
     Tunnel(TunnelInput),
     /// The machine's addresses now, whole list, without the overlay's own.
     Interfaces(Vec<IpAddr>),
+    /// What the router leads here from outside now, all of it.
+    Mapped(Mapped),
     /// Whether this node is to carry for other members; [`Carrying::Auto`] until the first of these.
     Carrying(Carrying),
     /// A person wants something.
@@ -66,6 +68,15 @@ pub enum Input {
     PersistWorks,
     /// Nothing but time passed.
     Timeout,
+}
+
+/// The outside addresses that a router leads to this node (`docs/protocol.md` §8.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// To the tunnel's port.
+    pub tunnel: Vec<SocketAddr>,
+    /// To the control plane's TCP port.
+    pub control: Vec<SocketAddr>,
 }
 
 /// What a person wants of a running node.
@@ -295,6 +306,9 @@ pub enum Output {
     Sockets(Vec<u16>),
     /// What the engine lets through, from now on. `Filter::Open` until the first of these.
     Filter(Arc<Filter>),
+    /// The tunnel key is another one: the engine goes on with the same device, sockets and filter, and without peers;
+    /// all that it had are set again.
+    TunnelKey,
     /// An answer to a person.
     Reply(CommandId, Reply),
     /// Something that a person may want to read in the log.

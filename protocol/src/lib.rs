@@ -52,6 +52,7 @@ pub mod relay;
 pub mod seal;
 mod stretch;
 pub mod structure;
+pub mod stun;
 pub mod time;
 pub mod view;
 pub mod wire;

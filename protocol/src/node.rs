@@ -5,7 +5,8 @@
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `locators` where they are when nobody tells, `exchange` reconciliation and gossip, `joiner` and
 //! `witness` the two ends of a join, `author` what this node signs, `history` what it tells and takes as a
-//! file, `ways` the engine's peers and paths, `relays` the relays that this node uses and is, `block` whom a person shut out here, `report` and `card` what
+//! file, `ways` the engine's peers and paths, `relays` the relays that this node uses and is, `rotation` a new tunnel
+//! key, `block` whom a person shut out here, `report` and `card` what
 //! people see.
 
 mod acts;
@@ -26,6 +27,7 @@ mod news;
 mod policy;
 mod relays;
 mod report;
+mod rotation;
 mod service;
 #[cfg(test)]
 mod stage;
@@ -42,8 +44,8 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::custody::Custody;
 use crate::id::{Digest, NodeId, TransportKey};
-use crate::identity::Keys;
-use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply, Trial};
+use crate::identity::{Keys, Secret};
+use crate::io::{Command, CommandId, Input, Mapped, Notice, Output, Refusal, Reply, Trial};
 use crate::link::{CallId, DialId, LinkOutput, Service};
 use crate::node::block::Wanted;
 use crate::node::errands::Errands;
@@ -66,6 +68,8 @@ pub use start::{Founded, Founding, Joining, Setup, StartError};
 #[derive(Debug)]
 pub struct Node {
     keys: Keys,
+    /// The tunnel key that this node says is its own, while the engine still has the one before.
+    coming: Option<Secret>,
     id: NodeId,
     setup: Setup,
     rng: ChaCha20Rng,
@@ -86,6 +90,7 @@ pub struct Node {
     blocked: BTreeSet<NodeId>,
     trial: Option<Trial>,
     interfaces: Vec<IpAddr>,
+    mapped: Mapped,
     listening: Vec<ControlAddress>,
     disk_failure: Option<String>,
     gone: bool,
@@ -149,6 +154,7 @@ impl Node {
             Input::Link(input) => self.on_link(input, now),
             Input::Tunnel(input) => self.on_tunnel(input, now),
             Input::Interfaces(addresses) => self.on_interfaces(addresses, now),
+            Input::Mapped(mapped) => self.on_mapped(mapped, now),
             Input::Carrying(mode) => self.set_carrying(mode, now),
             Input::Command(id, command) => self.on_command(id, command, now),
             Input::Hangup(id) => self.on_hangup(id),
@@ -231,7 +237,7 @@ impl Node {
             Command::AdminList => self.list_admins(id),
             Command::RecoveryUse(options) => self.use_recovery(id, &options, now),
             Command::RecoverySign { petition, roots } => self.sign_petition(id, &petition, &roots),
-            Command::Rotate { transport } => self.rotate(id, transport),
+            Command::Rotate { transport } => self.rotate(id, transport, now),
             Command::RotateNetwork { act } => self.rotate_network(id, act, now),
             Command::Import(items) => self.import(id, &items, now),
             Command::Block(node) => self.block(id, node, Wanted::Blocked, now),

@@ -45,7 +45,7 @@ use crate::probe::ProbeKeys;
 use crate::record::CandidateKind;
 use crate::time::Moment;
 
-pub use self::address::{is_local, is_probeable, kind_of};
+pub use self::address::{is_local, is_probeable, is_public, kind_of};
 pub use self::means::{Means, Punch};
 
 /// How long packets count as flowing.
@@ -67,6 +67,8 @@ pub enum PathEvent {
     Active(Option<Path>),
     /// Somebody wants the peer, after a time in which nobody did: relays that lead to it are of use now.
     Wanted,
+    /// The path in use went silent: where others see us may be new.
+    Suspect,
     /// Inner packets of so many bytes were proven to pass by the path in use.
     Mtu(u16),
     /// The peer saw us.

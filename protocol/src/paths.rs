@@ -128,6 +128,13 @@ impl Paths {
         self.with_all(|peer| peer.shake(now));
     }
 
+    /// Learns where this node may be found, and how its router maps: whoever is looked for is told.
+    pub fn announce(&mut self, candidates: Vec<Candidate>, nat: Nat, plan: PortPlan, now: Moment) {
+        if self.means.announce(candidates, nat, plan) {
+            self.with_all(|peer| peer.call_again(now));
+        }
+    }
+
     /// Does what is due.
     pub fn timeout<R: Rng>(&mut self, now: Moment, rng: &mut R) {
         self.means.on_time(now.uptime_ms());

@@ -146,6 +146,12 @@ impl ProbeKeys {
         frame
     }
 
+    /// Whether this end is the lower of the two, by their tags: it is at one end only.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.outbound.tag < self.inbound.tag
+    }
+
     /// Opens a probe from the peer. Whether it was seen before is the caller's business.
     ///
     /// # Errors

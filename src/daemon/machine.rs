@@ -1,12 +1,13 @@
 //! A node with its adapters: what happens outside becomes its inputs, its outputs happen outside, in their order.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use meshnode_protocol::access::Filter;
 use meshnode_protocol::id::WireGuardKey;
-use meshnode_protocol::io::{CommandId, Input, Interface, Output, Reply};
+use meshnode_protocol::io::{CarryTerms, CommandId, Input, Interface, Mapped, Output, Reply};
 use meshnode_protocol::link::{CallError, CallId, LinkInput, LinkOutput};
 use meshnode_protocol::node::Node;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
@@ -16,11 +17,13 @@ use tokio::task::block_in_place;
 
 use super::withheld::Withheld;
 use super::{notices, sleep_until_ms};
+use crate::carrier::Carrier;
 use crate::clock::Clock;
 use crate::config::DaemonConfig;
 use crate::endpoints::Changes;
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
+use crate::mapping::{Mapping, MappingConfig, Router};
 use crate::store::{SledStore, Store as _};
 use crate::swarm::{Swarm, SwarmConfig};
 use crate::tunnel::{Offloads, TunError, Tunnel, TunnelConfig};
@@ -41,12 +44,20 @@ pub(super) struct Machine {
     port: u16,
     reports: mpsc::Receiver<TunnelInput>,
     reporter: mpsc::Sender<TunnelInput>,
+    /// Between the engine, also one that comes later, and the links.
+    carrier: Carrier,
     host: Host,
     changes: Changes,
+    /// None when a person does not want it.
+    mapping: Option<Mapping>,
     peers: BTreeMap<WireGuardKey, PeerConfig>,
     paths: BTreeMap<WireGuardKey, Path>,
     /// What the engine lets through, also an engine that comes later.
     filter: Arc<Filter>,
+    /// The same of relays, of what is carried for others, and of sockets.
+    relays: Vec<SocketAddr>,
+    carry: Option<CarryTerms>,
+    extras: Vec<u16>,
     /// The device should be there and is not.
     lost: bool,
     interface: Option<Interface>,
@@ -83,13 +94,20 @@ impl Machine {
     ) -> Result<Self, Failure> {
         let (reporter, reports) = mpsc::channel(QUEUE);
         let (link_events, links) = mpsc::channel(QUEUE);
-        let tunnel = open_tunnel(&node, &config.settings.tun_name(), port, &reporter)?;
+        let carrier = Carrier::new()
+            .map_err(|error| Failure::new(Exit::Refused, "carrier", error.to_string()))?;
+        let name = config.settings.tun_name();
+        let tunnel = open_tunnel(&node, &name, port, &reporter, &carrier)?;
         let seed = node.danger_transport_seed();
+        let mapping = config.settings.port_mapping();
+        let mapping = mapping.then(|| NonZeroU16::new(port)).flatten();
+        let mapping = mapping.map(|port| Mapping::start(mapping_config(port, &seed)));
         let swarm = Swarm::start(
             SwarmConfig {
                 seed,
                 port,
                 mdns: config.settings.mdns(),
+                carrier: carrier.clone(),
             },
             link_events,
         );
@@ -105,15 +123,21 @@ impl Machine {
             port,
             reports,
             reporter,
+            carrier,
             host: Host::open().map_err(broken)?,
             changes: Changes::watch().map_err(broken)?,
+            mapping,
             peers: BTreeMap::new(),
             paths: BTreeMap::new(),
             filter: Arc::new(Filter::Open),
+            relays: Vec::new(),
+            carry: None,
+            extras: Vec::new(),
             lost: false,
             interface: None,
             unasked: VecDeque::new(),
         };
+        machine.point_mapping().await;
         let addresses = machine.addresses().await;
         machine
             .node
@@ -132,6 +156,7 @@ impl Machine {
             Some(input) = self.links.recv() => Event::Input(Input::Link(input)),
             Some(input) = self.reports.recv() => Event::Input(Input::Tunnel(input)),
             Some(()) = self.changes.next() => Event::InterfacesChanged,
+            Some(mapped) = mapped(&mut self.mapping) => Event::Input(Input::Mapped(mapped)),
             () = sleep_until_ms(due, clock) => Event::Input(Input::Timeout),
         }
     }
@@ -146,6 +171,25 @@ impl Machine {
                     "the machine's addresses are unknown"
                 );
                 Vec::new()
+            }
+        }
+    }
+
+    /// Has the ports mapped at the router that leads to the world now, as long as the engine is there to be reached.
+    pub(super) async fn point_mapping(&self) {
+        let Some(mapping) = &self.mapping else { return };
+        let gateway = if self.tunnel.is_some() {
+            self.host.gateway().await
+        } else {
+            Ok(None)
+        };
+        match gateway {
+            Ok(gateway) => mapping.point_at(gateway.map(|gateway| Router {
+                gateway: gateway.router,
+                own: gateway.own,
+            })),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the router is unknown");
             }
         }
     }
@@ -178,8 +222,24 @@ impl Machine {
                         tunnel.send(path, &bytes);
                     }
                 }
-                // The engine carries nothing for others yet.
-                Output::Relays(_) | Output::Carry(_) | Output::Sockets(_) => {}
+                Output::Relays(relays) => {
+                    self.relays.clone_from(&relays);
+                    if let Some(tunnel) = &self.tunnel {
+                        tunnel.relays(relays);
+                    }
+                }
+                Output::Carry(terms) => {
+                    self.carry.clone_from(&terms);
+                    if let Some(tunnel) = &self.tunnel {
+                        carry(tunnel, terms);
+                    }
+                }
+                Output::Sockets(extras) => {
+                    if let Some(tunnel) = &self.tunnel {
+                        tunnel.sockets(&extras);
+                    }
+                    self.extras = extras;
+                }
                 Output::Interface(interface) => self.on_interface(interface).await,
                 Output::Filter(filter) => {
                     self.filter = Arc::clone(&filter);
@@ -187,6 +247,7 @@ impl Machine {
                         block_in_place(|| tunnel.filter(filter));
                     }
                 }
+                Output::TunnelKey => self.on_tunnel_key(),
                 Output::Reply(id, reply) => carried.replies.push((id, reply)),
                 Output::Notice(notice) => notices::log(&notice),
                 Output::Erase => carried.erase = true,
@@ -261,6 +322,7 @@ impl Machine {
             if let Some(tunnel) = self.tunnel.take() {
                 block_in_place(|| tunnel.stop());
             }
+            self.point_mapping().await;
             return;
         };
         if self.tunnel.is_none()
@@ -271,6 +333,26 @@ impl Machine {
             return;
         }
         self.equip(&interface).await;
+        self.point_mapping().await;
+    }
+
+    /// The engine goes on under the node's new key; its peers are set again after this, their routes stay.
+    fn on_tunnel_key(&mut self) {
+        self.paths.clear();
+        let Some(mut tunnel) = self.tunnel.take() else {
+            return;
+        };
+        let secret = self.node.danger_tunnel_secret();
+        match block_in_place(|| tunnel.rekey(&secret)) {
+            Ok(()) => self.tunnel = Some(tunnel),
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the tunnel does not go on under its new key; it is made anew"
+                );
+                self.lost = true;
+            }
+        }
     }
 
     /// Makes the device anew when somebody took it away, or when it could not be made before.
@@ -293,7 +375,8 @@ impl Machine {
     }
 
     fn reopen(&mut self) -> Result<(), Failure> {
-        let tunnel = open_tunnel(&self.node, &self.tun_name, self.port, &self.reporter)?;
+        let (name, port) = (&self.tun_name, self.port);
+        let tunnel = open_tunnel(&self.node, name, port, &self.reporter, &self.carrier)?;
         tunnel.device().clone_into(&mut self.tun_name);
         self.tunnel = Some(tunnel);
         self.lost = false;
@@ -305,6 +388,9 @@ impl Machine {
         let Some(tunnel) = &self.tunnel else { return };
         tunnel.interface(Some(interface));
         block_in_place(|| tunnel.filter(Arc::clone(&self.filter)));
+        tunnel.relays(self.relays.clone());
+        tunnel.sockets(&self.extras);
+        carry(tunnel, self.carry.clone());
         if let Err(error) = self.host.configure(&self.tun_name, interface, MTU).await {
             tracing::error!(error = format!("{error:#}"), "the device has no addresses");
         }
@@ -330,9 +416,32 @@ impl Machine {
         if let Some(tunnel) = self.tunnel {
             block_in_place(|| tunnel.stop());
         }
+        if let Some(mapping) = self.mapping {
+            mapping.stop().await;
+        }
         // The links' task may be waiting for room in the queue.
         drop(self.links);
         self.swarm.stop().await;
+    }
+}
+
+async fn mapped(mapping: &mut Option<Mapping>) -> Option<Mapped> {
+    match mapping {
+        Some(mapping) => mapping.changed().await,
+        None => None,
+    }
+}
+
+/// The router knows the owner of a mapping again after a restart, and learns nothing by that of the seed.
+fn mapping_config(port: NonZeroU16, seed: &[u8; 32]) -> MappingConfig {
+    let secret = blake3::derive_key("meshnode port mapping v1", seed);
+    let word = |at: usize| {
+        let bytes = secret[at..at + 4].try_into();
+        u32::from_le_bytes(bytes.expect("four bytes"))
+    };
+    MappingConfig {
+        port,
+        nonce: [word(0), word(4), word(8)],
     }
 }
 
@@ -341,6 +450,7 @@ fn open_tunnel(
     name: &str,
     port: u16,
     reporter: &mpsc::Sender<TunnelInput>,
+    carrier: &Carrier,
 ) -> Result<Tunnel, Failure> {
     let secret = node.danger_tunnel_secret();
     let config = TunnelConfig {
@@ -350,6 +460,7 @@ fn open_tunnel(
         mtu: MTU,
         control: Some(port),
         offloads: Offloads::default(),
+        carrier: carrier.clone(),
     };
     Tunnel::start(config, reporter.clone()).map_err(|error| {
         match error.downcast_ref::<TunError>() {
@@ -357,6 +468,15 @@ fn open_tunnel(
             None => port_failure(port, &error),
         }
     })
+}
+
+fn carry(tunnel: &Tunnel, terms: Option<CarryTerms>) {
+    if let Err(error) = tunnel.carry(terms) {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "nothing is carried for others"
+        );
+    }
 }
 
 fn tun_failure(error: &TunError) -> Failure {

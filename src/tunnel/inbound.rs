@@ -2,6 +2,10 @@
 //! it.
 //! Every byte here is hostile until it is opened.
 
+mod frames;
+
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +16,9 @@ use meshnode_protocol::peering::{Path, Socket, TunnelInput};
 use meshnode_protocol::probe::{DatagramKind, classify, tag_of};
 use meshnode_protocol::time::Moment;
 
+use self::frames::is_data;
+pub(crate) use self::frames::run_of_frames;
+use super::allowance::Allowance;
 use super::filter::Verdict;
 use super::flows::Direction;
 use super::merge::{Added, Merge};
@@ -22,16 +29,18 @@ use super::sockets::{Arrival, Aside, Patience, aside};
 use super::split::Split;
 use super::standing::Standing;
 use super::train::SEALED_MAX;
-use super::{Engine, Loss, Wake};
+use super::watch::{Wake, Watch};
+use super::ways::Ways;
+use super::{Engine, Loss};
 
 /// Bytes of the largest UDP datagram.
-const DATAGRAM_BYTES_MAX: usize = 65_535;
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 /// Rows taken from one socket before the other has its turn.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
-/// The first byte of a WireGuard message that carries a packet.
-const WIREGUARD_DATA: u8 = 4;
+/// Words of relays that the core hears in a second: their addresses can be forged, and its queue has other guests.
+const WORDS_PER_SECOND: u32 = 100;
 
 /// Packets that a session can have waiting; the library queues no more.
 const WAITING_MAX: usize = 256;
@@ -48,6 +57,8 @@ pub(crate) struct Inbound {
     /// Whose packets are being merged.
     merged: Option<Arc<Peer>>,
     standing: Standing,
+    /// The relays' words that the core may hear.
+    words: Allowance,
     /// Which rules judged what is being merged.
     changes: u64,
 }
@@ -64,6 +75,7 @@ impl Inbound {
             merge,
             merged: None,
             standing: Standing::default(),
+            words: Allowance::new(WORDS_PER_SECOND),
             changes: 0,
         }
     }
@@ -71,14 +83,35 @@ impl Inbound {
     /// Runs until the engine stops.
     pub(crate) fn run(mut self) {
         let engine = Arc::clone(&self.engine);
-        let fds: Vec<_> = [Socket::V4, Socket::V6]
-            .into_iter()
-            .filter_map(|s| engine.sockets.fd(s))
-            .collect();
-        while engine.wait(&fds, None) == Wake::Ready {
-            let more = self.drain(Socket::V4) | self.drain(Socket::V6);
+        while self.watch(&engine) == Wake::Ready {}
+    }
+
+    /// Moves packets until the extra sockets are others, or the engine stops.
+    fn watch(&mut self, engine: &Engine) -> Wake {
+        let Ways { sockets, carrier } = &engine.ways;
+        let extras = sockets.extras();
+        let extras = extras
+            .iter()
+            .map(|(n, raw)| (Socket::Extra(*n), raw.as_fd()));
+        let sources: Vec<_> = sockets.lasting().chain(extras).collect();
+        let others = [sockets.changed(), carrier.as_fd()];
+        let fds = others.into_iter().chain(sources.iter().map(|(_, fd)| *fd));
+        let mut watch = Watch::new(engine.stopped.as_fd(), fds);
+        loop {
+            match watch.wait(None) {
+                Wake::Ready => {}
+                Wake::Late => continue,
+                Wake::Stopped => return Wake::Stopped,
+            }
+            if watch.is_ready(0) {
+                return Wake::Ready;
+            }
+            let mut more = watch.is_ready(1) && self.drain_circuits();
+            for (number, (socket, _)) in (others.len()..).zip(&sources) {
+                more |= watch.is_ready(number) && self.drain(*socket);
+            }
             self.flush();
-            if !more || engine.wait(&fds, Some(0)) != Wake::Ready {
+            if !more || watch.wait(Some(0)) != Wake::Ready {
                 self.standing.empty();
             }
         }
@@ -87,9 +120,9 @@ impl Inbound {
     /// Whether there is more.
     fn drain(&mut self, socket: Socket) -> bool {
         for _ in 0..BATCH {
-            let engine = &self.engine.sockets;
+            let engine = &self.engine.ways.sockets;
             match engine.receive(socket, &mut self.train, &mut self.aside) {
-                Ok(Some(train)) => self.handle(train),
+                Ok(Some(train)) => self.handle(&train),
                 Ok(None) => return false,
                 Err(error) => {
                     tracing::trace!(%error, "nothing received");
@@ -100,47 +133,97 @@ impl Inbound {
         true
     }
 
-    fn handle(&mut self, train: Arrival) {
-        let now = self.engine.now();
+    /// Whether there is more.
+    fn drain_circuits(&mut self) -> bool {
+        for _ in 0..BATCH {
+            let Some((id, datagram)) = self.engine.ways.carrier.take() else {
+                return false;
+            };
+            let (engine, now) = self.begin();
+            let router = engine.router.load();
+            self.handle_datagram(&router, &datagram, Path::Circuit(id), now);
+        }
+        true
+    }
+
+    /// What was judged by older rules goes; nothing follows it unjudged.
+    fn begin(&mut self) -> (Arc<Engine>, Moment) {
         let engine = Arc::clone(&self.engine);
-        let router = engine.router.load();
-        let bytes = std::mem::take(&mut self.train);
         let changes = engine.changes.load(Ordering::Acquire);
         if changes != self.changes {
-            // What was judged by older rules goes; nothing follows it unjudged.
             self.changes = changes;
             self.flush();
         }
+        let now = engine.now();
+        (engine, now)
+    }
+
+    fn handle(&mut self, train: &Arrival) {
+        let (engine, now) = self.begin();
+        let router = engine.router.load();
+        let mut bytes = std::mem::take(&mut self.train);
         // As on the way out, never one that stands alone; and no handshake and no probe.
-        let is_data = bytes[0] == WIREGUARD_DATA;
-        let can_lose = train.length > train.each && is_data;
+        let can_lose = train.length > train.each && is_data(&bytes[..train.length]);
         let lost = self.standing.loses(now.uptime_us, can_lose);
-        let datagrams = bytes[..train.length].chunks(train.each);
-        for datagram in datagrams.skip(usize::from(lost)) {
-            match classify(datagram) {
-                DatagramKind::WireGuard => {
-                    self.handle_wireguard(&router, datagram, train.path, now)
+        let mut at = 0;
+        if lost {
+            engine.count(Loss::Congested);
+            at = train.each;
+        }
+        while at < train.length {
+            let rest = &mut bytes[at..train.length];
+            let frames = run_of_frames(rest, train.each);
+            if frames > 0 {
+                self.handle_frames(&router, &mut rest[..frames], train, now);
+                at += frames;
+            } else {
+                let end = rest.len().min(train.each);
+                let path = Path::Direct {
+                    socket: train.socket,
+                    remote: train.remote,
+                };
+                match classify(&rest[..end]) {
+                    DatagramKind::Stun => engine.on_stun(&rest[..end], train, now),
+                    DatagramKind::WireGuard
+                    | DatagramKind::Probe
+                    | DatagramKind::Relay
+                    | DatagramKind::Other => {
+                        self.handle_datagram(&router, &rest[..end], path, now);
+                    }
                 }
-                DatagramKind::Probe => engine.hand_over(datagram, train.path),
-                // Nothing here speaks STUN or carries for others: no answer, whatever it is.
-                DatagramKind::Stun | DatagramKind::Relay | DatagramKind::Other => {
-                    engine.count(Loss::Malformed);
-                }
+                at += end;
             }
         }
         self.train = bytes;
     }
 
+    /// Takes a datagram that came to this node itself, by any path.
+    pub(super) fn handle_datagram(
+        &mut self,
+        router: &Router,
+        datagram: &[u8],
+        path: Path,
+        now: Moment,
+    ) {
+        match classify(datagram) {
+            DatagramKind::WireGuard => self.handle_wireguard(router, datagram, path, now),
+            DatagramKind::Probe => self.engine.hand_over(datagram, path),
+            DatagramKind::Stun | DatagramKind::Relay | DatagramKind::Other => {
+                self.engine.count(Loss::Malformed);
+            }
+        }
+    }
+
     fn handle_wireguard(&mut self, router: &Router, datagram: &[u8], path: Path, now: Moment) {
-        let verified = self.engine.identity.limiter.verify_packet(
-            path.next_hop().map(|hop| hop.ip()),
-            datagram,
-            &mut self.out,
-        );
+        // Who comes by a circuit is known already; under load it needs a cookie like anybody else.
+        let nowhere = Ipv4Addr::UNSPECIFIED.into();
+        let source = path.next_hop().map_or(nowhere, |hop| hop.ip());
+        let limiter = &self.engine.identity.limiter;
+        let verified = limiter.verify_packet(Some(source), datagram, &mut self.out);
         let found = match verified {
             Ok(message) => self.engine.recipient(router, &message),
             Err(TunnResult::WriteToNetwork(cookie)) => {
-                self.engine.sockets.send(path, cookie, Patience::Drop);
+                self.engine.ways.send(path, cookie, Patience::Drop);
                 return;
             }
             Err(_) => None,
@@ -161,7 +244,7 @@ impl Inbound {
                 None
             }
             Content::Reply(bytes) => {
-                self.engine.sockets.send(path, bytes, Patience::Drop);
+                self.engine.ways.send(path, bytes, Patience::Drop);
                 None
             }
             Content::Packet(bytes) => Some(bytes.len()),
@@ -179,7 +262,7 @@ impl Inbound {
                 let Some((path, bytes)) = peer.waiting(&mut self.out, now) else {
                     break;
                 };
-                self.engine.sockets.send(path, bytes, Patience::Drop);
+                self.engine.ways.send(path, bytes, Patience::Drop);
             }
         }
     }

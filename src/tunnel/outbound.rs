@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meshnode_protocol::peering::TunnelInput;
 use meshnode_protocol::time::Moment;
 
+use super::allowance::Allowance;
 use super::filter::Verdict;
 use super::flows::Direction;
 use super::offload::{VNET_BYTES, Vnet};
@@ -17,7 +18,8 @@ use super::router::Router;
 use super::split::Split;
 use super::standing::Standing;
 use super::train::Train;
-use super::{Engine, Loss, Wake};
+use super::watch::Wake;
+use super::{Engine, Loss};
 
 /// WireGuard pads packets to a multiple of this, so that their lengths tell less.
 const PADDING: usize = 16;
@@ -34,26 +36,7 @@ pub(crate) struct Outbound {
     packet: Vec<u8>,
     train: Train,
     standing: Standing,
-    answers: Answers,
-}
-
-/// The second of uptime in which answers are counted, and how many were asked for in it.
-#[derive(Default)]
-struct Answers {
-    second: u64,
-    count: u32,
-}
-
-impl Answers {
-    /// Whether one more may be given.
-    fn one_more(&mut self, now: Moment) -> bool {
-        let second = now.uptime_ms() / 1000;
-        if self.second != second {
-            *self = Self { second, count: 0 };
-        }
-        self.count = self.count.saturating_add(1);
-        self.count <= ANSWERS_PER_SECOND
-    }
+    answers: Allowance,
 }
 
 impl Outbound {
@@ -63,7 +46,7 @@ impl Outbound {
             packet: vec![0; VNET_BYTES + PACKET_BYTES_MAX + PADDING],
             train: Train::new(),
             standing: Standing::default(),
-            answers: Answers::default(),
+            answers: Allowance::new(ANSWERS_PER_SECOND),
         }
     }
 
@@ -104,7 +87,7 @@ impl Outbound {
                 Err(error) => return Err(error),
             }
         }
-        self.train.flush(&self.engine.sockets);
+        self.train.flush(&self.engine.ways);
         Ok(more)
     }
 
@@ -124,6 +107,7 @@ impl Outbound {
         for number in 0..count {
             let packet = split.packet(number);
             if loses && number == 0 && !split.mark(packet.clone()) {
+                self.engine.count(Loss::Congested);
                 continue;
             }
             let length = packet.len();
@@ -131,8 +115,8 @@ impl Outbound {
                 .next_multiple_of(PADDING)
                 .min(usize::from(self.engine.mtu))
                 .max(length);
-            let sockets = &self.engine.sockets;
-            let room = self.train.room(padded + OVERHEAD, sockets);
+            let ways = &self.engine.ways;
+            let room = self.train.room(padded + OVERHEAD, ways);
             let sent = split.padded(packet, padded, |packet| {
                 match peer.seal(packet, length, room, now) {
                     Sent::Datagram(path, bytes) => Some((path, bytes.len())),
@@ -144,7 +128,7 @@ impl Outbound {
                 }
             });
             if let Some((path, bytes)) = sent {
-                self.train.push(path, bytes, sockets);
+                self.train.push(path, bytes, ways);
             }
         }
     }

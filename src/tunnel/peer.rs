@@ -12,6 +12,7 @@ use meshnode_protocol::peering::{Path, PeerConfig, Roaming, TunnelInput};
 use meshnode_protocol::time::{Moment, Timestamp};
 
 use super::filter::PeerFilter;
+use super::ways::write_lead;
 
 /// Milliseconds between two reports of one kind on one peer.
 const REPORT_INTERVAL_MS: u64 = 1000;
@@ -68,7 +69,7 @@ pub(crate) enum Message {
 /// What becomes of a packet that wants to go out.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sent<'a> {
-    /// Send this: the packet, or a handshake while the packet waits.
+    /// Send this, with its lead: the packet, or a handshake while the packet waits.
     Datagram(Path, &'a [u8]),
     /// The packet waits for a session.
     Waits,
@@ -234,7 +235,8 @@ impl Peer {
         state.outgoing(path, result, now)
     }
 
-    /// Seals a packet. `padded` ends with zeros up to WireGuard's padding, `length` is the packet's own.
+    /// Seals a packet, with what goes before it on its way. `padded` ends with zeros up to WireGuard's padding, `length`
+    /// is the packet's own.
     pub(crate) fn seal<'a>(
         &self,
         padded: &[u8],
@@ -248,10 +250,15 @@ impl Peer {
             return Sent::NoPath(due(&mut state.wanted_ms, now));
         };
         state.tx_bytes += length as u64;
-        let result = state.tunn.encapsulate(padded, out);
-        state
-            .outgoing(path, result, now)
-            .map_or(Sent::Waits, |(path, bytes)| Sent::Datagram(path, bytes))
+        let lead = write_lead(path, out);
+        let result = state.tunn.encapsulate(padded, &mut out[lead..]);
+        match state.outgoing(path, result, now) {
+            Some((path, bytes)) => {
+                let whole = lead + bytes.len();
+                Sent::Datagram(path, &out[..whole])
+            }
+            None => Sent::Waits,
+        }
     }
 
     /// The next packet that waited for a session, sealed.

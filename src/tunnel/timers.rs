@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Engine;
 use super::sockets::Patience;
-use super::{Engine, Wake};
+use super::watch::Wake;
 
 /// Milliseconds between two looks at every peer.
 const TICK_MS: u16 = 250;
@@ -21,7 +22,7 @@ pub(crate) fn run(engine: &Arc<Engine>) {
         let router = engine.router.load_full();
         for peer in router.peers() {
             if let Some((path, bytes)) = peer.tick(&mut out, now) {
-                engine.sockets.send(path, bytes, Patience::Drop);
+                engine.ways.send(path, bytes, Patience::Drop);
             }
             peer.filter().tick(now);
             peer.report(now, |report| engine.tell(report));

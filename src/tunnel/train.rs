@@ -3,14 +3,14 @@
 use meshnode_protocol::peering::Path;
 
 use super::packet::PACKET_BYTES_MAX;
-use super::sockets::Sockets;
+use super::ways::{LEAD_MAX, Ways, lead};
 
 /// Datagrams in one train at most (`UDP_MAX_SEGMENTS` of older kernels).
 const COUNT_MAX: usize = 64;
 /// Bytes of one train at most: with its headers it is an IP packet to the kernel.
 const BYTES_MAX: usize = 65_000;
-/// Bytes of the largest sealed packet.
-pub(crate) const SEALED_MAX: usize = PACKET_BYTES_MAX + 64;
+/// Bytes of the largest sealed packet, with what goes before it.
+pub(crate) const SEALED_MAX: usize = PACKET_BYTES_MAX + 64 + LEAD_MAX;
 /// Trains that go datagram by datagram where the kernel refused to cut one, before it is asked again.
 const SINGLE_TRAINS: u16 = 1000;
 
@@ -41,10 +41,12 @@ impl Train {
         }
     }
 
-    /// Room behind the train for one more datagram, of about so many bytes.
-    pub(crate) fn room(&mut self, bytes: usize, sockets: &Sockets) -> &mut [u8] {
-        if !self.takes(bytes) {
-            self.flush(sockets);
+    /// Room behind the train for one more datagram, of about so many bytes and what goes before it.
+    pub(crate) fn room(&mut self, bytes: usize, ways: &Ways) -> &mut [u8] {
+        // Mostly the next one goes the same way.
+        let lead = self.path.map_or(0, lead);
+        if !self.takes(lead + bytes) {
+            self.flush(ways);
         }
         &mut self.buffer[self.length..]
     }
@@ -58,10 +60,10 @@ impl Train {
     }
 
     /// Takes the datagram that was written into the room.
-    pub(crate) fn push(&mut self, path: Path, bytes: usize, sockets: &Sockets) {
+    pub(crate) fn push(&mut self, path: Path, bytes: usize, ways: &Ways) {
         if self.count > 0 && (self.path != Some(path) || !self.takes(bytes)) {
             let at = self.length;
-            self.flush(sockets);
+            self.flush(ways);
             self.buffer.copy_within(at..at + bytes, 0);
         }
         if self.count == 0 {
@@ -74,16 +76,16 @@ impl Train {
     }
 
     /// Sends the train.
-    pub(crate) fn flush(&mut self, sockets: &Sockets) {
+    pub(crate) fn flush(&mut self, ways: &Ways) {
         if let Some(path) = self.path.take() {
             let bytes = &self.buffer[..self.length];
             let granted = self
                 .single
                 .filter(|(single, left)| *single == path && *left > 0);
             if let Some((_, left)) = granted {
-                sockets.send_single(path, bytes, self.each);
+                ways.send_single(path, bytes, self.each);
                 self.single = Some((path, left - 1));
-            } else if !sockets.send_train(path, bytes, self.each) {
+            } else if !ways.send_train(path, bytes, self.each) {
                 self.single = Some((path, SINGLE_TRAINS));
             }
         }

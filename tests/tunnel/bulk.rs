@@ -32,7 +32,7 @@ fn noise(seed: u8) -> Vec<u8> {
 }
 
 /// Sends different streams both ways at once over one connection, and compares them at the ends.
-fn streams(client: &Namespace, server: &Namespace, to: SocketAddr) {
+pub(crate) fn streams(client: &Namespace, server: &Namespace, to: SocketAddr) {
     let listener = server.run(move || TcpListener::bind(to).unwrap());
     let to = listener.local_addr().unwrap();
     let answering = thread::spawn(move || exchange(listener.accept().unwrap().0, 2, 1));

@@ -1,12 +1,13 @@
 //! Network namespaces without names: each lives in a thread, and ends with it.
 
+use std::fs::File;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{geteuid, gettid};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -54,6 +55,17 @@ impl Namespace {
         self.jobs.as_ref().unwrap().send(job).unwrap();
         result
             .recv()
+            .expect("the work inside the namespace did not panic")
+    }
+
+    /// Runs something inside, in a thread of its own, that needs what is out here.
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let place = File::open(&self.path).expect("the namespace stands");
+        let work = move || {
+            setns(place, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+            work()
+        };
+        thread::scope(|scope| scope.spawn(work).join())
             .expect("the work inside the namespace did not panic")
     }
 

@@ -101,9 +101,10 @@ fn tell(figures: &str) {
 fn handshakes(node: &mut Node) -> Vec<Timestamp> {
     let time = |event: &TunnelInput| match event {
         TunnelInput::Traffic { handshake, .. } => *handshake,
-        TunnelInput::Datagram { .. } | TunnelInput::Moved { .. } | TunnelInput::Wanted { .. } => {
-            None
-        }
+        TunnelInput::Datagram { .. }
+        | TunnelInput::Relay { .. }
+        | TunnelInput::Moved { .. }
+        | TunnelInput::Wanted { .. } => None,
     };
     node.drain().iter().filter_map(time).collect()
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use boringtun::x25519::{PublicKey, StaticSecret};
+use meshnode::carrier::Carrier;
 use meshnode::host::{Configured, Host};
 use meshnode::tunnel::{Offloads, Tunnel, TunnelConfig};
 use meshnode_protocol::id::{NodeId, WireGuardKey};
@@ -24,6 +25,7 @@ pub(crate) const CONTROL: u16 = 7000;
 pub(crate) struct Node {
     pub(crate) tunnel: Tunnel,
     pub(crate) events: mpsc::Receiver<TunnelInput>,
+    pub(crate) carrier: Carrier,
 }
 
 pub(crate) fn secret(number: u8) -> [u8; 32] {
@@ -81,6 +83,7 @@ impl Node {
     /// Starts in the namespace of this thread.
     pub(crate) fn start_here(number: u8, peers: &[u8], offloads: Offloads) -> (Self, Configured) {
         let (sender, events) = mpsc::channel(256);
+        let carrier = Carrier::new().unwrap();
         let config = TunnelConfig {
             name: format!("mn-test{number}"),
             secret: Zeroizing::new(secret(number)),
@@ -88,6 +91,7 @@ impl Node {
             mtu: MTU,
             control: Some(CONTROL),
             offloads,
+            carrier: carrier.clone(),
         };
         let tunnel = Tunnel::start(config, sender).expect("the tunnel starts");
         let interface = Interface {
@@ -110,7 +114,12 @@ impl Node {
             }
             configured
         });
-        (Self { tunnel, events }, configured)
+        let node = Self {
+            tunnel,
+            events,
+            carrier,
+        };
+        (node, configured)
     }
 
     pub(crate) fn meet(&self, number: u8, roaming: Roaming) {

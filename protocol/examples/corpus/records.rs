@@ -29,7 +29,15 @@ pub(super) fn records() -> Vec<(&'static str, RecordBody)> {
         time: Timestamp::from_ms(50),
         ext: Ext::NONE,
     };
+    let relay = RelayRecord {
+        transport: TransportKey::new(keys.transport.public()),
+        name: NodeName::parse("oak").expect("a name"),
+        addresses: vec![([198, 51, 100, 7], 443).into()],
+        removed: false,
+        ext: Ext::NONE,
+    };
     vec![
+        ("relay", RecordBody::Relay(relay)),
         ("node", RecordBody::Node(Box::new(node))),
         ("endpoints", RecordBody::Endpoints(endpoints())),
         ("tip", RecordBody::Tip(Box::new(tip))),

@@ -24,6 +24,7 @@ use meshnode_protocol::probe::{DatagramKind, Probe, ProbeKeys, classify, tag_of}
 use meshnode_protocol::record::{Record, RecordBody, RecordKind, Slot};
 use meshnode_protocol::relay::frame::{self, Answer, Frame, Question};
 use meshnode_protocol::seal::{EpochKey, Purpose, Sealer};
+use meshnode_protocol::stun;
 use meshnode_protocol::time::Timestamp;
 use meshnode_protocol::view::View;
 use meshnode_protocol::wire::{
@@ -55,6 +56,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("record_body", record_body),
     ("relay", relay),
     ("seal_open", seal_open),
+    ("stun", stun),
 ];
 
 /// The root key of the network that the targets know.
@@ -426,4 +428,18 @@ pub fn policy_text(data: &[u8]) -> bool {
     assert_eq!(again.policy, policy.policy, "{}", written.text);
     assert_eq!(again.lines, written.lines);
     true
+}
+
+/// A STUN message, at either end.
+pub fn stun(data: &[u8]) -> bool {
+    let seen = (Ipv4Addr::new(192, 0, 2, 7), 4000).into();
+    let answered = stun::answer(data, seen).is_some_and(|answer| {
+        let txid = answer[8..20].try_into().expect("twelve bytes");
+        assert_eq!(stun::observed(&answer, &txid), Some(seen));
+        assert_eq!(classify(&answer), DatagramKind::Stun);
+        true
+    });
+    let txid = data.get(8..20).and_then(|txid| txid.try_into().ok());
+    let observed = txid.and_then(|txid: stun::Txid| stun::observed(data, &txid));
+    answered || observed.is_some()
 }

@@ -1,13 +1,12 @@
 //! What people see of a node: a snapshot for `status`.
 
 use super::Node;
-use super::author::is_public;
 use super::net::{Net, Phase};
 use crate::body::Level;
 use crate::id::{Digest, NodeId, RootKey};
 use crate::io::{Member, Peer, PeerPath, Presence, Roots, Snapshot, Standing, State, Warning};
 use crate::limits::OVERLAY_MTU;
-use crate::path::kind_of;
+use crate::path::{is_public, kind_of};
 use crate::time::Moment;
 use crate::view::{View, ViewMember};
 

@@ -24,7 +24,7 @@ use crate::epochs::Epochs;
 use crate::id::{NodeId, RootKey};
 use crate::identity::{Keys, Secret};
 use crate::invite::{InviteCode, locator};
-use crate::io::{Notice, Output, Stored, Write};
+use crate::io::{Mapped, Notice, Output, Stored, Write};
 use crate::ledger::{Change, Ledger};
 use crate::limits::ROOT_KEYS_MAX;
 use crate::name::{NetworkName, NodeName, Owner};
@@ -222,7 +222,6 @@ impl Node {
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
         node.blocked = stored.blocked.iter().copied().collect();
-        node.trial = stored.trial;
         let mut net = Net::new(ledger, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
@@ -246,6 +245,7 @@ impl Node {
             net.phase = Phase::Recovering { goal: missing };
         }
         node.net = Some(net);
+        node.resume_trial(stored.trial);
         node.open(now);
         Ok(node)
     }
@@ -254,6 +254,7 @@ impl Node {
         Self {
             id: keys.node(),
             keys,
+            coming: None,
             setup,
             rng,
             custody,
@@ -273,6 +274,7 @@ impl Node {
             blocked: BTreeSet::new(),
             trial: None,
             interfaces: Vec::new(),
+            mapped: Mapped::default(),
             listening: Vec::new(),
             disk_failure: None,
             gone: false,

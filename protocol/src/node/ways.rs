@@ -283,7 +283,7 @@ impl Node {
                 PathEvent::Observed { address, by } => {
                     self.on_seen(Vantage::Member(node), by, address, now);
                 }
-                PathEvent::Wanted => self.relays_want(&node, now),
+                PathEvent::Wanted | PathEvent::Suspect => self.relays_want(&node, now),
                 // Sizes are the engine's business.
                 PathEvent::Mtu(_) => {}
                 PathEvent::Pong {

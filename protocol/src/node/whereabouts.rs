@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Node;
 use crate::limits::CANDIDATES_MAX;
 use crate::link::LinkOutput;
-use crate::path::is_probeable;
+use crate::path::{is_probeable, is_public};
 use crate::paths::Vantage;
 use crate::record::{Candidate, CandidateKind};
 use crate::time::Moment;
@@ -40,7 +40,7 @@ impl Node {
         let own = &self.interfaces;
         let Some(net) = &mut self.net else { return };
         if net.paths.saw_us(who, by, seen, own, now) {
-            self.announce_ways();
+            self.announce_ways(now);
             self.endpoints_changed(now);
         }
     }
@@ -56,12 +56,21 @@ impl Node {
             kind: CandidateKind::Host,
             address: (*ip, port).into(),
         });
-        let observed = net.paths.observed(&self.interfaces);
-        let observed = observed.into_iter().map(|address| Candidate {
+        let mapped = self.mapped.tunnel.iter().copied();
+        let mapped: Vec<_> = mapped.filter(is_public).collect();
+        let observed = net.paths.observed(&self.interfaces).into_iter();
+        // Peers see a node at its mapping when the router keeps the port: one address, one candidate.
+        let observed = observed.filter(|address| !mapped.contains(address));
+        let observed = observed.map(|address| Candidate {
             kind: CandidateKind::Observed,
             address,
         });
-        let mut tunnel: Vec<_> = observed
+        let mapped = mapped.iter().map(|address| Candidate {
+            kind: CandidateKind::Mapped,
+            address: *address,
+        });
+        let mut tunnel: Vec<_> = mapped
+            .chain(observed)
             .chain(host)
             .filter(|c| is_probeable(&c.address))
             .collect();
@@ -72,13 +81,12 @@ impl Node {
     }
 
     /// Tells the ways where this node may be found: what a CALL says is fresher than any record.
-    pub(super) fn announce_ways(&mut self) {
+    pub(super) fn announce_ways(&mut self, now: Moment) {
         let tunnel = self.own_tunnel();
         let Some(net) = &mut self.net else { return };
         let (nat, plan) = net.paths.router(&self.interfaces);
-        let means = net.paths.means_mut();
-        means.set_punch(self.setup.punch);
-        means.announce(tunnel, nat, plan);
+        net.paths.means_mut().set_punch(self.setup.punch);
+        net.paths.announce(tunnel, nat, plan, now);
     }
 
     /// Chooses, when it is time to, which ways are looked after although nobody wants them.

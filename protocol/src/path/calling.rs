@@ -70,6 +70,14 @@ impl PeerPath {
         }
     }
 
+    /// Calls the peer anew, if a way is looked for: what the last CALL told is not true any more.
+    pub fn call_again(&mut self, now: Moment) {
+        if self.is_awake() && self.is_wanted(now) && !self.is_direct() {
+            self.effort().calling.again();
+            self.plan_call(now);
+        }
+    }
+
     /// Calls the peer to begin its half of a run.
     pub(super) fn call_to_run(&mut self, now: Moment) {
         let calling = &mut self.effort().calling;
@@ -214,7 +222,11 @@ impl PeerPath {
             all.map(|c| c.address)
                 .find(|address| address.is_ipv4() && !super::is_local(address))
         };
-        let kinds = [CandidateKind::Observed, CandidateKind::Host];
+        let kinds = [
+            CandidateKind::Observed,
+            CandidateKind::Mapped,
+            CandidateKind::Host,
+        ];
         let target = kinds.into_iter().find_map(outside);
         let target = target.filter(|address| means.allows(address));
         self.learn_router(call, target, now);

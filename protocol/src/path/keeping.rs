@@ -15,8 +15,11 @@ const PROBE_BUSY_MS: u64 = 5000;
 const MISS_MS: u64 = 700;
 /// The same when packets go and none come.
 const HURRIED_MISS_MS: u64 = 200;
-/// Packets that go while none come make a path doubtful after so long; or after four round trips.
-const SILENCE_MS: u64 = 1500;
+/// Packets that go while none come make a path doubtful after four round trips, or after a whole second as the engine
+/// counts: that is between one second and two.
+const SILENCE_MS: u64 = 900;
+/// How long the peer counts as heard elsewhere.
+const ELSEWHERE_MS: u64 = 1500;
 /// Unanswered probes that make the path suspect.
 const MISSES_MAX: u32 = 3;
 /// How long a suspect path is kept.
@@ -133,7 +136,7 @@ impl PeerPath {
         let at = now.uptime_ms();
         let effort = self.effort.as_deref();
         let elsewhere_ms = effort.and_then(|effort| effort.elsewhere_ms);
-        let elsewhere = elsewhere_ms.is_some_and(|ms| ms + SILENCE_MS > at);
+        let elsewhere = elsewhere_ms.is_some_and(|ms| ms + ELSEWHERE_MS > at);
         let slowest_ms = self.slowest_ms();
         let Some(active) = &mut self.active else {
             return;
@@ -185,6 +188,7 @@ impl PeerPath {
             if let Some(effort) = &mut self.effort {
                 effort.lost = Some((path, idle_ms, at));
             }
+            self.events.push_back(PathEvent::Suspect);
             self.search(Cause::Search, now);
             self.lean_on_relay(now);
             if !self.uses(&path) {

@@ -52,14 +52,21 @@ pub struct Means {
 }
 
 impl Means {
-    /// Learns where this node may be found, and how its router maps.
-    pub fn announce(&mut self, mut candidates: Vec<Candidate>, nat: Nat, plan: PortPlan) {
+    /// Learns where this node may be found, and how its router maps. Gives whether that is another place.
+    pub(crate) fn announce(
+        &mut self,
+        mut candidates: Vec<Candidate>,
+        nat: Nat,
+        plan: PortPlan,
+    ) -> bool {
         candidates.sort_unstable();
         candidates.dedup();
         candidates.truncate(CANDIDATES_MAX);
+        let moved = self.candidates != candidates || self.nat != nat;
         self.candidates = candidates;
         self.nat = nat;
         self.plan = plan;
+        moved
     }
 
     /// Learns what may be done against routers.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rand_core::Rng;
 
 use super::means::{Means, Punch};
-use super::spray::Spray;
+use super::spray::{Order, Spray};
 use super::{PathEvent, PeerPath, nonce};
 use crate::io::Method;
 use crate::peering::Path;
@@ -208,7 +208,14 @@ impl PeerPath {
         };
         let ip = router.target.ip();
         let spray = match tactic {
-            Tactic::Foretell => Some(Spray::foretold(ip, router.plan, at, rng)),
+            Tactic::Foretell => {
+                let order = match (means.nat, self.keys.is_low()) {
+                    (Nat::Sequential, true) => Order::Up,
+                    (Nat::Sequential, false) => Order::Down,
+                    (Nat::Unknown | Nat::None | Nat::Independent | Nat::Random, _) => Order::Once,
+                };
+                Some(Spray::foretold(ip, router.plan, order, at, rng))
+            }
             Tactic::Ports => Some(Spray::random(ip, at, rng)),
             Tactic::Sockets => Some(Spray::sockets(router.target, sockets, at, rng)),
             Tactic::Plain | Tactic::Hopeless | Tactic::Wait => None,

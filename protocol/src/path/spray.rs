@@ -9,6 +9,18 @@ use crate::probe::PortPlan;
 
 /// Ports that are foretold after the last one seen.
 const FORETOLD: i32 = 24;
+
+/// In which order ports are foretold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Upwards, once: this end's own port is the same for all.
+    Once,
+    /// Upwards, then those after them: this end's own port goes up with each.
+    Up,
+    /// Downwards from the last, then the same further on, by an odd number. Where one end goes up and the other down,
+    /// they meet in one of the two rounds, however many ports each router gave away since its last one was seen.
+    Down,
+}
 /// Random ports that are tried.
 const PORTS_MAX: usize = 1024;
 /// So many of them at twice the rate.
@@ -59,9 +71,21 @@ impl Spray {
     }
 
     /// To the ports that follow the last one seen.
-    pub(super) fn foretold<R: Rng>(ip: IpAddr, plan: PortPlan, at: u64, rng: &mut R) -> Self {
+    pub(super) fn foretold<R: Rng>(
+        ip: IpAddr,
+        plan: PortPlan,
+        order: Order,
+        at: u64,
+        rng: &mut R,
+    ) -> Self {
         let after = |n: i32| i32::from(plan.last) + n * i32::from(plan.step);
-        let ports = (1..=FORETOLD).map(after);
+        let number = |n: i32| match order {
+            Order::Once | Order::Up => n,
+            Order::Down if n <= FORETOLD => FORETOLD + 1 - n,
+            Order::Down => 3 * FORETOLD + 2 - n,
+        };
+        let rounds = if order == Order::Once { 1 } else { 2 };
+        let ports = (1..=rounds * FORETOLD).map(|n| after(number(n)));
         let ports = ports.filter_map(|port| u16::try_from(port).ok());
         let ports: Vec<_> = ports.filter(|port| *port >= 1024).collect();
         let fast = ports.len();

@@ -11,7 +11,7 @@ const FLOW_US: u64 = 30_000_000;
 
 /// What stands between a node and the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Nothing.
     Public,
     /// A firewall that lets in who was called.
@@ -36,7 +36,7 @@ pub enum Kind {
 
 impl Kind {
     /// The nine that the matrix is of.
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Public,
         Self::PubFw,
         Self::FullCone,
@@ -48,7 +48,7 @@ impl Kind {
         Self::Sym,
     ];
 
-    pub const fn is_public(self) -> bool {
+    pub(crate) const fn is_public(self) -> bool {
         matches!(self, Self::Public | Self::PubFw)
     }
 }
@@ -63,9 +63,9 @@ struct Flow {
 }
 
 #[derive(Debug)]
-pub struct Router {
+pub(crate) struct Router {
     kind: Kind,
-    pub public: Ipv4Addr,
+    pub(crate) public: Ipv4Addr,
     mapped: BTreeMap<Flow, u16>,
     inside: BTreeMap<u16, u16>,
     /// Outer port and far end: when the last packet left.
@@ -76,7 +76,7 @@ pub struct Router {
 }
 
 impl Router {
-    pub fn new(kind: Kind, public: Ipv4Addr) -> Self {
+    pub(crate) fn new(kind: Kind, public: Ipv4Addr) -> Self {
         Self {
             kind,
             public,
@@ -89,14 +89,14 @@ impl Router {
     }
 
     /// Forgets everything.
-    pub fn reboot(&mut self) {
+    pub(crate) fn reboot(&mut self) {
         let next = self.next;
         *self = Self::new(self.kind, self.public);
         self.next = next;
     }
 
     /// A packet leaves by an inner port: gives where the far end sees it come from.
-    pub fn leave(
+    pub(crate) fn leave(
         &mut self,
         inside: u16,
         to: SocketAddr,
@@ -155,7 +155,7 @@ impl Router {
     }
 
     /// A packet arrives at an outer port: gives the inner one, if it is let in.
-    pub fn arrive(&mut self, port: u16, from: SocketAddr, now_us: u64) -> Option<u16> {
+    pub(crate) fn arrive(&mut self, port: u16, from: SocketAddr, now_us: u64) -> Option<u16> {
         let fresh = |last: &u64| *last + FLOW_US >= now_us;
         let asked = self.called.get(&(port, from)).is_some_and(fresh);
         let address = self.called.iter();

@@ -26,14 +26,14 @@ const HELLO_US: u64 = 25_000_000;
 
 /// What goes wrong on the way.
 #[derive(Clone, Copy, Debug)]
-pub struct Faults {
-    pub loss_permille: u32,
+pub(crate) struct Faults {
+    pub(crate) loss_permille: u32,
     /// So much later a packet may be, so that packets overtake one another.
-    pub late_us: u64,
+    pub(crate) late_us: u64,
 }
 
 impl Faults {
-    pub const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         loss_permille: 0,
         late_us: 0,
     };
@@ -48,6 +48,7 @@ enum What {
     RelayedProbe(SocketAddr, Vec<u8>),
     RelayedPacket(SocketAddr),
     Hello,
+    Ask,
     Talk,
     Report,
 }
@@ -75,20 +76,20 @@ struct Node {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// When the second end was direct, after it began.
-    pub direct_ms: Option<u64>,
+    pub(crate) direct_ms: Option<u64>,
     /// When the first packet came through.
-    pub first_packet_ms: Option<u64>,
+    pub(crate) first_packet_ms: Option<u64>,
     /// PINGs to addresses that never answered, and how many.
-    pub unanswered: BTreeMap<SocketAddr, usize>,
+    pub(crate) unanswered: BTreeMap<SocketAddr, usize>,
     /// The addresses at which a node might really be.
-    pub aimed: BTreeSet<SocketAddr>,
+    pub(crate) aimed: BTreeSet<SocketAddr>,
     /// How many addresses a node pinged at most.
-    pub strangers: usize,
+    pub(crate) strangers: usize,
 }
 
-pub struct World {
+pub(crate) struct World {
     nodes: [Node; 2],
     queue: BTreeMap<(u64, u64), (usize, What)>,
     count: u64,
@@ -107,7 +108,7 @@ fn relays() -> [SocketAddr; 2] {
 }
 
 impl World {
-    pub fn new(a: Kind, b: Kind, seed: u64, faults: Faults) -> Self {
+    pub(crate) fn new(a: Kind, b: Kind, seed: u64, faults: Faults) -> Self {
         let mut bytes = [1; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let node = |number: usize, kind: Kind| {
@@ -158,12 +159,12 @@ impl World {
     }
 
     /// Nothing arrives but by the relays.
-    pub fn mute_directly(&mut self) {
+    pub(crate) fn mute_directly(&mut self) {
         self.mute = true;
     }
 
     /// Both are at both relays; a program on the first talks to the second.
-    pub fn meet(&mut self) {
+    pub(crate) fn meet(&mut self) {
         self.met_us = self.now_us;
         for number in 0..2 {
             let now = self.now();
@@ -179,26 +180,26 @@ impl World {
     }
 
     /// The first node's router forgets everything.
-    pub fn reboot(&mut self) {
+    pub(crate) fn reboot(&mut self) {
         self.nodes[0].router.reboot();
         for node in &mut self.nodes {
             node.gap_us = 0;
         }
     }
 
-    pub fn is_direct(&self) -> bool {
+    pub(crate) fn is_direct(&self) -> bool {
         self.nodes.iter().all(|node| {
             let way = node.paths.peer(&node.peer).unwrap();
             way.is_direct() && way.answers()
         })
     }
 
-    pub fn longest_gap_ms(&self) -> u64 {
+    pub(crate) fn longest_gap_ms(&self) -> u64 {
         let gaps = self.nodes.iter().map(|node| node.gap_us / 1000);
         gaps.max().unwrap()
     }
 
-    pub fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         let ms = |at: u64| at.saturating_sub(self.met_us) / 1000;
         let direct = self.nodes.iter().map(|node| node.direct_us);
         let direct: Option<Vec<_>> = direct.collect();
@@ -249,7 +250,7 @@ impl World {
         self.queue_at(delay_us + late, to, what);
     }
 
-    pub fn run_for(&mut self, ms: u64) {
+    pub(crate) fn run_for(&mut self, ms: u64) {
         let end_us = self.now_us + ms * 1000;
         loop {
             let queued = self.queue.keys().next().map(|(at, _)| *at);
@@ -279,7 +280,14 @@ impl World {
     fn happen(&mut self, to: usize, what: What) {
         let now = self.now();
         match what {
-            What::Hello => self.hello(to),
+            What::Hello => {
+                self.hello(to);
+                self.queue_at(HELLO_US, to, What::Hello);
+            }
+            What::Ask => {
+                self.hello(to);
+                self.drain(to);
+            }
             What::Talk => {
                 self.talk(to);
                 self.queue_at(PACKET_US, to, What::Talk);
@@ -335,8 +343,7 @@ impl World {
         });
         let candidates = observed.chain([host]).collect();
         let (nat, plan) = node.paths.router(&own);
-        node.paths.means_mut().announce(candidates, nat, plan);
-        self.queue_at(HELLO_US, number, What::Hello);
+        node.paths.announce(candidates, nat, plan, now);
     }
 
     /// A packet reaches a router: gives the path by which the node hears it.
@@ -442,6 +449,8 @@ impl World {
                         node.direct_us.get_or_insert(self.now_us);
                     }
                 }
+                // Who relays hears it asked again.
+                PathEvent::Suspect => self.queue_at(2 * LEG_US, number, What::Ask),
                 PathEvent::Observed { .. }
                 | PathEvent::Wanted
                 | PathEvent::Mtu(_)

@@ -5,8 +5,7 @@ use crate::invite::Hint;
 use crate::io::Refusal;
 use crate::name::NodeName;
 use crate::node::Node;
-use crate::node::author::is_public;
-use crate::path::is_local;
+use crate::path::{is_local, is_public};
 use crate::record::{ControlAddress, Transport};
 
 /// Hints of one member.
