@@ -52,22 +52,8 @@ pub(super) fn records() -> Vec<(&'static str, RecordBody)> {
                 ext: Ext::NONE,
             }),
         ),
-        ("relay", RecordBody::Relay(relay())),
         ("unknown-kind", RecordBody::Opaque(RecordKind(0x1234))),
     ]
-}
-
-fn relay() -> RelayRecord {
-    RelayRecord {
-        transport: TransportKey::new(joiner().transport.public()),
-        name: NodeName::parse("oak").expect("a fine name"),
-        addresses: vec![
-            ([203, 0, 113, 9], 443).into(),
-            ([203, 0, 113, 9], 4443).into(),
-        ],
-        removed: false,
-        ext: Ext::NONE,
-    }
 }
 
 pub(super) fn record_bodies() -> Vec<(&'static str, Vec<u8>)> {

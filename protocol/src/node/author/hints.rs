@@ -5,7 +5,7 @@ use crate::invite::Hint;
 use crate::io::Refusal;
 use crate::name::NodeName;
 use crate::node::Node;
-use crate::path::{is_local, is_public};
+use crate::path::is_public;
 use crate::record::{ControlAddress, Transport};
 
 /// Hints of one member.
@@ -51,9 +51,7 @@ impl Node {
 
 fn hints_at(control: &[ControlAddress]) -> Vec<Hint> {
     let tcp = control.iter().filter(|c| c.transport == Transport::Tcp);
-    let public = tcp
-        .map(|c| c.address)
-        .filter(|a| !is_local(a) && is_public(a));
+    let public = tcp.map(|c| c.address).filter(is_public);
     public
         .filter_map(|a| Hint::parse(&a.to_string()).ok())
         .take(HINTS_MAX)
