@@ -213,15 +213,12 @@ impl PeerPath {
         }
     }
 
-    /// Learns which relays and circuits lead to the peer now: the whole list. They are candidates like any other; those
-    /// that are not listed any more are forgotten, unless the peer itself was heard by them just now.
+    /// Learns which relays and circuits lead to the peer now: the whole list, those by which the peer itself called
+    /// included. They are candidates like any other; those that are not listed any more are forgotten at once.
     pub fn learn_relayed(&mut self, paths: &[Path], now: Moment) {
-        let at = now.uptime_ms();
         let listed = |path: &Path| path.remote().is_some() || paths.contains(path);
-        let fresh = |known: &Candidate| known.heard_ms.is_some_and(|ms| ms + HEARD_MS > at);
-        let gone = self.candidates.iter();
-        let gone = gone.filter(|(path, known)| !listed(path) && !fresh(known));
-        let gone: Vec<_> = gone.map(|(path, _)| *path).collect();
+        let gone = self.candidates.iter().map(|(path, _)| *path);
+        let gone: Vec<_> = gone.filter(|path| !listed(path)).collect();
         for path in gone {
             self.candidates.remove(&path);
             if self.uses(&path) {
@@ -428,9 +425,6 @@ impl PeerPath {
         self.effort.get_or_insert_with(Box::default)
     }
 }
-
-/// How long a relay's path that is not listed stays after the peer was heard by it.
-const HEARD_MS: u64 = 30_000;
 
 fn nonce<R: Rng>(rng: &mut R) -> [u8; 24] {
     let mut nonce = [0; 24];

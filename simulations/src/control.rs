@@ -38,6 +38,8 @@ pub(crate) struct Control {
 #[derive(Debug)]
 struct Connection {
     ends: [MachineId; 2],
+    /// The relay whose circuit it is.
+    by: Option<MachineId>,
 }
 
 /// The connections of one machine with one other.
@@ -58,20 +60,21 @@ struct Question {
 /// A connection to be.
 #[derive(Debug)]
 pub(crate) struct Established {
-    dialer: MachineId,
-    life: u32,
-    dial: DialId,
-    listener: MachineId,
-    address: ControlAddress,
+    pub(crate) dialer: MachineId,
+    pub(crate) life: u32,
+    pub(crate) dial: DialId,
+    pub(crate) listener: MachineId,
+    pub(crate) address: ControlAddress,
+    pub(crate) by: Option<MachineId>,
 }
 
 impl Control {
-    fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 
-    fn between(&self, machine: MachineId, peer: &TransportKey) -> Option<u64> {
+    pub(crate) fn between(&self, machine: MachineId, peer: &TransportKey) -> Option<u64> {
         let way = self.by_end.get(&machine)?.get(peer)?;
         way.numbers.first().copied()
     }
@@ -121,11 +124,12 @@ impl World {
             LinkOutput::Topic(topic) => self.machine_mut(id).topic = Some(topic),
             LinkOutput::Publish(bytes) => self.publish(id, bytes),
             LinkOutput::Verdict { message, good } => self.verdict(id, message, good),
-            // Nobody carries for others in this world yet.
-            LinkOutput::DialBy { .. }
-            | LinkOutput::Homes(_)
-            | LinkOutput::Relaying(_)
-            | LinkOutput::Carry { .. } => {}
+            LinkOutput::DialBy {
+                dial, peer, relay, ..
+            } => self.dial_by(id, dial, peer, relay),
+            LinkOutput::Homes(homes) => self.reserve(id, homes),
+            LinkOutput::Relaying(relaying) => self.machine_mut(id).relaying = relaying,
+            LinkOutput::Carry { peer, wanted } => self.stream(id, peer, wanted),
             // No stranger lives in this world, so there is no DHT.
             LinkOutput::Neighbours(_) => {}
             LinkOutput::Put { .. } | LinkOutput::Get { .. } => {
@@ -170,6 +174,7 @@ impl World {
                     dial,
                     listener,
                     address,
+                    by: None,
                 };
                 self.after(3 * delay, Event::Established(Box::new(established)));
             }
@@ -181,7 +186,7 @@ impl World {
     }
 
     /// The running machine that a dial to an address reaches.
-    fn listener(&self, from: MachineId, address: &ControlAddress) -> Option<MachineId> {
+    pub(crate) fn listener(&self, from: MachineId, address: &ControlAddress) -> Option<MachineId> {
         let place = self.machine(from).place;
         let port = match address.transport {
             Transport::Tcp => PORT,
@@ -216,11 +221,16 @@ impl World {
             dial,
             listener,
             address,
+            by,
         } = established;
         if self.machine(dialer).life != life {
             return;
         }
-        if self.listener(dialer, &address) != Some(listener) {
+        let stands = match by {
+            None => self.listener(dialer, &address) == Some(listener),
+            Some(relay) => self.joins(relay, dialer, listener),
+        };
+        if !stands {
             let failed = LinkInput::DialFailed {
                 dial,
                 useless: false,
@@ -231,7 +241,8 @@ impl World {
         let number = self.control.number();
         let ends = [dialer, listener];
         let keys = ends.map(|end| self.machine(end).key);
-        self.control.connections.insert(number, Connection { ends });
+        let connection = Connection { ends, by };
+        self.control.connections.insert(number, connection);
         for (end, peer, other) in [(dialer, keys[1], listener), (listener, keys[0], dialer)] {
             let peers = self.control.by_end.entry(end).or_default();
             let numbers = BTreeSet::new();
@@ -250,10 +261,14 @@ impl World {
         } else {
             Network::router(caller.site)
         };
-        let remote = ControlAddress {
-            transport: address.transport,
-            address: (seen, 50_000).into(),
+        let remote = match by {
+            None => ControlAddress {
+                transport: address.transport,
+                address: (seen, 50_000).into(),
+            },
+            Some(_) => address,
         };
+        let by = by.map(|relay| self.machine(relay).key);
         let link = LinkId(number);
         let mut ups = [
             (dialer, keys[1], address, Some(dial)),
@@ -269,7 +284,7 @@ impl World {
                 peer,
                 remote,
                 dial,
-                by: None,
+                by,
             };
             self.link_after(0, end, up);
         }
@@ -324,7 +339,7 @@ impl World {
             .control
             .connections
             .iter()
-            .filter(|(_, connection)| connection.ends.contains(&id))
+            .filter(|(_, connection)| connection.ends.contains(&id) || connection.by == Some(id))
             .map(|(number, _)| *number)
             .collect();
         for number in numbers {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use meshnode_protocol::io::Input;
 use meshnode_protocol::peering::{Path, TunnelInput};
+use meshnode_protocol::probe::{DatagramKind, classify};
 
 use crate::chance::permille;
 use crate::machine::MachineId;
@@ -27,7 +28,9 @@ impl World {
             self.fail(format!("{name} sends a datagram of {} bytes", bytes.len()));
             return;
         }
-        let Some(remote) = path.remote() else { return };
+        let Some((remote, bytes)) = self.framed(from, path, bytes) else {
+            return;
+        };
         let Some(seen) = self.network.leave(place, remote, self.now_us) else {
             return;
         };
@@ -102,11 +105,32 @@ impl World {
             return;
         }
         self.trace.datagram(now_us, &self.machines[target.0], bytes);
-        let input = TunnelInput::Datagram {
-            path: Path::to(from),
+        if classify(bytes) == DatagramKind::Relay {
+            self.frame_arrives(target, sender, from, bytes);
+        } else {
+            self.take_datagram(target, sender, Path::to(from), bytes);
+        }
+    }
+
+    /// A datagram is where it was to go, by whichever way.
+    pub(crate) fn take_datagram(
+        &mut self,
+        target: MachineId,
+        sender: MachineId,
+        path: Path,
+        bytes: &[u8],
+    ) {
+        if classify(bytes) == DatagramKind::WireGuard {
+            self.packet_arrives(target, path, bytes);
+            return;
+        }
+        let datagram = TunnelInput::Datagram {
+            path,
             bytes: bytes.to_vec(),
         };
-        self.feed(target, Input::Tunnel(input));
+        if self.hear_each_other(target, sender) {
+            self.feed(target, Input::Tunnel(datagram));
+        }
     }
 
     fn is_private(&self, address: SocketAddr) -> bool {

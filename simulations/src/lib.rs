@@ -6,6 +6,7 @@
 
 mod chance;
 mod charter;
+mod circuits;
 mod control;
 mod datagrams;
 mod disk;
@@ -17,8 +18,10 @@ mod library;
 mod machine;
 mod nat;
 mod network;
+mod packets;
 mod people;
 pub mod picture;
+mod relaying;
 pub mod report;
 mod rumours;
 pub mod scenarios;

@@ -10,10 +10,12 @@ use meshnode_protocol::io::{CommandId, Interface, Notice, Reply};
 use meshnode_protocol::link::GossipId;
 use meshnode_protocol::name::NodeName;
 use meshnode_protocol::node::Node;
-use meshnode_protocol::peering::{Path, PeerChange, PeerConfig};
+use meshnode_protocol::peering::{CircuitId, Path, PeerChange, PeerConfig};
 use meshnode_protocol::record::{ControlAddress, Transport};
+use meshnode_protocol::relay::exchange::Exchange;
 use meshnode_protocol::time::{Moment, Timestamp};
 
+use crate::circuits::Stream;
 use crate::disk::Disk;
 use crate::network::{PORT, Place, QUIC_PORT};
 
@@ -46,6 +48,14 @@ pub(crate) struct Code {
 pub(crate) struct EnginePeer {
     pub(crate) config: PeerConfig,
     pub(crate) path: Option<Path>,
+}
+
+/// Packets of one sender.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Heard {
+    pub(crate) packets: u64,
+    pub(crate) last_us: u64,
+    pub(crate) gap_us: u64,
 }
 
 /// A gossip message that waits for its verdict.
@@ -86,6 +96,17 @@ pub(crate) struct Machine {
     pub(crate) interface: Option<Interface>,
     /// What the engine enforces.
     pub(crate) filter: Option<Arc<Filter>>,
+    /// The relays whose frames the engine takes.
+    pub(crate) relays: BTreeSet<SocketAddr>,
+    /// What it carries for others.
+    pub(crate) exchange: Option<Exchange>,
+    pub(crate) relaying: bool,
+    /// The relays that keep a reservation for it.
+    pub(crate) homes: BTreeSet<TransportKey>,
+    /// Its streams for datagrams, by handle.
+    pub(crate) streams: BTreeMap<CircuitId, Stream>,
+    /// Packets that came, by sender: how many, the newest at which virtual time, and the longest wait for one.
+    pub(crate) heard_from: BTreeMap<MachineId, Heard>,
     pub(crate) replies: Vec<(CommandId, Reply)>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) trusted: BTreeSet<TransportKey>,
@@ -124,6 +145,12 @@ impl Machine {
             allowed: BTreeMap::new(),
             interface: None,
             filter: None,
+            relays: BTreeSet::new(),
+            exchange: None,
+            relaying: false,
+            homes: BTreeSet::new(),
+            streams: BTreeMap::new(),
+            heard_from: BTreeMap::new(),
             replies: Vec::new(),
             notices: Vec::new(),
             trusted: BTreeSet::new(),
@@ -221,6 +248,11 @@ impl Machine {
         self.allowed.clear();
         self.interface = None;
         self.filter = None;
+        self.relays.clear();
+        self.exchange = None;
+        self.relaying = false;
+        self.homes.clear();
+        self.streams.clear();
         self.trusted.clear();
         self.topic = None;
         self.heard.clear();

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::chance::{below, permille};
 use crate::machine::MachineId;
-use crate::nat::PortRestricted;
+use crate::nat::{Mapping, Nat};
 
 /// The UDP port of every tunnel, and the TCP port of every control plane.
 pub(crate) const PORT: u16 = 41_640;
@@ -24,7 +24,7 @@ pub(crate) enum Access {
     /// Each has a public address; no LAN that announces anything.
     Public,
     /// One LAN behind a router.
-    Nat(Box<PortRestricted>),
+    Nat(Box<Nat>),
 }
 
 /// A place.
@@ -117,6 +117,11 @@ impl Network {
 
     pub(crate) fn add_home(&mut self) -> SiteId {
         self.add(Access::Nat(Box::default()))
+    }
+
+    /// A home behind a router that nobody gets through.
+    pub(crate) fn add_hard_home(&mut self) -> SiteId {
+        self.add(Access::Nat(Box::new(Nat::new(Mapping::Random))))
     }
 
     fn add(&mut self, access: Access) -> SiteId {

@@ -234,6 +234,7 @@ impl World {
         machine.forget();
         machine.life += 1;
         self.drop_connections(id, stop == Stop::Kill);
+        self.drop_reservations(id, stop == Stop::Kill);
     }
 
     /// Switches a machine on again.

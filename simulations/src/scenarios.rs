@@ -8,6 +8,7 @@ mod loss;
 mod partition;
 mod people;
 mod recovery;
+mod relays;
 mod restart;
 mod revoke;
 mod single_use;
@@ -36,7 +37,7 @@ pub struct Scenario {
 }
 
 /// All stories.
-pub const ALL: [Scenario; 13] = [
+pub const ALL: [Scenario; 14] = [
     Scenario {
         name: "join-storm",
         about: "machines join one after another at random members while the founder goes off and on",
@@ -86,6 +87,11 @@ pub const ALL: [Scenario; 13] = [
         name: "revoke",
         about: "nodes are put out, also by two admins that cannot hear each other",
         run: revoke::run,
+    },
+    Scenario {
+        name: "relays",
+        about: "nobody is reached but by two relays; one of them dies and comes back",
+        run: relays::run,
     },
     Scenario {
         name: "recovery",

@@ -9,6 +9,7 @@ use meshnode_protocol::identity::hash_as;
 use meshnode_protocol::io::{Input, Notice, Output};
 use meshnode_protocol::link::{CallId, LinkInput};
 use meshnode_protocol::node::Node;
+use meshnode_protocol::peering::{CircuitId, Path};
 use meshnode_protocol::recovery::RecoveryPhrase;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -51,6 +52,14 @@ pub(crate) enum Event {
         hash: Digest,
     },
     Announce(MachineId, u32),
+    /// A datagram over a link, with the receiver's handle.
+    Streamed {
+        to: MachineId,
+        life: u32,
+        circuit: CircuitId,
+        from: MachineId,
+        bytes: Arc<[u8]>,
+    },
 }
 
 /// The world.
@@ -227,6 +236,17 @@ impl World {
                     self.rumour_arrives(to, from, bytes, hash);
                 }
             }
+            Event::Streamed {
+                to,
+                life,
+                circuit,
+                from,
+                bytes,
+            } => {
+                if self.machine(to).life == life {
+                    self.take_datagram(to, from, Path::Circuit(circuit), &bytes);
+                }
+            }
             Event::Announce(id, life) => {
                 if self.machine(id).life == life {
                     self.announce(id);
@@ -324,8 +344,10 @@ impl World {
                 }
             }
             Output::Datagram { path, bytes } => self.send_datagram(id, path, bytes),
-            // Nobody carries for others in this world yet.
-            Output::Relays(_) | Output::Carry(_) | Output::Sockets(_) => {}
+            Output::Relays(relays) => self.machine_mut(id).relays = relays.into_iter().collect(),
+            Output::Carry(terms) => self.carry_for_others(id, terms),
+            // No router here is guessed at.
+            Output::Sockets(_) => {}
             Output::Interface(interface) => {
                 if let Some(interface) = &interface {
                     self.overlay.insert(IpAddr::V6(interface.ipv6), id);

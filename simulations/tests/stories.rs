@@ -85,6 +85,11 @@ fn a_newcomer_to_a_large_network_finds_the_few_that_run() {
 }
 
 #[test]
+fn behind_hard_routers_all_who_talk_are_heard_by_relays_and_one_relay_may_die() {
+    holds("relays", 10);
+}
+
+#[test]
 fn a_film_changes_nothing_and_ends_in_agreement() {
     let scenario = find("partition").expect("the story exists");
     let filmed = scenarios::run(scenario, 7, 10, Trace::default(), Camera::On);

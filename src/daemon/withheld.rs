@@ -77,6 +77,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Blocked(_)
         | Reply::Acted(_)
         | Reply::PolicyKept
+        | Reply::RelayChanged(_)
         | Reply::Rotated { .. } => Reply::Refused(Refusal::Disk(reason.to_owned())),
         // A farewell comes with the erasure, which needs no room: it is true.
         Reply::Left { .. }
@@ -98,6 +99,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::PolicyLog(_)
         | Reply::PolicyDraft(_)
         | Reply::PolicyBlame(_)
+        | Reply::Relays(_)
         | Reply::Refused(_) => reply,
     }
 }

@@ -235,10 +235,14 @@ pub fn record_body(data: &[u8]) -> bool {
     let Some((kind, bytes)) = data.split_first_chunk() else {
         return false;
     };
+    let kind = RecordKind(u16::from_le_bytes(*kind));
+    // What an author says of a relay has a slot for every relay, whose key stands first.
+    let relay = bytes.first_chunk::<32>();
+    let relay = relay.filter(|_| kind == RecordKind::RELAY);
     let slot = Slot {
         device: NodeId::new(founder().public()),
-        kind: RecordKind(u16::from_le_bytes(*kind)),
-        sub: [0; 32],
+        kind,
+        sub: relay.map_or([0; 32], |relay| *hash(relay).as_bytes()),
     };
     let network = network();
     let terms = (1u8, network, slot, 10u64, bytes, Ext::NONE);

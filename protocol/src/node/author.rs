@@ -1,5 +1,6 @@
 //! What this node signs: invites, grants that settle newcomers, and its own records.
 
+mod hints;
 mod records;
 
 use rand_core::Rng;
@@ -16,13 +17,12 @@ use crate::claim::Claim;
 use crate::codec::Ext;
 use crate::id::{NodeId, OpId};
 use crate::identity::{Context, Secret};
-use crate::invite::{Hint, InviteCode, InviteSecret};
+use crate::invite::{InviteCode, InviteSecret};
 use crate::io::{CommandId, InviteOptions, Invited, Output, Refusal, Reply, Standing, Write};
 use crate::ledger::Change;
 use crate::limits::{INVITE_USES_MAX, PARENTS_MAX};
 use crate::op::{Draft, Op};
-use crate::path::{is_local, is_public};
-use crate::record::{ControlAddress, Record, RecordBody, Transport};
+use crate::record::{Record, RecordBody};
 use crate::seal::EpochKey;
 use crate::structure::within;
 use crate::time::{Moment, Timestamp};
@@ -205,45 +205,6 @@ impl Node {
             terms,
             net_signature,
         })
-    }
-
-    /// The hints typed, or those of a member that can be reached from outside: this node first.
-    fn invite_hints(
-        &mut self,
-        typed: &[String],
-    ) -> Result<(Vec<Hint>, Option<crate::name::NodeName>), Refusal> {
-        if !typed.is_empty() {
-            let hints = typed
-                .iter()
-                .map(|text| Hint::parse(text))
-                .collect::<Result<Vec<_>, _>>();
-            return Ok((
-                hints.map_err(|_| Refusal::Limit("a hint is host:port"))?,
-                None,
-            ));
-        }
-        let me = self.id;
-        let own: Vec<ControlAddress> = self.own_control();
-        let net = self.member_net()?;
-        let others = net.view.members().values().filter(|member| member.id != me);
-        let others = others.filter_map(|member| {
-            let endpoints = net.ledger.records.endpoints(&member.id)?;
-            Some((Some(member.name.clone()), endpoints.control.clone()))
-        });
-        for (name, control) in std::iter::once((None, own)).chain(others) {
-            let public = control.iter().filter(|c| c.transport == Transport::Tcp);
-            let public = public
-                .map(|c| c.address)
-                .filter(|a| !is_local(a) && is_public(a));
-            let hints: Vec<_> = public
-                .filter_map(|a| Hint::parse(&a.to_string()).ok())
-                .take(2)
-                .collect();
-            if !hints.is_empty() {
-                return Ok((hints, name));
-            }
-        }
-        Ok((Vec::new(), None))
     }
 
     /// Settles a claim: the device is a member by an admin's word.

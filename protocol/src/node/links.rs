@@ -468,9 +468,11 @@ impl Node {
 
     /// Hangs up on those who were connected for long and proved nothing.
     fn end_strangers(&mut self, at: u64) {
-        let expired = self.links.peers.iter();
-        let expired = expired.filter(|(_, p)| !p.trusted && p.since_ms + STRANGER_MS <= at);
-        let expired: Vec<_> = expired.map(|(key, _)| *key).collect();
+        let old = |peer: &Peer| !peer.trusted && peer.since_ms + STRANGER_MS <= at;
+        let expired = self.links.peers.iter().filter(|(_, peer)| old(peer));
+        let kept = |key: &TransportKey| self.relays.is_volunteer(key);
+        let expired = expired.map(|(key, _)| *key).filter(|key| !kept(key));
+        let expired: Vec<_> = expired.collect();
         for peer in expired {
             if let Some(entry) = self.links.peers.get_mut(&peer) {
                 entry.since_ms = at;

@@ -84,6 +84,11 @@ impl Relays {
         self.homes.clone()
     }
 
+    /// Whether somebody is a relay of others: it proves nothing, and its link is kept.
+    pub(super) fn is_volunteer(&self, key: &TransportKey) -> bool {
+        self.volunteers.contains_key(key)
+    }
+
     /// Something may follow from what happened.
     pub(super) const fn touch(&mut self) {
         self.touched = true;

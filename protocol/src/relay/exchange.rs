@@ -315,7 +315,13 @@ impl Exchange {
             return Err(Reason::Full);
         }
         let share = (most / SOURCE_SHARE).max(1);
-        let sources = self.bindings.begin_pair(ends, share)?;
+        let sources = match self.bindings.begin_pair(ends, share) {
+            Err(Reason::Full) => {
+                self.sweep(now);
+                self.bindings.begin_pair(ends, share)?
+            }
+            other => other?,
+        };
         let pair = Pair {
             bucket: Bucket::default(),
             last_ms: now.uptime_ms(),

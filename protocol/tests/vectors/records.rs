@@ -7,12 +7,12 @@ use meshnode_protocol::custody::Custody;
 use meshnode_protocol::id::{OpId, TunnelKey};
 use meshnode_protocol::identity::{Binding, Context, Keys};
 use meshnode_protocol::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody, Seen,
-    Tip, Transport,
+    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody,
+    RelayRecord, Seen, Tip, Transport,
 };
 
 use crate::Vector;
-use crate::cast::{NETWORK, founder, member, secret, time};
+use crate::cast::{NETWORK, founder, joiner, member, name, secret, time, transport};
 use crate::ops;
 
 /// A Node record of the founder.
@@ -84,6 +84,17 @@ fn seen() -> Record {
     sign(RecordBody::Seen(body), 7)
 }
 
+fn relay() -> Record {
+    let body = RelayRecord {
+        transport: transport(&joiner()),
+        name: name("oak"),
+        addresses: vec![([192, 0, 2, 9], 443).into()],
+        removed: false,
+        ext: Ext::NONE,
+    };
+    sign(RecordBody::Relay(body), 8)
+}
+
 fn sign(body: RecordBody, seq: u64) -> Record {
     Record::sign(NETWORK.1.genesis.network(), seq, body, &member().device)
 }
@@ -111,6 +122,7 @@ pub(crate) fn all() -> Vec<Vector> {
         record("record-endpoints", endpoints()),
         record("record-tip", tip()),
         record("record-seen", seen()),
+        record("record-relay", relay()),
         record("record-left", sign(RecordBody::Left, 0)),
     ]
     .into_iter()

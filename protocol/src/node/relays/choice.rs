@@ -6,7 +6,6 @@ use crate::id::{NodeId, TransportKey};
 use crate::limits::HOMES_MAX;
 use crate::node::Node;
 use crate::node::net::Net;
-use crate::path::is_local;
 use crate::path::is_public;
 use crate::peering::Path;
 use crate::record::{Candidate, CandidateKind, Endpoints, Nat};
@@ -188,7 +187,7 @@ impl Node {
         let known = client.and_then(|client| client.address());
         let mut addresses: Vec<_> = net.direct_remote(node).into_iter().chain(known).collect();
         if let Some(endpoints) = net.ledger.records.endpoints(node) {
-            let outside = |a: &SocketAddr| is_public(a) && !is_local(a) && !net.is_overlay(a.ip());
+            let outside = |a: &SocketAddr| is_public(a) && !net.is_overlay(a.ip());
             let mut listed: Vec<_> = endpoints.tunnel.clone();
             // What a person or a router vouches for stands before what was only seen.
             listed.sort_by_key(|candidate| (std::cmp::Reverse(candidate.kind), candidate.address));
