@@ -41,6 +41,7 @@ mod phrase;
 mod ping;
 mod policy;
 mod recovery;
+mod relay;
 mod rename;
 mod revoke;
 mod rotate;
@@ -162,6 +163,7 @@ enum Verb {
     Policy(policy::Args),
     Recovery(recovery::Args),
     Rotate(rotate::Args),
+    Relay(relay::Args),
     Daemon(daemon::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -236,6 +238,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Policy(args)) => policy::run(args, &session),
         Some(Verb::Recovery(args)) => recovery::run(args, &session),
         Some(Verb::Rotate(args)) => rotate::run(args, &session),
+        Some(Verb::Relay(args)) => relay::run(args, &session),
         Some(Verb::Daemon(args)) => daemon::run(args, &session),
         Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Completions(args)) => completions::run(&args),

@@ -7,6 +7,7 @@ use self::settings::Settings;
 pub(crate) mod environment;
 pub(crate) mod lock;
 pub(crate) mod place;
+pub(crate) mod relay;
 pub(crate) mod settings;
 pub(crate) mod state_dir;
 

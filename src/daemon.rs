@@ -190,7 +190,10 @@ impl Daemon {
         };
         let input = match event {
             Event::Input(input) => input,
-            Event::InterfacesChanged => Input::Interfaces(machine.addresses().await),
+            Event::InterfacesChanged => {
+                machine.point_mapping().await;
+                Input::Interfaces(machine.addresses().await)
+            }
         };
         machine.node.handle(input, self.clock.now());
         self.carry().await;

@@ -1,4 +1,4 @@
-//! Where this machine can be reached: the addresses of its interfaces, and when they change.
+//! Where this machine can be reached: the addresses of its interfaces, and when they or its way to the world change.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt as _, TryStreamExt as _};
-use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
@@ -60,7 +60,7 @@ impl Host {
     }
 }
 
-/// A stream of moments at which addresses or interfaces changed.
+/// A stream of moments at which addresses, interfaces or the IPv4 default route changed.
 #[derive(Debug)]
 pub struct Changes {
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
@@ -76,6 +76,7 @@ impl Changes {
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
         ])
         .context("Failed to open a netlink socket")?;
         tokio::spawn(connection);
@@ -84,10 +85,26 @@ impl Changes {
 
     /// Waits for a change; several at once may be one. `None` when the kernel hung up. Safe to cancel.
     pub async fn next(&mut self) -> Option<()> {
-        self.messages.next().await?;
+        loop {
+            let (message, _) = self.messages.next().await?;
+            if is_news(&message) {
+                break;
+            }
+        }
         while self.messages.try_recv().is_ok() {}
         Some(())
     }
+}
+
+/// Whether a message is about more than a route to somewhere: those to peers come and go by our own hand.
+fn is_news(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    let NetlinkPayload::InnerMessage(
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+    ) = &message.payload
+    else {
+        return true;
+    };
+    route.header.destination_prefix_length <= 1
 }
 
 fn is_usable(link: &LinkMessage, except: &[&str]) -> bool {

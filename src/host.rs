@@ -1,6 +1,6 @@
 //! Addresses and routes of our device in the operating system, over netlink. They vanish with the device.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,12 +9,12 @@ use meshnode_protocol::io::Interface;
 use nix::errno::Errno;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteScope, RouteType,
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 /// Addresses for documents alone (RFC 5737, RFC 3849).
-const SOMEWHERE_V4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 1);
+const SOMEWHERE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const SOMEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 /// Whether an address or a route of ours is in force.
@@ -35,6 +35,15 @@ pub struct Configured {
     pub ipv4: Option<Held>,
     /// The IPv6 address.
     pub ipv6: Held,
+}
+
+/// The router to the world at large, and this machine's address towards it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// The router's address on this side.
+    pub router: Ipv4Addr,
+    /// The machine's own.
+    pub own: Ipv4Addr,
 }
 
 /// A netlink connection in the network namespace of the thread that opened it.
@@ -159,7 +168,7 @@ impl Host {
     /// # Errors
     /// When the connection to the kernel breaks.
     pub async fn has_default_route(&self) -> anyhow::Result<bool> {
-        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(SOMEWHERE_V4, 32)
             .build();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new()
@@ -177,6 +186,32 @@ impl Host {
             }
         }
         Ok(false)
+    }
+
+    /// The IPv4 router to the world at large; none where the way out has no router, as in many tunnels.
+    ///
+    /// # Errors
+    /// When the connection to the kernel breaks.
+    pub async fn gateway(&self) -> anyhow::Result<Option<Gateway>> {
+        let question = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(SOMEWHERE_V4, 32)
+            .build();
+        let mut answers = self.handle.route().get(question).execute();
+        let route = match answers.try_next().await {
+            Ok(Some(route)) => route,
+            Ok(None) | Err(rtnetlink::Error::NetlinkError(_)) => return Ok(None),
+            Err(error) => return Err(error).context("Failed to look up a route"),
+        };
+        let mut gateway = (None, None);
+        for attribute in &route.attributes {
+            if let RouteAttribute::Gateway(RouteAddress::Inet(address)) = attribute {
+                gateway.0 = Some(*address);
+            } else if let RouteAttribute::PrefSource(RouteAddress::Inet(address)) = attribute {
+                gateway.1 = Some(*address);
+            }
+        }
+        let (router, own) = gateway;
+        Ok(router.zip(own).map(|(router, own)| Gateway { router, own }))
     }
 
     /// The number of a device.
@@ -231,7 +266,7 @@ impl Host {
     /// The device that holds this very host, by an address of its own or by a host route in whatever table decides.
     async fn holder(&self, host: IpAddr) -> anyhow::Result<Option<u32>> {
         let mut question = match host {
-            IpAddr::V4(host) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            IpAddr::V4(host) => RouteMessageBuilder::<Ipv4Addr>::new()
                 .destination_prefix(host, 32)
                 .build(),
             IpAddr::V6(host) => RouteMessageBuilder::<Ipv6Addr>::new()
@@ -273,7 +308,7 @@ fn device_of(entry: &RouteMessage) -> Option<u32> {
 
 fn host_route(index: u32, host: IpAddr) -> RouteMessage {
     match host {
-        IpAddr::V4(host) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+        IpAddr::V4(host) => RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(host, 32)
             .output_interface(index)
             .scope(RouteScope::Link)

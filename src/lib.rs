@@ -13,11 +13,13 @@ pub mod endpoints;
 mod failure;
 pub mod host;
 pub mod lab;
+pub mod mapping;
 mod output;
 pub mod store;
 pub mod swarm;
 pub mod tunnel;
 mod units;
+mod volunteer;
 
 /// Runs the command line with these arguments, the program's own name first; gives the exit code.
 #[must_use]

@@ -12,6 +12,7 @@ pub(crate) mod networks;
 pub(crate) mod people;
 pub(crate) mod ping;
 pub(crate) mod policy;
+pub(crate) mod relay;
 pub(crate) mod signed;
 pub(crate) mod status;
 pub(crate) mod table;

@@ -11,25 +11,36 @@
 
 mod address;
 mod behaviour;
+mod circuits;
 mod codec;
+mod datagrams;
 mod deposits;
 mod dht;
 mod dial;
 mod gate;
 mod guard;
 mod happenings;
+mod homes;
 mod leash;
+mod legs;
+mod look;
 mod orders;
+mod pulse;
 mod start;
 mod state;
 #[cfg(test)]
 mod tests;
+mod volunteer;
 
 use std::fmt;
 
 use meshnode_protocol::link::{LinkInput, LinkOutput};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
+
+use crate::carrier::Carrier;
+pub use look::{Seen, look};
+pub use volunteer::{Carried, Volunteer, VolunteerConfig};
 
 use state::State;
 
@@ -41,6 +52,8 @@ pub struct SwarmConfig {
     pub port: u16,
     /// Whether to announce this node on the LAN and to listen for others.
     pub mdns: bool,
+    /// Where the datagrams that go and come by streams are put.
+    pub carrier: Carrier,
 }
 
 impl fmt::Debug for SwarmConfig {

@@ -5,6 +5,8 @@
 //! path are behind one lock of its own, held while a packet is sealed or opened, never while it is sent.
 
 mod allowance;
+#[cfg(test)]
+mod corpus;
 mod device;
 mod engine;
 mod filter;
@@ -14,6 +16,10 @@ mod merge;
 mod offload;
 mod outbound;
 mod packet;
+#[cfg(test)]
+#[path = "../tests/fuzz/src/packets.rs"]
+#[expect(unreachable_pub, reason = "the same file is a room of the fuzz crate")]
+mod packets;
 mod peer;
 mod refusal;
 mod relay;
@@ -140,13 +146,41 @@ impl Tunnel {
             threads: Vec::new(),
             changes: Mutex::new(Arc::new(Filter::Open)),
         };
-        let outbound = Outbound::new(Arc::clone(&tunnel.engine));
-        tunnel.spawn("mn-outbound", move || outbound.run())?;
-        let inbound = Inbound::new(Arc::clone(&tunnel.engine));
-        tunnel.spawn("mn-inbound", move || inbound.run())?;
-        let engine = Arc::clone(&tunnel.engine);
-        tunnel.spawn("mn-timers", move || timers::run(&engine))?;
+        tunnel.run()?;
         Ok(tunnel)
+    }
+
+    /// Goes on under another key, without peers: device, sockets, addresses and filter stay, every session ends.
+    ///
+    /// # Errors
+    /// When threads are refused: the engine stands still and must be started anew.
+    pub fn rekey(&mut self, secret: &[u8; 32]) -> anyhow::Result<()> {
+        self.halt();
+        let (stopped, alive) = io::pipe().context("Failed to open a pipe")?;
+        let engine = Arc::get_mut(&mut self.engine).expect("only the threads share the engine");
+        engine.identity = Identity::new(*secret);
+        engine.stopped = stopped;
+        let bare = engine.router.load().bare();
+        engine.router.store(Arc::new(bare));
+        self.alive = Some(alive);
+        self.run()
+    }
+
+    fn run(&mut self) -> anyhow::Result<()> {
+        let outbound = Outbound::new(Arc::clone(&self.engine));
+        self.spawn("mn-outbound", move || outbound.run())?;
+        let inbound = Inbound::new(Arc::clone(&self.engine));
+        self.spawn("mn-inbound", move || inbound.run())?;
+        let engine = Arc::clone(&self.engine);
+        self.spawn("mn-timers", move || timers::run(&engine))
+    }
+
+    fn halt(&mut self) {
+        self.alive = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panics ends the process before it could be joined.
+            let _ = thread.join();
+        }
     }
 
     fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
@@ -314,11 +348,7 @@ impl Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.alive = None;
-        for thread in self.threads.drain(..) {
-            // A thread that panics ends the process before it could be joined.
-            let _ = thread.join();
-        }
+        self.halt();
     }
 }
 

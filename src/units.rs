@@ -157,6 +157,19 @@ pub(crate) fn date(time: Timestamp) -> String {
     instant(time).to_string().chars().take(10).collect()
 }
 
+/// When the month of a time began (UTC), and when the next one does; `None` at the end of time.
+pub(crate) fn month_of(time: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let day = instant(time).to_zoned(jiff::tz::TimeZone::UTC).date();
+    let first = day.first_of_month();
+    let next = first.checked_add(jiff::Span::new().months(1)).ok()?;
+    let begin = |date: jiff::civil::Date| {
+        let zoned = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        let ms = u64::try_from(zoned.timestamp().as_millisecond()).ok()?;
+        Some(Timestamp::from_ms(ms))
+    };
+    Some((begin(first)?, begin(next)?))
+}
+
 /// A time for programs: RFC 3339 in UTC, to the second.
 pub(crate) fn rfc3339(time: Timestamp) -> String {
     let seconds = instant(time).as_second();
@@ -169,6 +182,45 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
 pub(crate) fn ago(time: Timestamp, now: Timestamp) -> String {
     let span = span_s(now.since_ms(time) / 1_000);
     format!("{span} ago ({})", local_time(time))
+}
+
+/// Reads `100Mbit/s`, `500 kbit/s`, `1Gbit/s`; gives bits a second.
+///
+/// # Errors
+/// With the text, when it is none of these.
+pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{} is no rate: write 20Mbit/s", text.escape_default());
+    amount(text, &[("kbit/s", 3), ("Mbit/s", 6), ("Gbit/s", 9)]).ok_or_else(wrong)
+}
+
+/// Reads `500GB` or `1TB/month`; gives bytes.
+///
+/// # Errors
+/// With the text, when it is none of these.
+pub(crate) fn parse_volume(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{} is no volume: write 500GB/month", text.escape_default());
+    let volume = text.trim().trim_end_matches("/month");
+    amount(volume, &[("MB", 6), ("GB", 9), ("TB", 12)]).ok_or_else(wrong)
+}
+
+/// A whole number above zero and one of these units, each a power of ten.
+fn amount(text: &str, units: &[(&str, u32)]) -> Option<u64> {
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = trimmed.split_at(digits);
+    let (_, power) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
+    number.checked_mul(10u64.pow(*power))
+}
+
+/// A rate without its unit, in Mbit/s: `12.4`, `100`, `0.3`.
+pub(crate) fn mbits(bps: u64) -> String {
+    let tenths = (bps + 50_000) / 100_000;
+    if tenths.is_multiple_of(10) {
+        format!("{}", tenths / 10)
+    } else {
+        format!("{}.{}", tenths / 10, tenths % 10)
+    }
 }
 
 fn instant(time: Timestamp) -> jiff::Timestamp {
@@ -270,6 +322,29 @@ mod tests {
             ["0 B", "999 B", "1.0 kB", "4.0 MB", "80 MB", "1.2 GB"]
         );
         assert_eq!(bytes(u64::MAX), "18 EB");
+    }
+
+    #[test]
+    fn rates_and_volumes_are_read_with_their_unit_and_not_without() {
+        assert_eq!(parse_rate("20Mbit/s"), Ok(20_000_000));
+        assert_eq!(parse_rate(" 500 kbit/s"), Ok(500_000));
+        assert_eq!(parse_volume("1TB/month"), Ok(1_000_000_000_000));
+        assert_eq!(parse_volume("500 GB"), Ok(500_000_000_000));
+        for text in [
+            "",
+            "20",
+            "Mbit/s",
+            "0Mbit/s",
+            "20mbit/s",
+            "99999999999Gbit/s",
+        ] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+        assert!(parse_volume("1TB/week").is_err());
+        assert_eq!(
+            [12_400_000, 100_000_000, 340_000, 0].map(mbits),
+            ["12.4", "100", "0.3", "0"]
+        );
     }
 
     #[test]

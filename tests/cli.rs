@@ -6,6 +6,8 @@
 
 #[path = "cli/machine.rs"]
 mod machine;
+#[path = "cli/relay.rs"]
+mod relay;
 #[path = "cli/rules.rs"]
 mod rules;
 #[path = "cli/sandbox.rs"]
@@ -111,7 +113,7 @@ fn assert_snapshot(name: &str, actual: &str) {
     );
 }
 
-const VERBS: [&str; 35] = [
+const VERBS: [&str; 36] = [
     "init",
     "invite",
     "join",
@@ -143,6 +145,7 @@ const VERBS: [&str; 35] = [
     "export",
     "import",
     "policy",
+    "relay",
     "daemon",
     "demo",
     "completions",
@@ -166,7 +169,7 @@ fn the_front_page_names_exactly_the_verbs_that_exist() {
     for verb in VERBS {
         assert!(help.contains(verb), "{verb}");
     }
-    for absent in ["relay", "doctor", "netcheck", "dns", "service", "guest"] {
+    for absent in ["doctor", "netcheck", "dns", "service", "guest"] {
         assert!(!help.contains(absent), "{absent}");
         assert_eq!(code(&meshnode(&[absent])), 2, "{absent}");
     }
@@ -247,6 +250,15 @@ const WRONG: &[&[&str]] = &[
     &["whois", "nas", "vps"],
     &["block"],
     &["network", "delete"],
+    &["relay", "frobnicate"],
+    &["relay", "run", "--rate", "fast"],
+    &["relay", "run", "--volume", "1TB/week"],
+    &["relay", "run", "--pairs", "0"],
+    &["relay", "run", "--listen", "relay:443"],
+    &["relay", "run", "--public", "a:443"],
+    &["relay", "run", "--allow", "me"],
+    &["relay", "test", "relay.example.org:443"],
+    &["relay", "service"],
     &["status", "-q", "-v"],
     &["completions"],
     &["completions", "basic"],

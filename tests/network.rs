@@ -1,7 +1,7 @@
 //! The real kernel, real NATs, real programs: stories in namespaces, one after the other.
 //!
 //! `cargo test --test network` runs all, `cargo test --test network -- punch` those whose names
-//! contain `punch`. No root is
+//! contain `punch`, and `-- --matrix` measures pairs of NATs instead (`cargo matrix`). No root is
 //! needed where ordinary users may make user namespaces. There is no harness: the namespaces must be entered before
 //! the first thread, so this file is its own runner.
 
@@ -18,12 +18,38 @@ mod attacker;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod capture;
+#[path = "network/circuits.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
+)]
+mod circuits;
+#[path = "network/flooder.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a story ends at the first thing that is not as told, and waits for one thing among many"
+)]
+mod flooder;
+#[path = "network/floods.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod floods;
 #[path = "network/history.rs"]
 #[expect(
     clippy::unwrap_used,
     reason = "a story ends at the first thing that is not as told"
 )]
 mod history;
+#[path = "network/internet/backbone.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod internet;
 #[path = "network/joining.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -48,6 +74,18 @@ mod lives;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod local;
+#[path = "network/mapping.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod mapping;
+#[path = "network/matrix/run.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod matrix;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -72,6 +110,24 @@ mod policy;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod revoking;
+#[path = "network/rotation.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod rotation;
+#[path = "network/sites.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod sites;
+#[path = "network/stream.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod stream;
 #[path = "network/traffic.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -123,6 +179,20 @@ const STORIES: &[Story] = stories![
     traffic::two_machines_behind_two_nats_punch_when_both_send,
     traffic::an_early_packet_does_not_spoil_the_mapping,
     traffic::tcp_goes_out_through_a_nat_and_back,
+    sites::each_kind_of_nat_is_what_it_says,
+    sites::a_mapping_is_reached_from_inside_only_with_hairpin,
+    sites::only_what_may_leave_a_site_leaves_it,
+    sites::two_nats_in_a_row_count_as_the_stricter,
+    sites::ipv6_needs_no_nat_and_passes_as_the_site_says,
+    sites::mappings_end_when_they_should,
+    sites::a_machine_moves_to_another_site_with_its_sockets,
+    sites::a_nat_that_counts_is_foreseen,
+    sites::many_sockets_meet_many_ports,
+    sites::an_uplink_delays_loses_and_narrows_as_told,
+    sites::a_narrow_link_says_so_unless_it_is_a_black_hole,
+    sites::a_router_that_maps_ports_lets_strangers_in,
+    matrix::forty_of_forty_five_pairs_can_be_direct,
+    matrix::plain_pairs_become_direct,
     joining::a_machine_joins_on_a_lan_without_internet_and_pings_within_ten_seconds,
     joining::a_code_redeems_at_any_member_while_its_maker_is_off,
     joining::a_code_for_one_machine_lets_no_second_one_in,
@@ -134,6 +204,8 @@ const STORIES: &[Story] = stories![
     attacker::join_relay_gets_nothing,
     attacker::join_m1_without_psk_silent,
     attacker::noise_on_every_port_disturbs_nothing,
+    floods::a_member_that_floods_is_borne_and_everything_else_goes_on,
+    floods::strangers_that_flood_the_control_port_are_borne_and_everything_else_goes_on,
     lives::a_node_boots_alone_with_its_addresses_and_can_invite,
     lives::nothing_acknowledged_is_lost_by_fifteen_power_cuts,
     lives::two_networks_on_one_lan_keep_to_themselves,
@@ -155,6 +227,8 @@ const STORIES: &[Story] = stories![
     revoking::two_of_three_trustees_bring_a_network_back,
     revoking::a_new_network_key_reaches_everybody_and_traffic_goes_on,
     revoking::the_phrase_makes_another_node_an_admin,
+    rotation::a_new_tunnel_key_is_in_force_at_once_and_traffic_goes_on,
+    rotation::a_new_tunnel_key_is_told_through_the_tunnel_itself_where_nothing_else_leads,
     local::a_blocked_node_has_no_traffic_until_it_is_unblocked_and_its_word_still_comes,
     local::probes_of_a_node_that_is_blocked_or_down_come_to_an_end,
     local::a_card_says_by_which_invite_witness_and_admin_a_node_is_in,
@@ -163,6 +237,18 @@ const STORIES: &[Story] = stories![
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,
     paths::two_nodes_meet_where_only_ipv6_is,
+    mapping::a_router_with_upnp_alone_leads_packets_here_until_the_end,
+    mapping::a_router_with_pcp_and_nat_pmp_leads_packets_here_until_the_end,
+    mapping::a_router_with_every_method_maps_once,
+    mapping::a_router_that_does_not_know_pcp_is_asked_by_nat_pmp,
+    mapping::a_program_that_was_killed_has_its_mapping_again,
+    mapping::a_router_within_another_one_maps_nothing,
+    mapping::what_a_router_answers_is_believed_only_where_it_makes_sense,
+    mapping::a_upnp_device_that_is_not_the_router_is_not_believed,
+    mapping::a_node_behind_a_router_that_maps_is_joined_from_behind_another_nat,
+    mapping::a_node_that_is_told_not_to_asks_no_router,
+    circuits::two_that_may_only_call_tcp_443_are_linked_by_a_volunteers_circuit,
+    circuits::a_relay_that_was_killed_is_home_again_when_it_is_back,
     policy::a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies,
     policy::a_friend_reaches_one_service_and_everybody_else_what_they_did,
     policy::a_policy_on_trial_is_undone_on_every_node_even_after_a_kill,
@@ -179,7 +265,12 @@ fn main() -> ExitCode {
         return laboratory::hold();
     }
     match World::enter() {
-        Ok(Entry::Inside(world)) => run(&world, &Wish::from_arguments()),
+        Ok(Entry::Inside(world)) => {
+            if std::env::args().nth(1).as_deref() == Some(matrix::WORD) {
+                return matrix::main(&world);
+            }
+            run(&world, &Wish::from_arguments())
+        }
         Ok(Entry::Over(code)) => ExitCode::from(code),
         Err(error) => {
             say(&format!("error: {error}\n"));

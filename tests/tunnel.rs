@@ -15,6 +15,8 @@ mod lab;
 mod load;
 #[path = "tunnel/node.rs"]
 mod node;
+#[path = "tunnel/rekey.rs"]
+mod rekey;
 #[path = "tunnel/relay.rs"]
 mod relay;
 #[path = "tunnel/stock.rs"]

@@ -17,7 +17,7 @@ use meshnode_protocol::invite::{Hint, InviteCode, InviteSecret};
 use meshnode_protocol::io::InviteRefusal;
 use meshnode_protocol::name::{NodeName, Tag};
 use meshnode_protocol::op::{Draft, Op};
-use meshnode_protocol::probe::{PADDING_BYTES_MAX, Probe};
+use meshnode_protocol::probe::{Call, PADDING_BYTES_MAX, PortPlan, Probe};
 use meshnode_protocol::record::{
     Candidate, CandidateKind, ControlAddress, Endpoints, Nat, Record, Transport,
 };
@@ -247,6 +247,17 @@ fn bad() -> Seeds {
     ];
     add("stun", "change-request", change.concat());
     add("probe", "magic-alone", b"mNP\x01".to_vec());
+    let called = probes().remove(0).1.to_bytes();
+    for (name, at, value) in [
+        ("call-crowded", 27, 11),
+        ("call-nat", 21, 5),
+        ("call-order", 28, 3),
+        ("call-slot", 227, 1),
+    ] {
+        let mut body = called.clone();
+        body[at] = value;
+        add("probe", name, body);
+    }
     seeds
 }
 
@@ -460,10 +471,42 @@ fn probes() -> Vec<(&'static str, Probe)> {
     let txid = [30; 12];
     let pong = |text: &str| Probe::Pong {
         txid,
-        observed: text.parse().expect("an address"),
+        observed: Some(text.parse().expect("an address")),
     };
     let ping = |padding| Probe::Ping { txid, padding };
+    let candidate = |kind, text: &str| Candidate {
+        kind,
+        address: text.parse().expect("an address"),
+    };
+    let call = Call {
+        txid,
+        seq: 9,
+        nat: Nat::Sequential,
+        plan: PortPlan {
+            last: 40_112,
+            step: 2,
+        },
+        run: true,
+        candidates: vec![
+            candidate(CandidateKind::Host, "192.168.1.2:41641"),
+            candidate(CandidateKind::Observed, "203.0.113.9:40112"),
+            candidate(CandidateKind::Mapped, "[2001:db8::1]:41641"),
+        ],
+    };
+    let empty = Call {
+        candidates: Vec::new(),
+        ..call.clone()
+    };
     vec![
+        ("call", Probe::Call(call)),
+        ("call-ack", Probe::CallAck(empty)),
+        (
+            "pong-relayed",
+            Probe::Pong {
+                txid,
+                observed: None,
+            },
+        ),
         ("ping", ping(0)),
         ("ping-full", ping(PADDING_BYTES_MAX)),
         ("pong-v4", pong("203.0.113.9:41641")),

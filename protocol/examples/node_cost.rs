@@ -26,6 +26,7 @@ use meshnode_protocol::ledger::{Change, Ledger};
 use meshnode_protocol::name::{NetworkName, NodeName};
 use meshnode_protocol::node::{Node, Setup};
 use meshnode_protocol::op::{Draft, Op, Realm};
+use meshnode_protocol::path::Punch;
 use meshnode_protocol::record::{NodeRecord, Record, RecordBody};
 use meshnode_protocol::time::{Moment, Timestamp};
 use meshnode_protocol::view::View;
@@ -159,6 +160,7 @@ impl World {
             tunnel_port: 7000,
             os: "linux".to_owned(),
             version: "0".to_owned(),
+            punch: Punch::default(),
         };
         let started = Instant::now();
         let ledger = self.ledger.clone();

@@ -6,9 +6,9 @@ mod joined;
 mod kept;
 mod policy;
 mod refusal;
+mod relays;
 mod status;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -35,8 +35,10 @@ pub use self::policy::{
     PolicyTest, PolicyText, PolicyTrial, PolicyVerdict,
 };
 pub use self::refusal::{InviteRefusal, Refusal};
+pub use self::relays::{CarryTerms, Carrying, RelayInfo};
 pub use self::status::{
-    Member, Peer, PeerPath, RevokedBy, Snapshot, Standing, State, Unheard, Warning,
+    Attempt, Member, Method, Outcome, Peer, PeerPath, Presence, RevokedBy, Search, Snapshot,
+    Standing, State, Unheard, Warning,
 };
 
 /// A command of a person; counted by the driver, named in its replies.
@@ -52,6 +54,10 @@ pub enum Input {
     Tunnel(TunnelInput),
     /// The machine's addresses now, whole list, without the overlay's own.
     Interfaces(Vec<IpAddr>),
+    /// What the router leads here from outside now, all of it.
+    Mapped(Mapped),
+    /// Whether this node is to carry for other members; [`Carrying::Auto`] until the first of these.
+    Carrying(Carrying),
     /// A person wants something.
     Command(CommandId, Command),
     /// The caller of a command went away: no more replies.
@@ -62,6 +68,15 @@ pub enum Input {
     PersistWorks,
     /// Nothing but time passed.
     Timeout,
+}
+
+/// The outside addresses that a router leads to this node (`docs/protocol.md` §8.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// To the tunnel's port.
+    pub tunnel: Vec<SocketAddr>,
+    /// To the control plane's TCP port.
+    pub control: Vec<SocketAddr>,
 }
 
 /// What a person wants of a running node.
@@ -208,6 +223,22 @@ pub enum Command {
     },
     /// The counting policy ops. Replies [`Reply::PolicyLog`].
     PolicyLog,
+    /// Name a relay that belongs to no network. Replies [`Reply::RelayChanged`].
+    RelayAdd {
+        /// Its transport key.
+        key: TransportKey,
+        /// What people call it.
+        name: NodeName,
+        /// Where it is.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Use such a relay no more. Replies [`Reply::RelayChanged`].
+    RelayRemove {
+        /// Its name.
+        name: NodeName,
+    },
+    /// The relays. Replies [`Reply::Relays`].
+    RelayList,
 }
 
 /// What an invite should be.
@@ -275,27 +306,15 @@ pub enum Output {
     Sockets(Vec<u16>),
     /// What the engine lets through, from now on. `Filter::Open` until the first of these.
     Filter(Arc<Filter>),
+    /// The tunnel key is another one: the engine goes on with the same device, sockets and filter, and without peers;
+    /// all that it had are set again.
+    TunnelKey,
     /// An answer to a person.
     Reply(CommandId, Reply),
     /// Something that a person may want to read in the log.
     Notice(Notice),
     /// The membership is over: erase keys and store, then stop.
     Erase,
-}
-
-/// For whom a node carries datagrams, and how much (`docs/protocol.md` §8.5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CarryTerms {
-    /// The key that clients bind to: this node's own.
-    pub key: TransportKey,
-    /// Who may bind; `None`: everybody.
-    pub clients: Option<BTreeSet<TransportKey>>,
-    /// Bytes a second of all pairs together, and of one.
-    pub rate: (u64, u64),
-    /// Pairs at the same time at most; with none, ends are helped to meet and nothing passes.
-    pub pairs: usize,
-    /// Bytes of all pairs in a calendar month; `None`: as many as there are.
-    pub month_bytes: Option<u64>,
 }
 
 /// The node's own addresses.
@@ -433,6 +452,10 @@ pub enum Reply {
     Blocked(bool),
     /// Who a device is, and who let it in.
     Card(Box<Card>),
+    /// What the network says of a relay is as wanted; whether that changed it.
+    RelayChanged(bool),
+    /// The relays that were named, then the members that this node speaks to as relays.
+    Relays(Vec<RelayInfo>),
 }
 
 /// What kind of way a path is, for people.

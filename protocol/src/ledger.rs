@@ -252,6 +252,12 @@ impl Ledger {
                 Some(SyncAnswer::Items(self.items(*set, keys, epochs)))
             }
             SyncRequest::Items(..) => None,
+            SyncRequest::Past { of, known }
+                if of.len() <= KEYS_ASKED_MAX && known.len() <= HEADS_REPORTED_MAX =>
+            {
+                Some(SyncAnswer::Headers(self.past(of, known)))
+            }
+            SyncRequest::Past { .. } => None,
             SyncRequest::Push(_) => Some(SyncAnswer::Heard),
             // A key is given to live members only: who is one, the ledger does not know.
             SyncRequest::Epoch(_) => None,
@@ -316,6 +322,27 @@ impl Ledger {
             }
         }
         items
+    }
+
+    /// The headers of ops and their past, without those that are known and their past: backwards in op order.
+    fn past(&self, of: &[Digest], known: &[OpId]) -> Vec<Vec<u8>> {
+        let place = |id: &OpId| self.authority.place(id);
+        let of = of.iter().map(|key| OpId::new(*key.as_bytes()));
+        let wanted = self
+            .authority
+            .with_past(of.filter_map(|id| place(&id)).collect());
+        let known = self
+            .authority
+            .with_past(known.iter().filter_map(place).collect());
+        let mut room = ITEMS_BYTES_MAX;
+        let places = self.authority.order().into_iter().rev();
+        let lacks = |place: &u32| wanted[*place as usize] && !known[*place as usize];
+        let headers = places.filter(lacks).map_while(|place| {
+            let bytes = self.authority.at(place).op.header().to_bytes();
+            room = room.checked_sub(bytes.len() + 8)?;
+            Some(bytes)
+        });
+        headers.collect()
     }
 
     /// Everything, as writes: for a joiner that becomes durable.

@@ -20,7 +20,7 @@ pub const OP_POLICY_BASE_BYTES_MAX: usize = 68 * 1024;
 pub const ADMIT_BYTES_MAX: usize = 2 * 1024;
 /// Bytes of a device record.
 pub const RECORD_BYTES_MAX: usize = 1024;
-/// Records of kinds that this version does not know, kept for one device.
+/// Records of kinds of which a device may have several, known or not, kept for one device.
 pub const FOREIGN_RECORDS_MAX: usize = 64;
 /// Largest sequence number of a record.
 pub const RECORD_SEQ_MAX: u64 = 1 << 62;
@@ -60,6 +60,8 @@ pub const EXPORT_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const CANDIDATES_MAX: usize = 10;
 /// Relays at which one device is to be found.
 pub const HOMES_MAX: usize = 2;
+/// Addresses of one relay that is no member.
+pub const RELAY_ADDRESSES_MAX: usize = 4;
 /// Clients that are bound at one relay.
 pub const RELAY_BINDINGS_MAX: usize = 4_096;
 /// Pairs between which one relay passes datagrams at the same time, whatever its terms say.
@@ -72,6 +74,8 @@ pub const RELAY_SOURCE_BINDINGS_MAX: usize = 64;
 pub const RELAY_BINDS_PER_SECOND: u64 = 200;
 /// The same of one address.
 pub const RELAY_SOURCE_BINDS_PER_SECOND: u64 = 5;
+/// Bytes of an inner packet that pass on every path.
+pub const OVERLAY_MTU: u16 = 1280;
 /// Bytes of one message between nodes.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of one gossip message.

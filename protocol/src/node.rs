@@ -5,7 +5,8 @@
 //! The rooms below each own one part of the work: `links` who is connected and proven and whom to call,
 //! `locators` where they are when nobody tells, `exchange` reconciliation and gossip, `joiner` and
 //! `witness` the two ends of a join, `author` what this node signs, `history` what it tells and takes as a
-//! file, `ways` the engine's peers and paths, `block` whom a person shut out here, `report` and `card` what
+//! file, `ways` the engine's peers and paths, `relays` the relays that this node uses and is, `rotation` a new tunnel
+//! key, `block` whom a person shut out here, `report` and `card` what
 //! people see.
 
 mod acts;
@@ -24,13 +25,16 @@ mod locators;
 mod net;
 mod news;
 mod policy;
+mod relays;
 mod report;
+mod rotation;
 mod service;
 #[cfg(test)]
 mod stage;
 mod start;
 mod timekeepers;
 mod ways;
+mod whereabouts;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,8 +44,8 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::custody::Custody;
 use crate::id::{Digest, NodeId, TransportKey};
-use crate::identity::Keys;
-use crate::io::{Command, CommandId, Input, Notice, Output, Refusal, Reply, Trial};
+use crate::identity::{Keys, Secret};
+use crate::io::{Command, CommandId, Input, Mapped, Notice, Output, Refusal, Reply, Trial};
 use crate::link::{CallId, DialId, LinkOutput, Service};
 use crate::node::block::Wanted;
 use crate::node::errands::Errands;
@@ -50,6 +54,7 @@ use crate::node::links::Links;
 use crate::node::locators::Locators;
 use crate::node::net::Net;
 use crate::node::news::Mailbox;
+use crate::node::relays::Relays;
 use crate::node::service::Served;
 use crate::node::witness::Door;
 use crate::record::ControlAddress;
@@ -63,6 +68,8 @@ pub use start::{Founded, Founding, Joining, Setup, StartError};
 #[derive(Debug)]
 pub struct Node {
     keys: Keys,
+    /// The tunnel key that this node says is its own, while the engine still has the one before.
+    coming: Option<Secret>,
     id: NodeId,
     setup: Setup,
     rng: ChaCha20Rng,
@@ -73,6 +80,7 @@ pub struct Node {
     pending: BTreeMap<CallId, Pending>,
     links: Links,
     locators: Locators,
+    relays: Relays,
     net: Option<Net>,
     joiner: Option<Joiner>,
     door: Door,
@@ -82,6 +90,7 @@ pub struct Node {
     blocked: BTreeSet<NodeId>,
     trial: Option<Trial>,
     interfaces: Vec<IpAddr>,
+    mapped: Mapped,
     listening: Vec<ControlAddress>,
     disk_failure: Option<String>,
     gone: bool,
@@ -145,6 +154,8 @@ impl Node {
             Input::Link(input) => self.on_link(input, now),
             Input::Tunnel(input) => self.on_tunnel(input, now),
             Input::Interfaces(addresses) => self.on_interfaces(addresses, now),
+            Input::Mapped(mapped) => self.on_mapped(mapped, now),
+            Input::Carrying(mode) => self.set_carrying(mode, now),
             Input::Command(id, command) => self.on_command(id, command, now),
             Input::Hangup(id) => self.on_hangup(id),
             Input::PersistFailed(reason) => self.disk_failure = Some(reason),
@@ -153,6 +164,7 @@ impl Node {
         }
         self.on_time(now);
         self.refresh(now);
+        self.relays_on_time(now);
         self.carry_ways(now);
         self.links.settle();
     }
@@ -174,6 +186,7 @@ impl Node {
             self.links.poll_timeout(),
             self.locators.poll_timeout(),
             self.errands.poll_timeout(),
+            self.relays.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -224,7 +237,7 @@ impl Node {
             Command::AdminList => self.list_admins(id),
             Command::RecoveryUse(options) => self.use_recovery(id, &options, now),
             Command::RecoverySign { petition, roots } => self.sign_petition(id, &petition, &roots),
-            Command::Rotate { transport } => self.rotate(id, transport),
+            Command::Rotate { transport } => self.rotate(id, transport, now),
             Command::RotateNetwork { act } => self.rotate_network(id, act, now),
             Command::Import(items) => self.import(id, &items, now),
             Command::Block(node) => self.block(id, node, Wanted::Blocked, now),
@@ -241,6 +254,13 @@ impl Node {
             Command::PolicyDiff { from, text } => self.diff_policy(id, from.as_deref(), &text),
             Command::PolicyRollback { op, act } => self.roll_back_policy(id, &op, act, now),
             Command::PolicyLog => self.log_policy(id),
+            Command::RelayAdd {
+                key,
+                name,
+                addresses,
+            } => self.add_relay(id, key, &name, &addresses, now),
+            Command::RelayRemove { name } => self.remove_relay(id, &name, now),
+            Command::RelayList => self.list_relays(id, now),
         };
         if let Err(refusal) = result {
             self.reply(id, Reply::Refused(refusal));
@@ -271,6 +291,7 @@ impl Node {
         if let Some(net) = &mut self.net {
             net.paths.timeout(now, &mut self.rng);
         }
+        self.choose_ways(now);
     }
 
     fn reply(&mut self, id: CommandId, reply: Reply) {

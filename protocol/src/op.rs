@@ -300,6 +300,14 @@ impl Op {
         ))
     }
 
+    /// The id and header of bytes that are a header and nothing else; nothing says that anybody signed it.
+    #[must_use]
+    pub fn parse_header(bytes: &[u8]) -> Option<(OpId, Header)> {
+        let (header, length) = Header::parse(bytes).ok()?;
+        let id = OpId::new(*hash_as(ID_CONTEXT, bytes).as_bytes());
+        (length == bytes.len()).then_some((id, header))
+    }
+
     /// Its id.
     #[must_use]
     pub const fn id(&self) -> OpId {

@@ -1,54 +1,62 @@
 //! The way to one peer: candidates, probes, choice, loss (`docs/protocol.md` §8.4).
 //!
-//! The story: every candidate is probed in a ladder of growing gaps; whoever answers first carries the packets at once;
-//! a better tier takes over at once, a better round trip only when it is clearly better. The path in use is probed for
-//! as long as it is used; three silent probes make it suspect and start a new ladder; three more seconds of silence
-//! end it. A peer's own probe is a candidate by itself, so the answer goes to wherever it really came from.
+//! The story: somebody wants the peer. If a relay leads to it, packets go there at once; in the same instant every
+//! candidate is probed in a ladder of growing gaps, and a CALL by the relay makes the peer do the same. Whoever answers
+//! first carries the packets; a better tier takes over at once, a better round trip only when it is clearly better. The
+//! path in use is probed for as long as it is used; silence makes it suspect, and then packets go by the relay again
+//! until something better answers. A peer's own probe is a candidate by itself, so the answer goes to wherever it
+//! really came from. Where a router gives every destination another port, ports are foretold, or met by chance.
 //!
-//! Nothing here can be made a tool against a third party: an address that never answered gets three ladders,
-//! then one every twenty minutes.
+//! A way is awake or dormant. A dormant one sends nothing on its own, but answers, and wakes when somebody wants it.
+//!
+//! Nothing here can be made a tool against a third party: see `budget`.
 
 mod address;
+mod attempts;
+mod budget;
+mod calling;
 mod candidate;
+mod choice;
 mod few;
+mod hearing;
+mod keepalive;
 mod keeping;
+mod means;
+mod punching;
+mod searching;
+mod sizing;
+mod spray;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use rand_core::Rng;
 
-use self::candidate::{BURSTS_MAX, Candidate};
+use self::attempts::Attempts;
+use self::calling::Calling;
+use self::candidate::Candidate;
 use self::few::Few;
+use self::hearing::Recent;
+use self::punching::Punching;
+use self::sizing::Sizing;
 use crate::io::CommandId;
 use crate::peering::Path;
-use crate::probe::{Probe, ProbeKeys};
+use crate::probe::ProbeKeys;
 use crate::record::CandidateKind;
 use crate::time::Moment;
 
-pub use self::address::{is_local, is_probeable, kind_of};
+pub use self::address::{is_local, is_probeable, is_public, kind_of};
+pub use self::means::{Means, Punch};
 
-/// When a new ladder starts after one that found nothing, milliseconds; the last repeats.
-const RETRY_MS: [u64; 5] = [1000, 3000, 10_000, 30_000, 60_000];
-/// Between two probes on the path in use while packets flow.
-const PROBE_BUSY_MS: u64 = 5000;
 /// How long packets count as flowing.
 const BUSY_MS: u64 = 10_000;
-/// How long a path is kept after a change for the round trip's sake.
-const HOLD_MS: u64 = 10_000;
-/// How long a probe on the path in use may stay unanswered before the next.
-const MISS_MS: u64 = 700;
+/// How long a peer counts as wanted after the last packet for it, ping, or CALL of it.
+const WANTED_MS: u64 = 120_000;
 /// Candidates remembered for one peer.
 const CANDIDATES_KEPT_MAX: usize = 24;
 /// Addresses of one peer that are taken up in an hour.
 const STRANGE_PER_HOUR_MAX: usize = 64;
 const HOUR_MS: u64 = 3_600_000;
-/// Least time between two ladders that a sign of life starts.
-const NUDGE_MS: u64 = 60_000;
-/// Round trips remembered of one address.
-const RTTS_KEPT: usize = 5;
-/// Least time between two probes that answer a peer's probe.
-const REFLEX_MS: u64 = 40;
 
 /// What the way to a peer wants done or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +65,19 @@ pub enum PathEvent {
     Send(Path, Vec<u8>),
     /// Packets travel by this path from now on.
     Active(Option<Path>),
-    /// The peer saw us at this address.
-    Observed(SocketAddr),
+    /// Somebody wants the peer, after a time in which nobody did: relays that lead to it are of use now.
+    Wanted,
+    /// The path in use went silent: where others see us may be new.
+    Suspect,
+    /// Inner packets of so many bytes were proven to pass by the path in use.
+    Mtu(u16),
+    /// The peer saw us.
+    Observed {
+        /// At this address.
+        address: SocketAddr,
+        /// From there.
+        by: SocketAddr,
+    },
     /// A person's probe was answered.
     Pong {
         /// Whose command.
@@ -81,18 +100,27 @@ pub enum PathEvent {
 
 #[derive(Debug)]
 struct Active {
-    address: SocketAddr,
+    path: Path,
     since_ms: u64,
+    /// When it last proved to work: an answer, or packets of the peer by it.
+    proven_ms: Option<u64>,
+    /// Unanswered probes in a row.
     misses: u32,
     suspect_ms: Option<u64>,
+    /// Since when it is asked quickly, because packets go and none come.
+    hurried: bool,
+    /// How long it was idle before the first of the unanswered probes.
+    idle_ms: u64,
 }
 
 #[derive(Debug)]
 struct Flight {
-    address: SocketAddr,
+    path: Path,
     sent_us: u64,
     command: Option<(CommandId, u32)>,
     on_active: bool,
+    /// Bytes of the inner packet whose size it tests.
+    size: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -102,27 +130,52 @@ struct Waiting {
     until_ms: u64,
 }
 
+/// What is done for a peer that is awake; given up when it goes to rest.
+#[derive(Debug, Default)]
+struct Effort {
+    /// When the newest search began.
+    searched_ms: Option<u64>,
+    retry_ms: Option<u64>,
+    retries: usize,
+    calling: Calling,
+    punching: Punching,
+    sizing: Sizing,
+    recent: Recent,
+    attempts: Attempts,
+    waiting: Vec<Waiting>,
+    /// When it was last heard by another path than the one in use.
+    elsewhere_ms: Option<u64>,
+    /// The path that was lost last, and how long it was idle before: if it answers new probes, a router forgot it.
+    lost: Option<(Path, u64, u64)>,
+}
+
 /// The way to one peer.
 #[derive(Debug)]
 pub struct PeerPath {
     keys: ProbeKeys,
-    candidates: Few<SocketAddr, Candidate>,
+    candidates: Few<Path, Candidate>,
     active: Option<Active>,
     flights: Few<[u8; 12], Flight>,
-    retry_ms: Option<u64>,
-    retries: usize,
+    /// When the path in use is looked at next.
     probe_ms: Option<u64>,
+    /// When packets last flowed or wanted to.
     busy_ms: Option<u64>,
+    /// When anybody last wanted the peer.
+    used_ms: Option<u64>,
     heard_ms: Option<u64>,
     nudged_ms: Option<u64>,
     /// The hour, and how many addresses that never answered were learned in it.
-    strange: (u64, usize),
-    waiting: Vec<Waiting>,
+    strange: (u64, u8),
+    /// Searches since the last sign of life that found nothing.
+    failures: u8,
+    /// The largest seq of a CALL sent and heard.
+    call_seqs: (u64, u64),
+    effort: Option<Box<Effort>>,
     events: VecDeque<PathEvent>,
 }
 
 impl PeerPath {
-    /// The way to a peer of which nothing is known but its probe keys.
+    /// The way to a peer of which nothing is known but its probe keys: dormant.
     #[must_use]
     pub fn new(keys: ProbeKeys) -> Self {
         Self {
@@ -130,14 +183,15 @@ impl PeerPath {
             candidates: Few::default(),
             active: None,
             flights: Few::default(),
-            retry_ms: None,
-            retries: 0,
             probe_ms: None,
             busy_ms: None,
+            used_ms: None,
             heard_ms: None,
             nudged_ms: None,
             strange: (0, 0),
-            waiting: Vec::new(),
+            failures: 0,
+            call_seqs: (0, 0),
+            effort: None,
             events: VecDeque::new(),
         }
     }
@@ -148,118 +202,101 @@ impl PeerPath {
         self.keys.tag_in()
     }
 
-    /// Learns where the peer says it is. New addresses are probed at once.
-    pub fn learn(&mut self, candidates: &[crate::record::Candidate], now: Moment) {
-        for candidate in candidates.iter().filter(|c| is_probeable(&c.address)) {
-            if self.add(candidate.address, Some(candidate.kind), now) {
-                self.retries = 0;
-                if let Some(known) = self.candidates.get_mut(&candidate.address) {
-                    known.start_ladder(now.uptime_ms());
-                }
+    /// Learns where the peer says it is. New addresses are probed at once, if it is awake.
+    pub fn learn(&mut self, candidates: &[crate::record::Candidate], means: &Means, now: Moment) {
+        let awake = self.is_awake();
+        for candidate in candidates.iter().filter(|c| means.allows(&c.address)) {
+            let path = Path::to(candidate.address);
+            if self.add(path, Some(candidate.kind), now) && awake {
+                self.start_ladder(&path, now);
             }
         }
     }
 
-    fn add(&mut self, address: SocketAddr, source: Option<CandidateKind>, now: Moment) -> bool {
-        if let Some(known) = self.candidates.get_mut(&address) {
+    /// Learns which relays and circuits lead to the peer now: the whole list. They are candidates like any other; those
+    /// that are not listed any more are forgotten, unless the peer itself was heard by them just now.
+    pub fn learn_relayed(&mut self, paths: &[Path], now: Moment) {
+        let at = now.uptime_ms();
+        let listed = |path: &Path| path.remote().is_some() || paths.contains(path);
+        let fresh = |known: &Candidate| known.heard_ms.is_some_and(|ms| ms + HEARD_MS > at);
+        let gone = self.candidates.iter();
+        let gone = gone.filter(|(path, known)| !listed(path) && !fresh(known));
+        let gone: Vec<_> = gone.map(|(path, _)| *path).collect();
+        for path in gone {
+            self.candidates.remove(&path);
+            if self.uses(&path) {
+                self.lose(now);
+            }
+        }
+        let awake = self.is_awake();
+        let mut news = false;
+        for path in paths.iter().filter(|path| path.remote().is_none()) {
+            if self.add(*path, None, now) && awake {
+                news = true;
+                self.start_ladder(path, now);
+            }
+        }
+        if news && self.is_wanted(now) {
+            self.lean_on_relay(now);
+            self.plan_call(now);
+        }
+    }
+
+    fn add(&mut self, path: Path, source: Option<CandidateKind>, now: Moment) -> bool {
+        if let Some(known) = self.candidates.get_mut(&path) {
             known.source = known.source.or(source);
             return false;
         }
-        let hour = now.uptime_ms() / HOUR_MS;
-        if self.strange.0 != hour {
-            self.strange = (hour, 0);
-        }
-        if self.strange.1 >= STRANGE_PER_HOUR_MAX {
-            return false;
+        if path.remote().is_some() {
+            let hour = now.uptime_ms() / HOUR_MS;
+            if self.strange.0 != hour {
+                self.strange = (hour, 0);
+            }
+            if usize::from(self.strange.1) >= STRANGE_PER_HOUR_MAX {
+                return false;
+            }
+            self.strange.1 += 1;
         }
         if self.candidates.len() >= CANDIDATES_KEPT_MAX && !self.forget_one() {
             return false;
         }
-        self.strange.1 += 1;
         let candidate = Candidate {
             source,
-            answered_ms: None,
-            probed_ms: None,
-            rtts_us: Vec::new(),
-            ladder: None,
-            bursts: BURSTS_MAX,
-            refill_ms: now.uptime_ms(),
+            ..Candidate::default()
         };
-        self.candidates.insert(address, candidate);
+        self.candidates.insert(path, candidate);
         true
     }
 
     /// Forgets the candidate that answered longest ago; never the one in use.
     fn forget_one(&mut self) -> bool {
-        let active = self.active.as_ref().map(|active| active.address);
         let oldest = self
             .candidates
             .iter()
-            .filter(|(address, _)| Some(**address) != active)
-            .min_by_key(|(_, candidate)| candidate.answered_ms)
-            .map(|(address, _)| *address);
-        oldest.is_some_and(|address| self.candidates.remove(&address).is_some())
+            .filter(|(path, _)| !self.uses(path))
+            .min_by_key(|(_, candidate)| candidate.answered_ms.max(candidate.heard_ms))
+            .map(|(path, _)| *path);
+        oldest.is_some_and(|path| self.candidates.remove(&path).is_some())
     }
 
-    /// Probes all candidates from now on that are not being probed already.
-    pub fn search(&mut self, now: Moment) {
-        for candidate in self.candidates.values_mut() {
-            candidate.start_ladder(now.uptime_ms());
-        }
-        // With every budget spent no ladder starts: then this is the next time to look.
-        let last = RETRY_MS[RETRY_MS.len() - 1];
-        let searching = self
-            .candidates
-            .values()
-            .any(|candidate| candidate.ladder.is_some());
-        self.retry_ms = (self.active.is_none() && !searching && !self.candidates.is_empty())
-            .then_some(now.uptime_ms() + last);
+    fn uses(&self, path: &Path) -> bool {
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.path == *path)
     }
 
-    /// The peer showed a sign of life elsewhere: it may be probing us in this very moment. At most once a minute.
-    pub fn nudge(&mut self, now: Moment) {
-        let rested = self
-            .nudged_ms
-            .is_none_or(|at| at + NUDGE_MS <= now.uptime_ms());
-        if self.active.is_none() && rested {
-            self.nudged_ms = Some(now.uptime_ms());
-            self.shake(now);
-        }
-    }
-
-    /// Our own addresses changed: what worked may not work any more.
-    pub fn shake(&mut self, now: Moment) {
-        for candidate in self.candidates.values_mut() {
-            candidate.bursts = candidate.bursts.max(1);
-            // A ladder that was climbed from the old address proves nothing.
-            candidate.ladder = None;
-        }
-        self.retries = 0;
-        self.search(now);
-        if self.active.is_some() {
-            self.probe_ms = Some(now.uptime_ms());
-        }
-    }
-
-    /// Packets of a person's programs flow, or want to.
-    pub fn traffic(&mut self, now: Moment) {
-        let was_idle = self.busy_ms.is_none_or(|at| at + BUSY_MS < now.uptime_ms());
+    /// Packets of a person's programs moved within the last second, so many bytes each way.
+    pub fn traffic(&mut self, rx_bytes: u64, tx_bytes: u64, now: Moment) {
         self.busy_ms = Some(now.uptime_ms());
-        if self.active.is_none() && was_idle {
-            self.search(now);
-        } else if was_idle {
-            let soon = now.uptime_ms() + PROBE_BUSY_MS;
-            self.probe_ms = self.probe_ms.map(|at| at.min(soon));
-        }
+        self.want(now);
+        self.meter(rx_bytes.saturating_add(tx_bytes), now);
+        self.watch_silence(rx_bytes, tx_bytes, now);
     }
 
-    /// The engine heard the peer at an address that is not its path.
-    pub fn moved<R: Rng>(&mut self, path: Path, now: Moment, rng: &mut R) {
-        self.heard_ms = Some(now.uptime_ms());
-        if let Some(remote) = path.remote().filter(is_probeable) {
-            self.add(remote, None, now);
-            self.reflex(remote, now, rng);
-        }
+    /// A packet wants to go to the peer, and there is no path.
+    pub fn wanted(&mut self, now: Moment) {
+        self.busy_ms = Some(now.uptime_ms());
+        self.want(now);
     }
 
     /// A probe of a person; answered by [`PathEvent::Pong`] or [`PathEvent::Silence`].
@@ -272,196 +309,55 @@ impl PeerPath {
         rng: &mut R,
     ) {
         let until_ms = now.uptime_ms().saturating_add(timeout_ms);
-        self.waiting.push(Waiting {
+        self.want(now);
+        self.effort().waiting.push(Waiting {
             command,
             seq,
             until_ms,
         });
-        match self.active.as_ref().map(|active| active.address) {
-            Some(address) => self.probe(address, Some((command, seq)), true, now, rng),
-            None => self.search(now),
+        if let Some(path) = self.active.as_ref().map(|active| active.path) {
+            self.probe(path, Some((command, seq)), true, now, rng);
         }
     }
 
     /// Forgets the probes of a person who went away.
     pub fn forget(&mut self, command: CommandId) {
-        self.waiting.retain(|waiting| waiting.command != command);
-    }
-
-    /// Opens a datagram that carried this peer's tag.
-    pub fn datagram<R: Rng>(&mut self, path: Path, bytes: &[u8], now: Moment, rng: &mut R) {
-        let (Ok(probe), Some(remote)) = (self.keys.open(bytes), path.remote()) else {
-            return;
-        };
-        self.heard_ms = Some(now.uptime_ms());
-        match probe {
-            Probe::Ping { txid, .. } => {
-                let pong = Probe::Pong {
-                    txid,
-                    observed: remote,
-                };
-                let bytes = self.keys.seal(&pong, nonce(rng));
-                self.events.push_back(PathEvent::Send(path, bytes));
-                if is_probeable(&remote) {
-                    self.add(remote, None, now);
-                    self.reflex(remote, now, rng);
-                }
-            }
-            Probe::Pong { txid, observed } => self.pong(txid, observed, (path, remote), now, rng),
-        }
-    }
-
-    /// Probes back an address that the peer itself was heard at, if it did not answer lately.
-    fn reflex<R: Rng>(&mut self, address: SocketAddr, now: Moment, rng: &mut R) {
-        self.doubt(address, now);
-        let Some(candidate) = self.candidates.get(&address) else {
-            return;
-        };
-        let after = |at: Option<u64>, ms: u64| at.is_none_or(|at| at + ms <= now.uptime_ms());
-        if after(candidate.probed_ms, REFLEX_MS) && after(candidate.answered_ms, PROBE_BUSY_MS) {
-            self.probe(address, None, false, now, rng);
-        }
-    }
-
-    /// The peer sends from another address than the one in use: it may have moved, so the one in use has to answer.
-    fn doubt(&mut self, from: SocketAddr, now: Moment) {
-        let Some(active) = self.active.as_ref().filter(|active| active.address != from) else {
-            return;
-        };
-        let answered_ms = self
-            .candidates
-            .get(&active.address)
-            .and_then(|c| c.answered_ms);
-        let fresh = answered_ms.is_some_and(|at| at + MISS_MS > now.uptime_ms());
-        let checked = active.misses > 0
-            || self
-                .probe_ms
-                .is_some_and(|at| at <= now.uptime_ms() + MISS_MS);
-        if !fresh && !checked {
-            self.probe_ms = Some(now.uptime_ms());
-        }
-    }
-
-    fn pong<R: Rng>(
-        &mut self,
-        txid: [u8; 12],
-        observed: SocketAddr,
-        (path, remote): (Path, SocketAddr),
-        now: Moment,
-        rng: &mut R,
-    ) {
-        let Some(flight) = self.flights.remove(&txid) else {
-            return;
-        };
-        let rtt_us = now.uptime_us.saturating_sub(flight.sent_us);
-        self.events.push_back(PathEvent::Observed(observed));
-        self.add(remote, None, now);
-        let Some(candidate) = self.candidates.get_mut(&remote) else {
-            return;
-        };
-        candidate.answered_ms = Some(now.uptime_ms());
-        candidate.bursts = BURSTS_MAX;
-        candidate.rtts_us.truncate(RTTS_KEPT - 1);
-        candidate.rtts_us.insert(0, rtt_us);
-        if let Some((command, seq)) = flight.command {
-            let before = self.waiting.len();
-            self.waiting
-                .retain(|waiting| (waiting.command, waiting.seq) != (command, seq));
-            if self.waiting.len() < before {
-                self.events.push_back(PathEvent::Pong {
-                    command,
-                    seq,
-                    rtt_us,
-                    path,
-                });
-            }
-        }
-        if let Some(active) = self
-            .active
-            .as_mut()
-            .filter(|active| active.address == remote)
-        {
-            active.misses = 0;
-            active.suspect_ms = None;
-            self.flights
-                .retain(|flight| !flight.on_active || flight.command.is_some());
-            self.schedule_probe(now);
-        }
-        if self.better(remote, now) {
-            self.activate(remote, now, rng);
-        }
-    }
-
-    /// Whether an address that just answered is to carry the packets instead of the one that does.
-    fn better(&self, address: SocketAddr, now: Moment) -> bool {
-        let Some(active) = &self.active else {
-            return true;
-        };
-        if active.address == address {
-            return false;
-        }
-        if active.suspect_ms.is_some() {
-            return true;
-        }
-        let kind = |address| kind_of(&Path::to(address));
-        let (ours, theirs) = (kind(active.address), kind(address));
-        if ours != theirs {
-            return theirs < ours;
-        }
-        let held = now.uptime_ms() < active.since_ms + HOLD_MS;
-        let (Some(current), Some(new)) = (self.rtt_us(&active.address), self.rtt_us(&address))
-        else {
-            return false;
-        };
-        let samples = self
-            .candidates
-            .get(&address)
-            .map_or(0, |candidate| candidate.rtts_us.len());
-        !held && samples >= 3 && new + (current / 5).max(10_000) < current
-    }
-
-    fn rtt_us(&self, address: &SocketAddr) -> Option<u64> {
-        self.candidates.get(address)?.rtts_us.iter().min().copied()
-    }
-
-    fn activate<R: Rng>(&mut self, address: SocketAddr, now: Moment, rng: &mut R) {
-        self.active = Some(Active {
-            address,
-            since_ms: now.uptime_ms(),
-            misses: 0,
-            suspect_ms: None,
-        });
-        self.retry_ms = None;
-        self.retries = 0;
-        self.schedule_probe(now);
-        self.events
-            .push_back(PathEvent::Active(Some(Path::to(address))));
-        let waiting: Vec<_> = self.waiting.iter().map(|w| (w.command, w.seq)).collect();
-        for command in waiting {
-            self.probe(address, Some(command), true, now, rng);
+        if let Some(effort) = &mut self.effort {
+            effort.waiting.retain(|waiting| waiting.command != command);
         }
     }
 
     /// The next event, in order.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<PathEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // Thousands of ways have nothing to say.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// The path in use, its source, smallest recent round trip, and since when.
     #[must_use]
     pub fn active(&self) -> Option<(Path, Option<CandidateKind>, Option<u64>, u64)> {
         let active = self.active.as_ref()?;
-        let source = self
-            .candidates
-            .get(&active.address)
-            .and_then(|candidate| candidate.source);
-        Some((
-            Path::to(active.address),
-            source,
-            self.rtt_us(&active.address),
-            active.since_ms,
-        ))
+        let known = self.candidates.get(&active.path);
+        let source = known.and_then(|known| known.source);
+        let rtt_us = known.and_then(Candidate::rtt_us);
+        Some((active.path, source, rtt_us, active.since_ms))
+    }
+
+    /// The path in use, if it has one.
+    #[must_use]
+    pub fn active_path(&self) -> Option<&Path> {
+        self.active.as_ref().map(|active| &active.path)
+    }
+
+    /// Bytes of an inner packet that were proven to pass by the path in use; `None`: no more than always do.
+    #[must_use]
+    pub fn mtu(&self) -> Option<u16> {
+        self.candidates.get(self.active_path()?)?.mtu
     }
 
     /// When the peer's last authentic packet came, uptime in milliseconds.
@@ -474,17 +370,67 @@ impl PeerPath {
     #[must_use]
     pub fn answers(&self) -> bool {
         let active = self.active.as_ref();
-        active.is_some_and(|active| active.suspect_ms.is_none())
+        active.is_some_and(|active| active.suspect_ms.is_none() && active.proven_ms.is_some())
     }
 
     /// Whether the path in use stopped answering.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
-        self.active
-            .as_ref()
-            .is_some_and(|active| active.suspect_ms.is_some())
+        let active = self.active.as_ref();
+        active.is_some_and(|active| active.suspect_ms.is_some())
+    }
+
+    /// Whether the way is looked after: probed, kept and searched for.
+    #[must_use]
+    pub const fn is_awake(&self) -> bool {
+        self.effort.is_some()
+    }
+
+    /// Whether somebody wants the peer: packets went, a person pinged, or the peer called, in the last two minutes.
+    #[must_use]
+    pub fn is_wanted(&self, now: Moment) -> bool {
+        self.used_ms
+            .is_some_and(|at| at + WANTED_MS > now.uptime_ms())
+    }
+
+    /// Whether the peer is reached without any relay, or seems to be.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        let active = self.active.as_ref();
+        active.is_some_and(|active| active.path.remote().is_some() && active.suspect_ms.is_none())
+    }
+
+    /// How many searches since the last sign of life found nothing.
+    #[must_use]
+    pub const fn failures(&self) -> u8 {
+        self.failures
+    }
+
+    /// When anybody last wanted the peer, uptime in milliseconds.
+    #[must_use]
+    pub const fn used_ms(&self) -> Option<u64> {
+        self.used_ms
+    }
+
+    /// Whether a person waits for the answer to a probe.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        let effort = self.effort.as_deref();
+        effort.is_some_and(|effort| !effort.waiting.is_empty())
+    }
+
+    /// Gives back what the way has of what all share.
+    pub fn end(&mut self, means: &mut Means) {
+        means.end_run(self.keys.tag_in());
+    }
+
+    fn effort(&mut self) -> &mut Effort {
+        self.effort.get_or_insert_with(Box::default)
     }
 }
+
+/// How long a relay's path that is not listed stays after the peer was heard by it.
+const HEARD_MS: u64 = 30_000;
 
 fn nonce<R: Rng>(rng: &mut R) -> [u8; 24] {
     let mut nonce = [0; 24];

@@ -1,53 +1,57 @@
-//! All ways to all peers: which probe belongs to whom, and what the peers tell us about ourselves.
+//! All ways to all peers: which probe belongs to whom, who is looked after, and what others tell us about ourselves.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod outside;
+mod watch;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use rand_core::Rng;
 
+use self::outside::Outside;
+use self::watch::Due;
 use crate::id::NodeId;
 use crate::io::CommandId;
-use crate::path::{PathEvent, PeerPath, is_local};
+use crate::path::{Means, PathEvent, PeerPath};
 use crate::peering::Path;
-use crate::probe::{ProbeKeys, tag_of};
-use crate::record::Candidate;
+use crate::probe::{PortPlan, ProbeKeys, tag_of};
+use crate::record::{Candidate, Nat};
 use crate::time::Moment;
 
-/// Observed addresses that we announce.
-const OBSERVED_MAX: usize = 3;
+pub use self::outside::Vantage;
 
 /// The ways to all peers.
 #[derive(Debug, Default)]
 pub struct Paths {
     peers: BTreeMap<NodeId, PeerPath>,
     tags: BTreeMap<[u8; 8], NodeId>,
-    observed: BTreeMap<NodeId, SocketAddr>,
-    /// How many peers saw each of these addresses.
-    votes: BTreeMap<SocketAddr, usize>,
+    means: Means,
+    outside: Outside,
     events: VecDeque<(NodeId, PathEvent)>,
-    /// Who has something to do when, in order; and the same by peer.
-    due: BTreeSet<(u64, NodeId)>,
-    due_of: BTreeMap<NodeId, u64>,
+    due: Due,
+    choose_ms: Option<u64>,
+    sockets: Vec<u16>,
 }
 
 impl Paths {
     /// Adds a peer with nothing known of where it is.
-    pub fn insert(&mut self, node: NodeId, keys: ProbeKeys) {
-        let peer = PeerPath::new(keys);
+    pub fn insert(&mut self, node: NodeId, keys: ProbeKeys, now: Moment) {
+        let mut peer = PeerPath::new(keys);
+        self.place(&mut peer, now);
         self.tags.insert(peer.tag_in(), node);
         self.peers.insert(node, peer);
-        self.plan(node);
+        self.collect(node);
     }
 
     /// Forgets a peer.
     pub fn remove(&mut self, node: &NodeId) {
-        if let Some(peer) = self.peers.remove(node) {
+        if let Some(mut peer) = self.peers.remove(node) {
+            peer.end(&mut self.means);
             self.tags.remove(&peer.tag_in());
         }
-        self.plan(*node);
-        if let Some(address) = self.observed.remove(node) {
-            self.take_vote(&address);
-        }
+        self.collect(*node);
+        self.outside.forget(&Vantage::Member(*node));
+        self.keep_sockets();
     }
 
     /// The way to a peer.
@@ -56,10 +60,25 @@ impl Paths {
         self.peers.get(node)
     }
 
+    /// What all ways share.
+    #[must_use]
+    pub const fn means(&self) -> &Means {
+        &self.means
+    }
+
+    /// The same, to change it.
+    pub const fn means_mut(&mut self) -> &mut Means {
+        &mut self.means
+    }
+
     /// Does something with the way to a peer and collects what follows.
     pub fn with(&mut self, node: &NodeId, act: impl FnOnce(&mut PeerPath)) {
+        self.with_means(node, |peer, _| act(peer));
+    }
+
+    fn with_means(&mut self, node: &NodeId, act: impl FnOnce(&mut PeerPath, &mut Means)) {
         if let Some(peer) = self.peers.get_mut(node) {
-            act(peer);
+            act(peer, &mut self.means);
             self.collect(*node);
         }
     }
@@ -74,7 +93,12 @@ impl Paths {
 
     /// Learns where a peer says it is.
     pub fn learn(&mut self, node: &NodeId, candidates: &[Candidate], now: Moment) {
-        self.with(node, |peer| peer.learn(candidates, now));
+        self.with_means(node, |peer, means| peer.learn(candidates, means, now));
+    }
+
+    /// Learns which relays and circuits lead to a peer now, whole list.
+    pub fn learn_relayed(&mut self, node: &NodeId, paths: &[Path], now: Moment) {
+        self.with(node, |peer| peer.learn_relayed(paths, now));
     }
 
     /// Takes a probe datagram from the network.
@@ -82,7 +106,14 @@ impl Paths {
         let Some(node) = tag_of(bytes).and_then(|tag| self.tags.get(&tag).copied()) else {
             return;
         };
-        self.with(&node, |peer| peer.datagram(path, bytes, now, rng));
+        self.with_means(&node, |peer, means| {
+            peer.datagram(path, bytes, means, now, rng);
+        });
+    }
+
+    /// The engine heard a peer at a path that is not its own.
+    pub fn moved<R: Rng>(&mut self, node: &NodeId, path: Path, now: Moment, rng: &mut R) {
+        self.with_means(node, |peer, means| peer.moved(path, means, now, rng));
     }
 
     /// Forgets the probes of a person who went away.
@@ -90,45 +121,67 @@ impl Paths {
         self.with_all(|peer| peer.forget(command));
     }
 
+    /// This machine has these addresses now: what worked may not work any more.
+    pub fn shake(&mut self, addresses: &[IpAddr], now: Moment) {
+        self.outside.clear();
+        self.means.enter(addresses, now.uptime_ms());
+        self.with_all(|peer| peer.shake(now));
+    }
+
+    /// Learns where this node may be found, and how its router maps: whoever is looked for is told.
+    pub fn announce(&mut self, candidates: Vec<Candidate>, nat: Nat, plan: PortPlan, now: Moment) {
+        if self.means.announce(candidates, nat, plan) {
+            self.with_all(|peer| peer.call_again(now));
+        }
+    }
+
     /// Does what is due.
     pub fn timeout<R: Rng>(&mut self, now: Moment, rng: &mut R) {
-        let due = self.due.iter();
-        let due = due.take_while(|(at, _)| *at <= now.uptime_ms());
-        let due: Vec<_> = due.map(|(_, node)| *node).collect();
-        for node in due {
-            self.with(&node, |peer| peer.timeout(now, rng));
+        self.means.on_time(now.uptime_ms());
+        for node in self.due.until(now.uptime_ms()) {
+            self.with_means(&node, |peer, means| peer.timeout(means, now, rng));
         }
     }
 
     fn collect(&mut self, node: NodeId) {
-        let Some(peer) = self.peers.get_mut(&node) else {
-            return;
-        };
-        while let Some(event) = peer.poll_event() {
-            self.events.push_back((node, event));
-        }
-        self.plan(node);
-    }
-
-    /// Keeps in mind when a peer has something to do next.
-    fn plan(&mut self, node: NodeId) {
-        let next = self.peers.get(&node).and_then(PeerPath::poll_timeout);
-        let planned = match next {
-            Some(at) => self.due_of.insert(node, at),
-            None => self.due_of.remove(&node),
-        };
-        if planned != next {
-            self.due.extend(next.map(|at| (at, node)));
-            if let Some(at) = planned {
-                self.due.remove(&(at, node));
+        let mut moved = false;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            while let Some(event) = peer.poll_event() {
+                moved |= matches!(event, PathEvent::Active(_));
+                self.events.push_back((node, event));
             }
         }
+        let next = self.peers.get(&node).and_then(PeerPath::poll_timeout);
+        self.due.plan(node, next);
+        if moved {
+            self.keep_sockets();
+        }
+    }
+
+    /// Keeps the extra sockets that are in use.
+    fn keep_sockets(&mut self) {
+        if self.means.has_sockets() {
+            let paths = self.peers.values().filter_map(PeerPath::active_path);
+            self.means.keep_sockets(paths);
+        }
+    }
+
+    /// The extra sockets that are to be there, whole list, if that changed since it was last asked.
+    #[must_use]
+    pub fn poll_sockets(&mut self) -> Option<Vec<u16>> {
+        let sockets = self.means.sockets();
+        if sockets == self.sockets {
+            return None;
+        }
+        self.sockets.clone_from(&sockets);
+        Some(sockets)
     }
 
     /// When [`Self::timeout`] has something to do, uptime in milliseconds.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.due.first().map(|(at, _)| *at)
+        let due = [self.due.first(), self.choose_ms, self.means.run_ends_ms()];
+        due.into_iter().flatten().min()
     }
 
     /// The next event, in order.
@@ -137,46 +190,32 @@ impl Paths {
         self.events.pop_front()
     }
 
-    /// Remembers where a peer saw us. Gives whether what we announce changes.
-    pub fn saw_us(&mut self, node: NodeId, address: SocketAddr, own: &[IpAddr]) -> bool {
-        let known = self.observed.get(&node) == Some(&address);
-        if known || own.contains(&address.ip()) || is_local(&address) {
-            return false;
-        }
-        let before = self.observed();
-        if let Some(other) = self.observed.insert(node, address) {
-            self.take_vote(&other);
-        }
-        *self.votes.entry(address).or_default() += 1;
-        self.observed() != before
+    /// Remembers that a member or a relay, at an address, saw us at another. Gives whether what we announce changes.
+    pub fn saw_us(
+        &mut self,
+        who: Vantage,
+        by: SocketAddr,
+        seen: SocketAddr,
+        own: &[IpAddr],
+        now: Moment,
+    ) -> bool {
+        let before = (self.observed(own), self.outside.router(own));
+        let news = self.outside.saw(who, by, seen, now.uptime_ms());
+        news && before != (self.observed(own), self.outside.router(own))
     }
 
-    fn take_vote(&mut self, address: &SocketAddr) {
-        let left = self.votes.get_mut(address).map(|votes| {
-            *votes -= 1;
-            *votes
-        });
-        if left == Some(0) {
-            self.votes.remove(address);
-        }
-    }
-
-    /// Forgets what peers saw: our own addresses changed.
-    pub fn forget_observed(&mut self) {
-        self.observed.clear();
-        self.votes.clear();
-    }
-
-    /// The addresses that peers saw us at: those that most of them saw, ascending.
+    /// The addresses that others saw us at: those that most of them saw, ascending; not those of this machine.
     #[must_use]
-    pub fn observed(&self) -> Vec<SocketAddr> {
-        let votes = self.votes.iter();
-        let mut addresses: Vec<_> = votes.map(|(address, votes)| (*address, *votes)).collect();
-        addresses.sort_by_key(|(address, votes)| (std::cmp::Reverse(*votes), *address));
-        addresses.truncate(OBSERVED_MAX);
-        let mut addresses: Vec<_> = addresses.into_iter().map(|(address, _)| address).collect();
-        addresses.sort_unstable();
-        addresses
+    pub fn observed(&self, own: &[IpAddr]) -> Vec<SocketAddr> {
+        let mut observed = self.outside.observed();
+        observed.retain(|address| !own.contains(&address.ip()));
+        observed
+    }
+
+    /// How our router maps, and which port it takes next.
+    #[must_use]
+    pub fn router(&self, own: &[IpAddr]) -> (Nat, PortPlan) {
+        self.outside.router(own)
     }
 }
 
@@ -190,21 +229,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_announced_is_what_most_peers_see_now() {
+    fn what_is_announced_is_what_most_see_now() {
         let at = |port: u16| SocketAddr::from(([5, 6, 7, 8], port));
+        let now = Moment::default();
         let mut paths = Paths::default();
+        let saw = |paths: &mut Paths, number: u8, port| {
+            let by = ([198, 51, 100, number], 1024).into();
+            paths.saw_us(Vantage::Member(node(number)), by, at(port), &[], now)
+        };
         for (number, port) in [(1, 1000), (2, 2000), (3, 3000), (4, 4000), (5, 4000)] {
-            paths.saw_us(node(number), at(port), &[]);
+            saw(&mut paths, number, port);
         }
-        // Three are announced: of those that one peer saw, the smallest.
-        assert_eq!(paths.observed(), [at(1000), at(2000), at(4000)]);
+        // Three are announced: of those that one saw, the smallest.
+        assert_eq!(paths.observed(&[]), [at(1000), at(2000), at(4000)]);
         // The same again is no news; another address is.
-        assert!(!paths.saw_us(node(1), at(1000), &[]));
-        assert!(paths.saw_us(node(1), at(3000), &[]));
-        assert_eq!(paths.observed(), [at(2000), at(3000), at(4000)]);
+        assert!(!saw(&mut paths, 1, 1000));
+        assert!(saw(&mut paths, 1, 3000));
+        assert_eq!(paths.observed(&[]), [at(2000), at(3000), at(4000)]);
         paths.remove(&node(2));
-        assert_eq!(paths.observed(), [at(3000), at(4000)]);
-        paths.forget_observed();
-        assert!(paths.observed().is_empty());
+        assert_eq!(paths.observed(&[]), [at(3000), at(4000)]);
+        // What is this machine's own needs no sighting.
+        assert!(paths.observed(&[at(1).ip()]).is_empty());
+        paths.shake(&[], now);
+        assert!(paths.observed(&[]).is_empty());
     }
 }

@@ -1,20 +1,23 @@
 //! Probe frames: is this path alive, and what does the other end see (`docs/protocol.md` §8.3).
 //!
 //! A frame is magic (4) ‖ sender tag (8) ‖ nonce (24) ‖ XChaCha20-Poly1305 body. Keys come from the
-//! two tunnel keys alone,
-//! so probing starts before any handshake. This room does not know when to probe, nor which path is better.
+//! two tunnel keys alone, so probing starts before any handshake. This room does not know when to probe, nor which
+//! path is better.
+
+mod body;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use x25519_dalek::{PublicKey as X25519Key, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::codec::Ext;
+use self::body::BODY_BYTES_MIN;
 use crate::id::{NetworkId, TunnelKey};
 use crate::identity::Secret;
+
+pub use self::body::{Call, PortPlan, Probe};
 
 /// The first bytes of every probe: `6D 4E`, `P`, version 1.
 pub const MAGIC: [u8; 4] = [0x6D, 0x4E, b'P', 1];
@@ -30,12 +33,6 @@ pub const PADDING_BYTES_MAX: u16 = (PROBE_BYTES_MAX - PROBE_BYTES_MIN) as u16;
 const TAG_BYTES: usize = 8;
 const NONCE_BYTES: usize = 24;
 const HEAD_BYTES: usize = MAGIC.len() + TAG_BYTES + NONCE_BYTES;
-/// Kind 1, txid 12, family 1, address 16, port 2, number of extensions 1; a PING's is filled up to it.
-const BODY_BYTES_MIN: usize = 33;
-/// Zero bytes of a PING without padding: it has a length of 2 where a PONG has 19 bytes of address.
-const PING_FILL_BYTES: usize = 17;
-const KIND_PING: u8 = 1;
-const KIND_PONG: u8 = 2;
 
 /// Why a datagram is no probe of this peer, or a peer has no probe keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,143 +49,6 @@ pub enum ProbeError {
     /// The seal holds but the body is not one of a probe, or must be understood and is not.
     #[error("the probe's body is malformed")]
     Malformed,
-}
-
-/// What a probe says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Are you there?
-    Ping {
-        /// Chosen at random by the asker; the answer repeats it.
-        txid: [u8; 12],
-        /// Zero bytes beyond the shortest PING, to test what size passes; at most [`PADDING_BYTES_MAX`].
-        padding: u16,
-    },
-    /// The answer to a PING, never larger than it.
-    Pong {
-        /// The PING's.
-        txid: [u8; 12],
-        /// Where the PING came from, as its receiver saw it.
-        observed: SocketAddr,
-    },
-}
-
-impl Probe {
-    /// The body's bytes, unsealed. Padding beyond [`PADDING_BYTES_MAX`] is cut.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(BODY_BYTES_MIN);
-        match self {
-            Self::Ping { txid, padding } => {
-                let padding = (*padding).min(PADDING_BYTES_MAX);
-                bytes.push(KIND_PING);
-                bytes.extend_from_slice(txid);
-                bytes.extend_from_slice(&padding.to_le_bytes());
-                bytes.push(0);
-                bytes.resize(BODY_BYTES_MIN + usize::from(padding), 0);
-            }
-            Self::Pong { txid, observed } => {
-                bytes.push(KIND_PONG);
-                bytes.extend_from_slice(txid);
-                match observed.ip().to_canonical() {
-                    IpAddr::V4(address) => {
-                        bytes.push(4);
-                        bytes.extend_from_slice(&address.octets());
-                        bytes.extend_from_slice(&[0; 12]);
-                    }
-                    IpAddr::V6(address) => {
-                        bytes.push(6);
-                        bytes.extend_from_slice(&address.octets());
-                    }
-                }
-                bytes.extend_from_slice(&observed.port().to_le_bytes());
-                bytes.push(0);
-            }
-        }
-        bytes
-    }
-
-    /// Reads a body. Extensions that need not be understood are skipped.
-    ///
-    /// # Errors
-    /// [`ProbeError::Malformed`] when the bytes are no probe in its one encoding.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ProbeError> {
-        let mut reader = Reader { rest: bytes };
-        let [kind] = reader.take()?;
-        let txid = reader.take()?;
-        match kind {
-            KIND_PING => {
-                let padding = u16::from_le_bytes(reader.take()?);
-                reader.skip_ext()?;
-                let fill = PING_FILL_BYTES + usize::from(padding);
-                let zero = reader.rest.len() == fill && reader.rest.iter().all(|byte| *byte == 0);
-                if zero && padding <= PADDING_BYTES_MAX {
-                    Ok(Self::Ping { txid, padding })
-                } else {
-                    Err(ProbeError::Malformed)
-                }
-            }
-            KIND_PONG => {
-                let observed = reader.address()?;
-                reader.skip_ext()?;
-                if reader.rest.is_empty() {
-                    Ok(Self::Pong { txid, observed })
-                } else {
-                    Err(ProbeError::Malformed)
-                }
-            }
-            _ => Err(ProbeError::Malformed),
-        }
-    }
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], ProbeError> {
-        let (chunk, rest) = self.rest.split_first_chunk().ok_or(ProbeError::Malformed)?;
-        self.rest = rest;
-        Ok(*chunk)
-    }
-
-    fn address(&mut self) -> Result<SocketAddr, ProbeError> {
-        let [family] = self.take()?;
-        let octets: [u8; 16] = self.take()?;
-        let port = u16::from_le_bytes(self.take()?);
-        let ip = match family {
-            4 if octets[4..] == [0; 12] => {
-                IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))
-            }
-            6 => IpAddr::V6(Ipv6Addr::from(octets)),
-            _ => return Err(ProbeError::Malformed),
-        };
-        if ip.to_canonical() != ip {
-            return Err(ProbeError::Malformed);
-        }
-        Ok(SocketAddr::new(ip, port))
-    }
-
-    fn skip_ext(&mut self) -> Result<(), ProbeError> {
-        let [count] = self.take()?;
-        let mut entries = Vec::new();
-        for _ in 0..count {
-            let kind = u16::from_le_bytes(self.take()?);
-            let len = usize::from(u16::from_le_bytes(self.take()?));
-            let (value, rest) = self
-                .rest
-                .split_at_checked(len)
-                .ok_or(ProbeError::Malformed)?;
-            self.rest = rest;
-            entries.push((kind, value.to_vec()));
-        }
-        let ext = Ext::new(entries).map_err(|_| ProbeError::Malformed)?;
-        if ext.must_understand() {
-            return Err(ProbeError::Malformed);
-        }
-        Ok(())
-    }
 }
 
 /// One direction's key and the tag that its frames carry.
@@ -284,6 +144,12 @@ impl ProbeKeys {
         frame.extend_from_slice(&nonce);
         frame.extend_from_slice(&sealed);
         frame
+    }
+
+    /// Whether this end is the lower of the two, by their tags: it is at one end only.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.outbound.tag < self.inbound.tag
     }
 
     /// Opens a probe from the peer. Whether it was seen before is the caller's business.

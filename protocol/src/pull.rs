@@ -5,15 +5,19 @@
 
 #[cfg(test)]
 mod tests;
+mod trail;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use self::trail::{Trail, Trod};
 
 use crate::epochs::Epochs;
 use crate::id::{Digest, OpId};
 use crate::ledger::{Change, Ledger};
+use crate::op::Author;
 use crate::quota::Arrival;
 use crate::reconcile::ShortHash;
-use crate::wire::{KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, Summary, SyncAnswer, SyncRequest};
+use crate::wire::{Items, KEYS_ASKED_MAX, KEYS_SENT_MAX, Set, Summary, SyncAnswer, SyncRequest};
 
 /// Questions of one round: enough for a million items.
 const QUESTIONS_MAX: usize = 2000;
@@ -42,8 +46,8 @@ pub struct Pull {
     brought: bool,
     /// Questions that this round may ask.
     questions_max: usize,
-    /// What held ops waited for when it was last asked for.
-    sought: Vec<Digest>,
+    /// What held ops waited for when it was last asked for, by who pays for it.
+    sought: BTreeMap<Option<Author>, BTreeSet<Digest>>,
 }
 
 #[derive(Debug)]
@@ -51,6 +55,7 @@ enum Stage {
     Summary,
     Buckets(Set),
     Items(Batch),
+    Trail(Trail),
 }
 
 /// What differs in one set, as far as it is known.
@@ -93,7 +98,7 @@ impl Pull {
                 Asked::Member => QUESTIONS_MAX,
                 Asked::Stranger => STRANGER_QUESTIONS_MAX,
             },
-            sought: Vec::new(),
+            sought: BTreeMap::new(),
         };
         (pull, SyncRequest::Summary(ledger.summary()))
     }
@@ -153,9 +158,64 @@ impl Pull {
                 self.brought |= !change.is_empty();
                 self.on_items(brought, ledger, arrival)
             }
-            (Stage::Summary | Stage::Buckets(_) | Stage::Items(_), _) => Step::Nonsense,
+            (Stage::Trail(_), SyncAnswer::Headers(headers)) => {
+                self.on_headers(&headers, ledger, arrival)
+            }
+            (Stage::Trail(_), SyncAnswer::Items(items)) => {
+                let (taken, step) = self.on_past(&items, ledger, arrival);
+                self.brought |= !taken.is_empty();
+                change = taken;
+                step
+            }
+            (
+                Stage::Summary | Stage::Buckets(_) | Stage::Items(_) | Stage::Trail(_),
+                SyncAnswer::Summary(_)
+                | SyncAnswer::Buckets(_)
+                | SyncAnswer::Keys { .. }
+                | SyncAnswer::Items(_)
+                | SyncAnswer::Heard
+                | SyncAnswer::Epoch(_)
+                | SyncAnswer::Headers(_),
+            ) => Step::Nonsense,
         };
         (change, step)
+    }
+
+    fn on_headers(&mut self, headers: &[Vec<u8>], ledger: &mut Ledger, arrival: &Arrival) -> Step {
+        let Stage::Trail(trail) = &mut self.stage else {
+            return Step::Nonsense;
+        };
+        let trod = trail.on_headers(headers, ledger);
+        self.go_on(&trod, ledger, arrival)
+    }
+
+    fn on_past(&mut self, items: &Items, ledger: &mut Ledger, arrival: &Arrival) -> (Change, Step) {
+        let Stage::Trail(trail) = &mut self.stage else {
+            return (Change::default(), Step::Nonsense);
+        };
+        let (change, trod) = trail.on_items(items, ledger, arrival);
+        (change, self.go_on(&trod, ledger, arrival))
+    }
+
+    /// The next question of a trail, or of the next trail, or of the next set.
+    fn go_on(&mut self, trod: &Trod, ledger: &mut Ledger, arrival: &Arrival) -> Step {
+        if let (Stage::Trail(trail), Trod::On) = (&mut self.stage, trod)
+            && let Some(question) = trail.question(ledger)
+        {
+            return Step::Ask(question);
+        }
+        for (payers, parents) in ledger.sought(arrival.at_ms) {
+            let known = self.sought.insert(payers.author(), parents.clone());
+            if known.as_ref() == Some(&parents) {
+                continue;
+            }
+            let mut trail = Trail::new(payers, parents);
+            if let Some(question) = trail.question(ledger) {
+                self.stage = Stage::Trail(trail);
+                return Step::Ask(question);
+            }
+        }
+        self.next_set()
     }
 
     fn on_summary(&mut self, theirs: Summary, ledger: &mut Ledger) -> Step {
@@ -209,7 +269,7 @@ impl Pull {
         self.ask_items(ledger, arrival)
     }
 
-    fn on_items(&mut self, brought: usize, ledger: &Ledger, arrival: &Arrival) -> Step {
+    fn on_items(&mut self, brought: usize, ledger: &mut Ledger, arrival: &Arrival) -> Step {
         let Stage::Items(batch) = &mut self.stage else {
             return Step::Nonsense;
         };
@@ -234,7 +294,7 @@ impl Pull {
     }
 
     /// Asks for the next batch; when none is left, for more keys or for the next set.
-    fn ask_items(&mut self, ledger: &Ledger, arrival: &Arrival) -> Step {
+    fn ask_items(&mut self, ledger: &mut Ledger, arrival: &Arrival) -> Step {
         let Stage::Items(batch) = &mut self.stage else {
             return Step::Nonsense;
         };
@@ -243,14 +303,9 @@ impl Pull {
                 let (set, map, skip) = (batch.set, batch.map, batch.listed);
                 return Step::Ask(SyncRequest::Keys { set, map, skip });
             }
-            // What was turned away, but somebody's op rests on it: from the newest back, as far as it goes.
+            // What was turned away, but somebody's op rests on it.
             if batch.set == Set::Ops {
-                let sought = ledger.sought(arrival.at_ms);
-                if !sought.is_empty() && sought != self.sought {
-                    batch.asked.clone_from(&sought);
-                    self.sought.clone_from(&sought);
-                    return Step::Ask(SyncRequest::Items(Set::Ops, sought));
-                }
+                return self.go_on(&Trod::Over, ledger, arrival);
             }
             return self.next_set();
         }

@@ -20,7 +20,8 @@ const HOUR_MS: u64 = 3_600_000;
 const BASE_MS: u64 = 600_000;
 /// Who has used up its room is heard again when so many bytes are free: trickles would make for rounds without end.
 const REOPEN_BYTES: u64 = 64 * 1024;
-/// Items that are remembered as turned away; the others are turned away again.
+/// Items that are remembered as turned away: 15 MiB of ops of the usual size. The others are asked for by every round
+/// and turned away again, which costs bytes and nothing else (`docs/protocol.md` §12.1).
 const TURNED_AWAY_MAX: usize = 65_536;
 /// How often they are looked through when there are so many.
 const SWEEP_MS: u64 = 60_000;
@@ -153,6 +154,11 @@ impl Quota {
         if self.turned_away.len() < TURNED_AWAY_MAX {
             self.turned_away.insert(key, until_ms);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remembers_one_more(&self) -> bool {
+        self.turned_away.len() < TURNED_AWAY_MAX
     }
 
     /// Whether an item was turned away, and it is too early to ask for it again.

@@ -3,6 +3,8 @@
 //! A [`Record`] exists only if its signature holds and its body is well formed. A record of a kind this version
 //! does not know is kept and relayed, its body unread.
 
+mod relay;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,8 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{CodecError, Ext, decode, encode};
 use crate::id::{Digest, NetworkId, NodeId, OpId, Signature, TransportKey, TunnelKey};
 use crate::identity::{BadSignature, Binding, Context, Secret, hash, verify};
-use crate::limits::{CANDIDATES_MAX, HOMES_MAX, PARENTS_MAX, RECORD_BYTES_MAX, RECORD_SEQ_MAX};
+use crate::limits::{
+    CANDIDATES_MAX, HOMES_MAX, PARENTS_MAX, RECORD_BYTES_MAX, RECORD_SEQ_MAX, RELAY_ADDRESSES_MAX,
+};
 use crate::time::Timestamp;
+
+pub use self::relay::RelayRecord;
 
 /// Why a record was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,14 +53,16 @@ impl RecordKind {
     pub const LEFT: Self = Self(4);
     /// What it has heard and obeys: [`Seen`].
     pub const SEEN: Self = Self(5);
-    /// Whether this version knows the kind.
-    #[must_use]
-    pub const fn is_ours(self) -> bool {
-        matches!(self.0, 1..=5)
-    }
-
     /// Reserved: a stock WireGuard device behind this one.
     pub const GUEST: Self = Self(6);
+    /// What an admin says of a relay that is no member: [`RelayRecord`]. A device has one for every relay.
+    pub const RELAY: Self = Self(7);
+
+    /// Whether a device has only one record of the kind. All others together have a bound.
+    #[must_use]
+    pub const fn is_alone(self) -> bool {
+        matches!(self.0, 1..=5)
+    }
 }
 
 /// Which register a record fills: the larger (seq, hash) of two in one slot stays.
@@ -134,9 +142,12 @@ pub struct ControlAddress {
 }
 
 /// How a router maps a port (RFC 4787 §4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Nat {
     /// Fewer than two others saw the device.
+    #[default]
     Unknown,
     /// Not at all: it is seen at its own address.
     None,
@@ -214,6 +225,8 @@ pub enum RecordBody {
     Seen(Seen),
     /// The device is gone for ever; its seq does not matter.
     Left,
+    /// See [`RelayRecord`].
+    Relay(RelayRecord),
     /// A kind, or an extension that must be understood, that this version does not know: kept and relayed, unread.
     Opaque(RecordKind),
 }
@@ -250,14 +263,14 @@ struct Checked {
 }
 
 impl Record {
-    /// Signs a body as a device, in the slot with sub zero.
+    /// Signs a body as a device, in the slot that it belongs to.
     #[must_use]
     pub fn sign(network: NetworkId, seq: u64, body: RecordBody, device: &Secret) -> Self {
         let (kind, body_bytes) = body.to_bytes();
         let slot = Slot {
             device: NodeId::new(device.public()),
             kind,
-            sub: [0; 32],
+            sub: body.sub().unwrap_or_default(),
         };
         let terms = RecordTerms {
             version: 1,
@@ -310,7 +323,7 @@ impl Record {
             &signature,
         )?;
         let body = RecordBody::parse(terms.slot.kind, &terms.body)?;
-        if body.is_alone() && terms.slot.sub != [0; 32] {
+        if body.sub().is_some_and(|sub| sub != terms.slot.sub) {
             return Err(CodecError::Malformed.into());
         }
         if let RecordBody::Node(node) = &body {
@@ -386,15 +399,19 @@ impl RecordBody {
             Self::Tip(_) => RecordKind::TIP,
             Self::Left => RecordKind::LEFT,
             Self::Seen(_) => RecordKind::SEEN,
+            Self::Relay(_) => RecordKind::RELAY,
             Self::Opaque(kind) => *kind,
         }
     }
 
-    /// Whether a device has at most one record of this kind: its slot's sub is zero.
-    const fn is_alone(&self) -> bool {
+    /// Which of a device's records of this kind it is, where this version knows.
+    fn sub(&self) -> Option<[u8; 32]> {
         match self {
-            Self::Node(_) | Self::Endpoints(_) | Self::Tip(_) | Self::Seen(_) | Self::Left => true,
-            Self::Opaque(_) => false,
+            Self::Node(_) | Self::Endpoints(_) | Self::Tip(_) | Self::Seen(_) | Self::Left => {
+                Some([0; 32])
+            }
+            Self::Relay(relay) => Some(relay.sub()),
+            Self::Opaque(_) => None,
         }
     }
 
@@ -405,6 +422,7 @@ impl RecordBody {
             Self::Endpoints(endpoints) => &endpoints.ext,
             Self::Tip(tip) => &tip.ext,
             Self::Seen(seen) => &seen.ext,
+            Self::Relay(relay) => &relay.ext,
             Self::Left | Self::Opaque(_) => NONE,
         }
     }
@@ -438,6 +456,14 @@ impl RecordBody {
                 (seen.heads.len() <= PARENTS_MAX && sorted).then_some(Self::Seen(seen))
             }
             RecordKind::LEFT => bytes.is_empty().then_some(Self::Left),
+            RecordKind::RELAY => {
+                let relay: RelayRecord = decode(bytes, RECORD_BYTES_MAX)?;
+                let addresses = &relay.addresses;
+                let sorted = addresses.windows(2).all(|pair| pair[0] < pair[1]);
+                let few = addresses.len() <= RELAY_ADDRESSES_MAX;
+                let some = relay.removed || !addresses.is_empty();
+                (few && sorted && some).then_some(Self::Relay(relay))
+            }
             RecordKind(_) => Some(Self::Opaque(kind)),
         };
         body.ok_or(CodecError::Malformed)
@@ -450,6 +476,7 @@ impl RecordBody {
             Self::Tip(tip) => (RecordKind::TIP, encode(tip)),
             Self::Seen(seen) => (RecordKind::SEEN, encode(seen)),
             Self::Left => (RecordKind::LEFT, Vec::new()),
+            Self::Relay(relay) => (RecordKind::RELAY, encode(relay)),
             Self::Opaque(kind) => (*kind, Vec::new()),
         }
     }

@@ -9,7 +9,8 @@ use crate::id::{Digest, NetworkId, NodeId};
 use crate::limits::FOREIGN_RECORDS_MAX;
 use crate::reconcile::{Index, short_hash};
 use crate::record::{
-    Endpoints, NodeRecord, Record, RecordBody, RecordError, RecordKind, Seen, Slot, Tip,
+    Endpoints, NodeRecord, Record, RecordBody, RecordError, RecordKind, RelayRecord, Seen, Slot,
+    Tip,
 };
 
 /// The registers.
@@ -170,10 +171,10 @@ impl Records {
 
     /// Keeps a device's records of foreign kinds few: of its slots the smallest stay, whatever the order of arrival.
     fn room_for(&self, slot: &Slot) -> Room {
-        if slot.kind.is_ours() || self.slots.contains_key(slot) {
+        if slot.kind.is_alone() || self.slots.contains_key(slot) {
             return Room::Free;
         }
-        let theirs = self.slots_of(&slot.device).filter(|s| !s.kind.is_ours());
+        let theirs = self.slots_of(&slot.device).filter(|s| !s.kind.is_alone());
         if theirs.clone().count() < FOREIGN_RECORDS_MAX {
             return Room::Free;
         }
@@ -227,6 +228,27 @@ impl Records {
             return None;
         };
         Some(body)
+    }
+
+    /// What a device says of relays that are no members, each with its record.
+    pub fn relays(&self, device: &NodeId) -> impl Iterator<Item = (&Record, &RelayRecord)> {
+        let (device, kind) = (*device, RecordKind::RELAY);
+        let first = Slot {
+            device,
+            kind,
+            sub: [0; 32],
+        };
+        let theirs = self.slots.range(first..);
+        let theirs = theirs.take_while(move |(s, _)| (s.device, s.kind) == (device, kind));
+        theirs.filter_map(|(_, record)| match record.body() {
+            RecordBody::Relay(relay) => Some((record, relay)),
+            RecordBody::Node(_)
+            | RecordBody::Endpoints(_)
+            | RecordBody::Tip(_)
+            | RecordBody::Seen(_)
+            | RecordBody::Left
+            | RecordBody::Opaque(_) => None,
+        })
     }
 
     /// The devices that left for ever.

@@ -227,6 +227,13 @@ pub enum SyncRequest {
     Push(Items),
     /// The epoch key with this commitment.
     Epoch(Digest),
+    /// The headers of these ops and of their past, without what is known.
+    Past {
+        /// Of which; at most [`KEYS_ASKED_MAX`].
+        of: Vec<Digest>,
+        /// Ops that are known, and all their past; at most [`HEADS_REPORTED_MAX`].
+        known: Vec<OpId>,
+    },
 }
 message!(SyncRequest, MESSAGE_BYTES_MAX);
 
@@ -250,6 +257,8 @@ pub enum SyncAnswer {
     Heard,
     /// To [`SyncRequest::Epoch`]; none if the answerer has not got it either.
     Epoch(Option<EpochSecret>),
+    /// To [`SyncRequest::Past`]: children before parents, as many as fit.
+    Headers(Vec<Vec<u8>>),
 }
 message!(SyncAnswer, MESSAGE_BYTES_MAX);
 
@@ -340,6 +349,14 @@ mod tests {
         assert_eq!(SyncAnswer::parse(&keys.to_bytes()), Ok(keys));
         let asked = SyncRequest::Items(Set::Records, vec![key; KEYS_ASKED_MAX]);
         assert_eq!(SyncRequest::parse(&asked.to_bytes()), Ok(asked));
+        let past = SyncRequest::Past {
+            of: vec![key; KEYS_ASKED_MAX],
+            known: vec![OpId::new([0xFF; 32]); HEADS_REPORTED_MAX],
+        };
+        assert_eq!(SyncRequest::parse(&past.to_bytes()), Ok(past));
+        // A header without parents is longer than 140 bytes.
+        let headers = SyncAnswer::Headers(vec![vec![0xFF; 140]; ITEMS_BYTES_MAX / 148]);
+        assert_eq!(SyncAnswer::parse(&headers.to_bytes()), Ok(headers));
         let items = SyncAnswer::Items(Items {
             records: vec![vec![0xFF; ITEMS_BYTES_MAX / 64]; 64],
             ..Items::default()

@@ -73,6 +73,8 @@ fn the_table_of_limits_is_what_the_code_has() {
         limits::EXPORT_BYTES_MAX,
         limits::CANDIDATES_MAX,
         limits::HOMES_MAX,
+        limits::OVERLAY_MTU,
+        limits::RELAY_ADDRESSES_MAX,
         limits::RELAY_BINDINGS_MAX,
         limits::RELAY_PAIRS_MAX,
         limits::RELAY_SOURCES_MAX,

@@ -192,6 +192,13 @@ impl Machine {
         Ok(())
     }
 
+    /// The engine begins anew, without peers.
+    pub(crate) fn forget_peers(&mut self) {
+        self.touched = true;
+        self.engine.clear();
+        self.allowed.clear();
+    }
+
     fn forbid(&mut self, key: &WireGuardKey) {
         if let Some(peer) = self.engine.get(key) {
             for address in &peer.config.allowed_ips {

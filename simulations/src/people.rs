@@ -10,6 +10,7 @@ use meshnode_protocol::io::{Command, CommandId, Input, InviteOptions, Reply, Sna
 use meshnode_protocol::link::LinkInput;
 use meshnode_protocol::name::{NetworkName, NodeName};
 use meshnode_protocol::node::{Founding, Joining, Node, Setup, StartError};
+use meshnode_protocol::path::Punch;
 
 use crate::chance::{below, seed};
 use crate::machine::{Code, Machine, MachineId, Stop};
@@ -45,6 +46,7 @@ impl World {
             tunnel_port: PORT,
             os: "simulated".to_owned(),
             version: self.version.clone(),
+            punch: Punch::default(),
         }
     }
 

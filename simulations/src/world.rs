@@ -336,6 +336,7 @@ impl World {
             }
             // Packets are not simulated: what would pass is asked of the filter itself.
             Output::Filter(filter) => self.machine_mut(id).filter = Some(filter),
+            Output::TunnelKey => self.machine_mut(id).forget_peers(),
             Output::Reply(command, reply) => self.machine_mut(id).replies.push((command, reply)),
             Output::Notice(notice) => {
                 self.trace

@@ -94,6 +94,13 @@ pub(crate) fn tag(args: TagArgs, session: &Session) -> Result<Exit, Failure> {
         let text = format!("tag:{both} is both to be added and to be removed");
         return Err(Failure::usage(text).hint("name it once"));
     }
+    if changes_nothing(&args, &member) {
+        let text = format!("{} has these tags and this owner already", member.name);
+        return Err(Failure::new(Exit::Refused, "same_tags", text).hint(format!(
+            "nothing was signed; see meshnode tag {}",
+            member.name
+        )));
+    }
     let change = Step::Tag {
         node: member.id,
         add: args.add,
@@ -101,6 +108,13 @@ pub(crate) fn tag(args: TagArgs, session: &Session) -> Result<Exit, Failure> {
         owner: args.owner,
     };
     step(change, "", &args.flags, session)
+}
+
+/// Whether a node is already as it is to be.
+fn changes_nothing(args: &TagArgs, member: &MemberReport) -> bool {
+    let has = |tag: &Tag| member.tags.contains(tag);
+    let owned = args.owner.is_none() || args.owner == member.owner;
+    owned && args.add.iter().all(has) && !args.remove.iter().any(has)
 }
 
 fn named(typed: &str, session: &Session) -> Result<MemberReport, Failure> {

@@ -14,7 +14,7 @@ Examples:
   meshnode rotate
   meshnode rotate --network-key
 
-Identity, name and addresses stay. After a revocation the network's key changes by itself.")]
+Identity, name and addresses stay; traffic pauses for a moment. After a revocation the network's key changes by itself.")]
 pub(crate) struct Args {
     /// The transport key, too; used from the daemon's next start on
     #[arg(long, conflicts_with = "network_key")]

@@ -1,6 +1,7 @@
 //! One run of the command line: which network is meant, who is at its socket, how to write.
 
 use std::io::{self, BufRead, IsTerminal};
+use std::path::Path;
 
 use nix::unistd::{Uid, User};
 
@@ -109,6 +110,11 @@ impl Session {
             return Err(failed);
         }
         Ok((alive, reports))
+    }
+
+    /// The state directory that was typed.
+    pub(crate) fn typed_state_dir(&self) -> Option<&Path> {
+        self.wish.state_dir.as_deref()
     }
 
     /// A reason, for who asked for reasons.

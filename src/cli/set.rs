@@ -15,8 +15,9 @@ Examples:
   meshnode set mdns=off tun-name=mesh
   sudo meshnode set operator=alice group-rights=look
 
-Only what is named changes. Keys: listen-port, tun-name, mdns, operator, group-rights.
-A new port, device name or mdns interrupts the traffic for a moment.")]
+Only what is named changes. Keys: listen-port, tun-name, mdns, port-mapping, operator,
+group-rights.
+A new port, device name, mdns or port-mapping interrupts the traffic for a moment.")]
 pub(crate) struct SetArgs {
     /// What to set
     #[arg(value_name = "KEY=VALUE", required = true)]

@@ -18,6 +18,7 @@ Usage: meshnode [-n NETWORK] VERB ...
   Trouble       block, unblock
   Safety        recovery, rotate, log, verify, export, import
   This machine  set, get, unset, network, leave, daemon
+  For others    relay
   Shell         completions, man
 
   First machine   sudo meshnode init --name homelab

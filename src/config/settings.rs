@@ -178,6 +178,7 @@ impl Settings {
             Key::ListenPort => None,
             Key::TunName => Some(Setting::TunName(tun_name(&self.local_name))),
             Key::Mdns => Some(Setting::Mdns(OnOff::On)),
+            Key::PortMapping => Some(Setting::PortMapping(OnOff::On)),
             Key::Operator => {
                 let user = User::from_uid(self.first_operator?).ok().flatten()?;
                 Some(Setting::Operator(user.name))
@@ -207,6 +208,11 @@ impl Settings {
         self.get(Key::Mdns).0 != Some(Setting::Mdns(OnOff::Off))
     }
 
+    /// Whether the router is asked to lead outside ports to this node.
+    pub(crate) fn port_mapping(&self) -> bool {
+        self.get(Key::PortMapping).0 != Some(Setting::PortMapping(OnOff::Off))
+    }
+
     /// The person who needs no sudo.
     pub(crate) fn operator(&self) -> Option<Uid> {
         let (setting, from) = self.get(Key::Operator);
@@ -228,8 +234,10 @@ impl Settings {
 
     /// Whether device, sockets and links would be the same under other settings.
     pub(crate) fn same_machine(&self, other: &Self) -> bool {
-        let machine =
-            |settings: &Self| (settings.listen_port(), settings.tun_name(), settings.mdns());
+        let machine = |settings: &Self| {
+            let asked = (settings.mdns(), settings.port_mapping());
+            (settings.listen_port(), settings.tun_name(), asked)
+        };
         machine(self) == machine(other)
     }
 }

@@ -242,6 +242,7 @@ mod tests {
     use meshnode_protocol::io::{Command, CommandId, Input, InviteOptions};
     use meshnode_protocol::name::NetworkName;
     use meshnode_protocol::node::{Founding, Node, Setup};
+    use meshnode_protocol::path::Punch;
     use meshnode_protocol::time::Moment;
 
     use super::*;
@@ -259,6 +260,7 @@ mod tests {
             tunnel_port: 1,
             os: String::new(),
             version: String::new(),
+            punch: Punch::default(),
         };
         let now = Moment {
             uptime_us: 0,

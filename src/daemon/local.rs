@@ -127,7 +127,10 @@ impl Daemon {
             let value = match (key, setting) {
                 (_, Some(setting)) => Some(setting.value()),
                 (Key::ListenPort, None) => machine.map(|machine| machine.port().to_string()),
-                (Key::TunName | Key::Mdns | Key::Operator | Key::GroupRights, None) => None,
+                (
+                    Key::TunName | Key::Mdns | Key::PortMapping | Key::Operator | Key::GroupRights,
+                    None,
+                ) => None,
             };
             SettingReport {
                 key,

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use meshnode_protocol::access::Filter;
 use meshnode_protocol::id::WireGuardKey;
-use meshnode_protocol::io::{CarryTerms, CommandId, Input, Interface, Output, Reply};
+use meshnode_protocol::io::{CarryTerms, CommandId, Input, Interface, Mapped, Output, Reply};
 use meshnode_protocol::link::{CallError, CallId, LinkInput, LinkOutput};
 use meshnode_protocol::node::Node;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
@@ -22,6 +23,7 @@ use crate::config::DaemonConfig;
 use crate::endpoints::Changes;
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
+use crate::mapping::{Mapping, MappingConfig, Router};
 use crate::store::{SledStore, Store as _};
 use crate::swarm::{Swarm, SwarmConfig};
 use crate::tunnel::{Offloads, TunError, Tunnel, TunnelConfig};
@@ -46,6 +48,8 @@ pub(super) struct Machine {
     carrier: Carrier,
     host: Host,
     changes: Changes,
+    /// None when a person does not want it.
+    mapping: Option<Mapping>,
     peers: BTreeMap<WireGuardKey, PeerConfig>,
     paths: BTreeMap<WireGuardKey, Path>,
     /// What the engine lets through, also an engine that comes later.
@@ -95,11 +99,15 @@ impl Machine {
         let name = config.settings.tun_name();
         let tunnel = open_tunnel(&node, &name, port, &reporter, &carrier)?;
         let seed = node.danger_transport_seed();
+        let mapping = config.settings.port_mapping();
+        let mapping = mapping.then(|| NonZeroU16::new(port)).flatten();
+        let mapping = mapping.map(|port| Mapping::start(mapping_config(port, &seed)));
         let swarm = Swarm::start(
             SwarmConfig {
                 seed,
                 port,
                 mdns: config.settings.mdns(),
+                carrier: carrier.clone(),
             },
             link_events,
         );
@@ -118,6 +126,7 @@ impl Machine {
             carrier,
             host: Host::open().map_err(broken)?,
             changes: Changes::watch().map_err(broken)?,
+            mapping,
             peers: BTreeMap::new(),
             paths: BTreeMap::new(),
             filter: Arc::new(Filter::Open),
@@ -128,6 +137,7 @@ impl Machine {
             interface: None,
             unasked: VecDeque::new(),
         };
+        machine.point_mapping().await;
         let addresses = machine.addresses().await;
         machine
             .node
@@ -146,6 +156,7 @@ impl Machine {
             Some(input) = self.links.recv() => Event::Input(Input::Link(input)),
             Some(input) = self.reports.recv() => Event::Input(Input::Tunnel(input)),
             Some(()) = self.changes.next() => Event::InterfacesChanged,
+            Some(mapped) = mapped(&mut self.mapping) => Event::Input(Input::Mapped(mapped)),
             () = sleep_until_ms(due, clock) => Event::Input(Input::Timeout),
         }
     }
@@ -160,6 +171,25 @@ impl Machine {
                     "the machine's addresses are unknown"
                 );
                 Vec::new()
+            }
+        }
+    }
+
+    /// Has the ports mapped at the router that leads to the world now, as long as the engine is there to be reached.
+    pub(super) async fn point_mapping(&self) {
+        let Some(mapping) = &self.mapping else { return };
+        let gateway = if self.tunnel.is_some() {
+            self.host.gateway().await
+        } else {
+            Ok(None)
+        };
+        match gateway {
+            Ok(gateway) => mapping.point_at(gateway.map(|gateway| Router {
+                gateway: gateway.router,
+                own: gateway.own,
+            })),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the router is unknown");
             }
         }
     }
@@ -217,6 +247,7 @@ impl Machine {
                         block_in_place(|| tunnel.filter(filter));
                     }
                 }
+                Output::TunnelKey => self.on_tunnel_key(),
                 Output::Reply(id, reply) => carried.replies.push((id, reply)),
                 Output::Notice(notice) => notices::log(&notice),
                 Output::Erase => carried.erase = true,
@@ -291,6 +322,7 @@ impl Machine {
             if let Some(tunnel) = self.tunnel.take() {
                 block_in_place(|| tunnel.stop());
             }
+            self.point_mapping().await;
             return;
         };
         if self.tunnel.is_none()
@@ -301,6 +333,26 @@ impl Machine {
             return;
         }
         self.equip(&interface).await;
+        self.point_mapping().await;
+    }
+
+    /// The engine goes on under the node's new key; its peers are set again after this, their routes stay.
+    fn on_tunnel_key(&mut self) {
+        self.paths.clear();
+        let Some(mut tunnel) = self.tunnel.take() else {
+            return;
+        };
+        let secret = self.node.danger_tunnel_secret();
+        match block_in_place(|| tunnel.rekey(&secret)) {
+            Ok(()) => self.tunnel = Some(tunnel),
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the tunnel does not go on under its new key; it is made anew"
+                );
+                self.lost = true;
+            }
+        }
     }
 
     /// Makes the device anew when somebody took it away, or when it could not be made before.
@@ -364,9 +416,32 @@ impl Machine {
         if let Some(tunnel) = self.tunnel {
             block_in_place(|| tunnel.stop());
         }
+        if let Some(mapping) = self.mapping {
+            mapping.stop().await;
+        }
         // The links' task may be waiting for room in the queue.
         drop(self.links);
         self.swarm.stop().await;
+    }
+}
+
+async fn mapped(mapping: &mut Option<Mapping>) -> Option<Mapped> {
+    match mapping {
+        Some(mapping) => mapping.changed().await,
+        None => None,
+    }
+}
+
+/// The router knows the owner of a mapping again after a restart, and learns nothing by that of the seed.
+fn mapping_config(port: NonZeroU16, seed: &[u8; 32]) -> MappingConfig {
+    let secret = blake3::derive_key("meshnode port mapping v1", seed);
+    let word = |at: usize| {
+        let bytes = secret[at..at + 4].try_into();
+        u32::from_le_bytes(bytes.expect("four bytes"))
+    };
+    MappingConfig {
+        port,
+        nonce: [word(0), word(4), word(8)],
     }
 }
 

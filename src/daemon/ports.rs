@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use meshnode_protocol::node::Setup;
+use meshnode_protocol::path::Punch;
 use tokio::time::sleep;
 
 use crate::config::DaemonConfig;
@@ -79,5 +80,6 @@ pub(super) fn setup(port: u16) -> Setup {
         tunnel_port: port,
         os: std::env::consts::OS.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        punch: Punch::default(),
     }
 }

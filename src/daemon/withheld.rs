@@ -33,6 +33,7 @@ impl Withheld {
             | Output::Relays(_)
             | Output::Carry(_)
             | Output::Sockets(_)
+            | Output::TunnelKey
             | Output::Notice(_)
             | Output::Erase => Some(output),
         }

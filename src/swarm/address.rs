@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "an address has forty kinds of parts; four are ours"
+    reason = "an address has forty kinds of parts; five are ours"
 )]
 
 use std::net::{IpAddr, SocketAddr};
@@ -63,6 +63,47 @@ pub(super) fn control_address(address: &Multiaddr) -> Option<ControlAddress> {
     }
 }
 
+/// The way to a peer by a relay's circuit.
+pub(super) fn circuit(at: &ControlAddress, relay: PeerId, peer: PeerId) -> Multiaddr {
+    home(at, relay).with(Protocol::P2p(peer))
+}
+
+/// The address under which a node is reached by a relay's circuits: listening there makes a reservation.
+pub(super) fn home(at: &ControlAddress, relay: PeerId) -> Multiaddr {
+    let relay = multiaddr(at).with(Protocol::P2p(relay));
+    relay.with(Protocol::P2pCircuit)
+}
+
+/// Whether an address leads by a relay.
+pub(super) fn is_circuit(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// The relay of a circuit's address, and where it is; `None` when the address does not lead by a relay or does not
+/// say by which.
+pub(super) fn relay(address: &Multiaddr) -> Option<(PeerId, ControlAddress)> {
+    if !is_circuit(address) {
+        return None;
+    }
+    let front: Multiaddr = address
+        .iter()
+        .take_while(|part| *part != Protocol::P2pCircuit)
+        .collect();
+    let Some(Protocol::P2p(relay)) = front.iter().last() else {
+        return None;
+    };
+    Some((relay, control_address(&front)?))
+}
+
+/// An address that says whose it is.
+pub(super) fn named(address: &Multiaddr, peer: PeerId) -> Multiaddr {
+    // One that names another peer stays as it is.
+    address
+        .clone()
+        .with_p2p(peer)
+        .unwrap_or_else(|as_it_was| as_it_was)
+}
+
 /// The host at the front of an address.
 pub(super) fn host(address: &Multiaddr) -> Option<IpAddr> {
     ip(&address.iter().next()?)
@@ -111,6 +152,24 @@ mod tests {
                 assert_eq!(control_address(&multiaddr(&address)), Some(address));
             }
         }
+    }
+
+    #[test]
+    fn a_circuits_address_tells_its_relay_and_is_nobodys_own() {
+        let [relay_id, peer] = [PeerId::random(), PeerId::random()];
+        for text in ["192.0.2.1:7", "[2001:db8::1]:7"] {
+            let at = ControlAddress {
+                transport: Transport::Quic,
+                address: text.parse().unwrap(),
+            };
+            let way = circuit(&at, relay_id, peer);
+            assert_eq!(relay(&way), Some((relay_id, at)));
+            assert_eq!(relay(&home(&at, relay_id)), Some((relay_id, at)));
+            assert_eq!(control_address(&way), None);
+            assert_eq!(relay(&named(&multiaddr(&at), relay_id)), None);
+        }
+        let nameless = "/ip4/192.0.2.1/tcp/7/p2p-circuit".parse().unwrap();
+        assert_eq!(relay(&nameless), None);
     }
 
     #[test]

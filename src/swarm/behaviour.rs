@@ -7,7 +7,8 @@ use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, connection_limits, gossipsub, identify, kad, mdns, request_response,
+    PeerId, StreamProtocol, connection_limits, gossipsub, identify, kad, mdns, relay,
+    request_response,
 };
 use meshnode_protocol::limits::{
     GOSSIP_BYTES_MAX, JOIN_BYTES_MAX, MESSAGE_BYTES_MAX, PUSH_BYTES_MAX,
@@ -15,11 +16,15 @@ use meshnode_protocol::limits::{
 use meshnode_protocol::link::Service;
 use meshnode_protocol::seal::SEAL_OVERHEAD_BYTES;
 
+use super::circuits::{self, Circuits};
 use super::codec::BytesCodec;
+use super::datagrams::Datagrams;
 use super::deposits::{DEPOSIT_TIME, Deposits};
 use super::gate::Gate;
 use super::guard::Guard;
 use super::leash::Leash;
+use super::pulse::Pulse;
+use crate::carrier::Carrier;
 
 type Filter = gossipsub::MaxCountSubscriptionFilter<gossipsub::AllowAllSubscriptionFilter>;
 pub(super) type Gossip = gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>;
@@ -33,6 +38,10 @@ pub(super) struct Links {
     pub(super) guard: Guard,
     identify: identify::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) pulse: Pulse,
+    pub(super) circuits: Circuits,
+    pub(super) relay: Gate<relay::Behaviour>,
+    pub(super) datagrams: Gate<Datagrams>,
     pub(super) dht: Leash<kad::Behaviour<Deposits>>,
     pub(super) gossip: Gate<Gossip>,
     pub(super) join: Asking,
@@ -42,13 +51,22 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(pair: &Keypair, mdns: bool) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        pair: &Keypair,
+        client: relay::client::Behaviour,
+        carrier: Carrier,
+        mdns: bool,
+    ) -> anyhow::Result<Self> {
         let own = pair.public().to_peer_id();
         Ok(Self {
             limits: limits(),
             guard: Guard::default(),
             identify: identify(pair.public()),
             mdns: announcer(mdns, own).into(),
+            pulse: Pulse::default(),
+            circuits: Circuits::new(client),
+            relay: Gate::new(circuits::server(own, circuits::MEMBERS_ROOM)),
+            datagrams: Gate::new(Datagrams::new(carrier)),
             dht: Leash::new(dht(own)),
             gossip: Gate::new(gossip()?),
             join: asking(Service::Join),
@@ -74,12 +92,13 @@ fn limits() -> connection_limits::Behaviour {
         connection_limits::ConnectionLimits::default()
             .with_max_pending_incoming(Some(64))
             .with_max_established_incoming(Some(256))
-            .with_max_established_per_peer(Some(2)),
+            // Two directly and two by circuits, as `guard` allows each.
+            .with_max_established_per_peer(Some(4)),
     )
 }
 
 /// Constant for all networks and versions; addresses are the core's affair, sealed in records.
-fn identify(key: PublicKey) -> identify::Behaviour {
+pub(super) fn identify(key: PublicKey) -> identify::Behaviour {
     identify::Behaviour::new(
         identify::Config::new("/meshnode/1".to_owned(), key)
             .with_agent_version("meshnode".to_owned())

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
 
-use libp2p::PeerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use meshnode_protocol::link::{DialId, LinkInput};
+use libp2p::{Multiaddr, PeerId};
+use meshnode_protocol::link::DialId;
 use meshnode_protocol::record::ControlAddress;
 
 use super::address;
@@ -21,9 +21,20 @@ pub(super) struct Dials {
     running: BTreeMap<DialId, Attempt>,
 }
 
+/// An attempt that failed.
+pub(super) struct Failed {
+    pub(super) dial: DialId,
+    /// Who should have answered.
+    pub(super) expected: Option<PeerId>,
+    /// No use to try again.
+    pub(super) useless: bool,
+}
+
 /// One attempt of the core.
 struct Attempt {
     expected: Option<PeerId>,
+    /// Whether a relay's circuit is tried.
+    by_circuit: bool,
     /// Where the expected peer is dialled, all by one connection.
     addresses: BTreeSet<ControlAddress>,
     /// Connections that have not ended yet.
@@ -41,14 +52,17 @@ impl Dials {
         dial: DialId,
         expected: Option<PeerId>,
         addresses: Vec<ControlAddress>,
-    ) -> Option<LinkInput> {
+    ) -> Option<Failed> {
         let addresses: BTreeSet<_> = addresses.into_iter().take(ADDRESSES_MAX).collect();
-        let is_known = expected
-            .is_some_and(|peer| peer == *swarm.local_peer_id() || swarm.is_connected(&peer));
-        if addresses.is_empty() || is_known {
-            return Some(LinkInput::DialFailed {
+        let is_known = expected.is_some_and(|peer| {
+            peer == *swarm.local_peer_id() || swarm.behaviour().guard.is_direct(&peer)
+        });
+        let useless = addresses.is_empty() || is_known;
+        if useless || self.is_calling(expected, false) {
+            return Some(Failed {
                 dial,
-                useless: true,
+                expected,
+                useless,
             });
         }
         let options = match expected {
@@ -58,6 +72,7 @@ impl Dials {
         let left = options.len();
         let attempt = Attempt {
             expected,
+            by_circuit: false,
             addresses,
             left,
             won: false,
@@ -69,7 +84,49 @@ impl Dials {
             .fold(None, |end, options| self.dial(swarm, dial, options).or(end))
     }
 
-    fn dial(&mut self, swarm: &mut Inner, dial: DialId, options: DialOpts) -> Option<LinkInput> {
+    /// Starts an attempt by a circuit; the connection to its relay stands.
+    pub(super) fn start_by(
+        &mut self,
+        swarm: &mut Inner,
+        dial: DialId,
+        peer: PeerId,
+        way: Multiaddr,
+    ) -> Option<Failed> {
+        let expected = Some(peer);
+        if self.is_calling(expected, true) {
+            let useless = false;
+            return Some(Failed {
+                dial,
+                expected,
+                useless,
+            });
+        }
+        let attempt = Attempt {
+            expected,
+            by_circuit: true,
+            addresses: BTreeSet::new(),
+            left: 1,
+            won: false,
+            useless: true,
+        };
+        self.running.insert(dial, attempt);
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(vec![way])
+            .build();
+        self.dial(swarm, dial, options)
+    }
+
+    /// Whether a call to the same peer runs; one directly and one by a circuit may.
+    fn is_calling(&self, expected: Option<PeerId>, by_circuit: bool) -> bool {
+        expected.is_some()
+            && self
+                .running
+                .values()
+                .any(|attempt| attempt.expected == expected && attempt.by_circuit == by_circuit)
+    }
+
+    fn dial(&mut self, swarm: &mut Inner, dial: DialId, options: DialOpts) -> Option<Failed> {
         let connection = options.connection_id();
         swarm.behaviour_mut().guard.expect(connection, dial);
         match swarm.dial(options) {
@@ -98,7 +155,7 @@ impl Dials {
         swarm: &mut Inner,
         connection: ConnectionId,
         error: &DialError,
-    ) -> Option<LinkInput> {
+    ) -> Option<Failed> {
         let dial = swarm.behaviour_mut().guard.take_dial(&connection)?;
         tracing::debug!(reason = %reason(error), "A connection was not made");
         let attempt = self.running.get_mut(&dial)?;
@@ -115,22 +172,26 @@ impl Dials {
         self.ended(swarm, dial)
     }
 
-    fn ended(&mut self, swarm: &mut Inner, dial: DialId) -> Option<LinkInput> {
+    fn ended(&mut self, swarm: &mut Inner, dial: DialId) -> Option<Failed> {
         let attempt = self.running.get_mut(&dial)?;
         attempt.left -= 1;
         if attempt.left > 0 {
             return None;
         }
-        let (won, useless) = (attempt.won, attempt.useless);
-        self.running.remove(&dial);
+        let ended = self.running.remove(&dial)?;
         swarm.behaviour_mut().guard.forget(&dial);
-        (!won).then_some(LinkInput::DialFailed { dial, useless })
+        (!ended.won).then_some(Failed {
+            dial,
+            expected: ended.expected,
+            useless: ended.useless,
+        })
     }
 }
 
 fn to_peer(peer: PeerId, addresses: &BTreeSet<ControlAddress>) -> DialOpts {
     DialOpts::peer_id(peer)
-        .condition(PeerCondition::DisconnectedAndNotDialing)
+        // Whether it is connected is judged here, and again when the connection stands: a circuit is no reason not to.
+        .condition(PeerCondition::Always)
         .addresses(addresses.iter().map(address::multiaddr).collect())
         .override_dial_concurrency_factor(CONCURRENCY)
         .build()
@@ -158,7 +219,7 @@ fn is_useless(error: &DialError) -> bool {
         }
         DialError::Denied { cause } => matches!(
             cause.downcast_ref::<Unwanted>(),
-            Some(Unwanted::Connected | Unwanted::Key)
+            Some(Unwanted::Connected | Unwanted::Full | Unwanted::Key)
         ),
         DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Transport(_) => {
             false
@@ -180,6 +241,6 @@ const fn reason(error: &DialError) -> &'static str {
 }
 
 /// Addresses of one attempt: as many as a record holds, and some of the LAN's.
-const ADDRESSES_MAX: usize = 16;
+pub(super) const ADDRESSES_MAX: usize = 16;
 /// All of them at once.
-const CONCURRENCY: NonZeroU8 = NonZeroU8::new(16).expect("16 is not zero");
+pub(super) const CONCURRENCY: NonZeroU8 = NonZeroU8::new(16).expect("16 is not zero");

@@ -33,21 +33,63 @@ pub(super) enum Unwanted {
     Strangers,
     #[error("the peer's key is no Ed25519 key")]
     Key,
+    #[error("the peer is not among those that may")]
+    NotListed,
     #[error("the peer is connected already")]
     Connected,
+    #[error("the peer has as many connections as it can need")]
+    Full,
     #[error("another address of the same attempt was faster")]
     Slower,
 }
 
+/// How many strangers there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crowd {
+    /// Connections from one source at a time.
+    pub(super) per_source: usize,
+    /// Connections from everywhere at a time.
+    pub(super) all: usize,
+    /// New connections from one source in a minute.
+    pub(super) arrivals: u32,
+}
+
+/// At a member's door: a room of machines behind one address joins together; with the services' limits the sum bounds
+/// the memory that strangers can hold.
+const MEMBERS_CROWD: Crowd = Crowd {
+    per_source: 16,
+    all: 128,
+    arrivals: 60,
+};
+
 /// Judges connections.
-#[derive(Default)]
 pub(super) struct Guard {
+    crowd: Crowd,
+    /// Who may connect at all; `None`: everybody.
+    only: Option<BTreeSet<PeerId>>,
     trusted: BTreeSet<PeerId>,
-    connected: BTreeMap<PeerId, usize>,
+    connected: BTreeMap<PeerId, Connected>,
     inbound: BTreeMap<ConnectionId, Inbound>,
     arrivals: BTreeMap<Source, Arrivals>,
     dials: BTreeMap<ConnectionId, DialId>,
     won: BTreeSet<DialId>,
+}
+
+/// How many connections stand with a peer.
+#[derive(Default)]
+struct Connected {
+    direct: usize,
+    circuits: usize,
+}
+
+impl Connected {
+    const fn of_kind(&mut self, by_circuit: bool) -> &mut usize {
+        if by_circuit {
+            &mut self.circuits
+        } else {
+            &mut self.direct
+        }
+    }
 }
 
 /// A connection from outside that stands or is being made.
@@ -78,7 +120,26 @@ impl Source {
     }
 }
 
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new(MEMBERS_CROWD, None)
+    }
+}
+
 impl Guard {
+    pub(super) const fn new(crowd: Crowd, only: Option<BTreeSet<PeerId>>) -> Self {
+        Self {
+            crowd,
+            only,
+            trusted: BTreeSet::new(),
+            connected: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            won: BTreeSet::new(),
+        }
+    }
+
     pub(super) fn trust(&mut self, peer: PeerId) {
         self.trusted.insert(peer);
     }
@@ -89,6 +150,11 @@ impl Guard {
 
     pub(super) fn is_trusted(&self, peer: &PeerId) -> bool {
         self.trusted.contains(peer)
+    }
+
+    /// Whether a connection stands that leads by no relay.
+    pub(super) fn is_direct(&self, peer: &PeerId) -> bool {
+        self.connected.get(peer).is_some_and(|with| with.direct > 0)
     }
 
     /// Lets a connection of ours count for an attempt.
@@ -124,10 +190,10 @@ impl Guard {
             all += 1;
             same += usize::from(inbound.source == source);
         }
-        if same >= STRANGERS_PER_SOURCE_MAX {
+        if same >= self.crowd.per_source {
             return Err(Unwanted::Crowd);
         }
-        if all >= STRANGERS_MAX {
+        if all >= self.crowd.all {
             return Err(Unwanted::Strangers);
         }
         self.count(source, now)?;
@@ -155,22 +221,41 @@ impl Guard {
                 count: 0,
             };
         }
-        if arrivals.count >= ARRIVALS_PER_WINDOW_MAX {
+        if arrivals.count >= self.crowd.arrivals {
             return Err(Unwanted::Rate);
         }
         arrivals.count += 1;
         Ok(())
     }
 
-    fn come_out(&mut self, connection: ConnectionId, peer: &PeerId) -> Result<(), Unwanted> {
+    /// Two that call each other at once have two; a third is of no use to anybody.
+    fn come_in(&mut self, peer: &PeerId, by_circuit: bool) -> Result<(), Unwanted> {
         address::transport_key(peer).ok_or(Unwanted::Key)?;
+        if self.only.as_ref().is_some_and(|only| !only.contains(peer)) {
+            return Err(Unwanted::NotListed);
+        }
+        let stand = self.connected.get_mut(peer);
+        if stand.is_some_and(|with| *with.of_kind(by_circuit) >= OF_KIND_MAX) {
+            return Err(Unwanted::Full);
+        }
+        Ok(())
+    }
+
+    fn come_out(
+        &mut self,
+        connection: ConnectionId,
+        peer: &PeerId,
+        by_circuit: bool,
+    ) -> Result<(), Unwanted> {
+        self.come_in(peer, by_circuit)?;
         let Some(dial) = self.dials.get(&connection) else {
             return Ok(());
         };
         if self.won.contains(dial) {
             return Err(Unwanted::Slower);
         }
-        if self.connected.contains_key(peer) {
+        let stand = self.connected.get_mut(peer);
+        if stand.is_some_and(|with| with.direct > 0 || *with.of_kind(by_circuit) > 0) {
             return Err(Unwanted::Connected);
         }
         self.won.insert(*dial);
@@ -185,10 +270,15 @@ impl NetworkBehaviour for Guard {
     fn handle_pending_inbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.arrive(connection, address::host(remote), Instant::now())
+        // Who comes by a circuit is told apart by nothing that costs anything: all of one relay are one source.
+        let host = address::host(remote).or_else(|| {
+            let (_, relay) = address::relay(local)?;
+            Some(relay.address.ip())
+        });
+        self.arrive(connection, host, Instant::now())
             .map_err(ConnectionDenied::new)
     }
 
@@ -196,10 +286,11 @@ impl NetworkBehaviour for Guard {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        address::transport_key(&peer).ok_or_else(|| ConnectionDenied::new(Unwanted::Key))?;
+        self.come_in(&peer, address::is_circuit(local))
+            .map_err(ConnectionDenied::new)?;
         if let Some(inbound) = self.inbound.get_mut(&connection) {
             inbound.peer = Some(peer);
         }
@@ -210,22 +301,25 @@ impl NetworkBehaviour for Guard {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.come_out(connection, &peer)
+        self.come_out(connection, &peer, address::is_circuit(remote))
             .map(|()| dummy::ConnectionHandler)
             .map_err(ConnectionDenied::new)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::ConnectionEstablished(up) = event {
-            *self.connected.entry(up.peer_id).or_default() += 1;
+            let with = self.connected.entry(up.peer_id).or_default();
+            *with.of_kind(up.endpoint.is_relayed()) += 1;
         } else if let FromSwarm::ConnectionClosed(down) = event {
             self.inbound.remove(&down.connection_id);
             if down.remaining_established == 0 {
                 self.connected.remove(&down.peer_id);
+            } else if let Some(with) = self.connected.get_mut(&down.peer_id) {
+                *with.of_kind(down.endpoint.is_relayed()) -= 1;
             }
         } else if let FromSwarm::ListenFailure(failure) = event {
             self.inbound.remove(&failure.connection_id);
@@ -246,13 +340,9 @@ impl NetworkBehaviour for Guard {
     }
 }
 
-/// Strangers' connections from one source at a time: a room of machines behind one address joins together.
-const STRANGERS_PER_SOURCE_MAX: usize = 16;
-/// Strangers' connections from everywhere at a time; with the services' limits this bounds the memory they can hold.
-const STRANGERS_MAX: usize = 128;
-/// New connections from one source in a window.
-const ARRIVALS_PER_WINDOW_MAX: u32 = 60;
-/// The window.
+/// Connections with one peer that lead by no relay, and those that do.
+const OF_KIND_MAX: usize = 2;
+/// The time in which new connections of a source are counted.
 const ARRIVALS_WINDOW: Duration = Duration::from_secs(60);
 /// Sources that are counted at a time.
 const SOURCES_MAX: usize = 4096;
@@ -272,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn one_source_has_so_many_strangers_and_no_more() {
         let (mut guard, now) = (Guard::default(), Instant::now());
-        for number in 0..STRANGERS_PER_SOURCE_MAX {
+        for number in 0..MEMBERS_CROWD.per_source {
             assert_eq!(arrive(&mut guard, number, "192.0.2.1", now), Ok(()));
         }
         assert_eq!(
@@ -291,7 +381,7 @@ mod tests {
         let (mut guard, now) = (Guard::default(), Instant::now());
         let peer = PeerId::random();
         guard.trust(peer);
-        for number in 0..STRANGERS_PER_SOURCE_MAX + 4 {
+        for number in 0..MEMBERS_CROWD.per_source + 4 {
             assert_eq!(arrive(&mut guard, number, "2001:db8::1", now), Ok(()));
             let inbound = guard
                 .inbound
@@ -304,7 +394,7 @@ mod tests {
     #[tokio::test]
     async fn one_source_comes_so_often_a_minute_and_no_more() {
         let (mut guard, now) = (Guard::default(), Instant::now());
-        for number in 0..ARRIVALS_PER_WINDOW_MAX as usize {
+        for number in 0..MEMBERS_CROWD.arrivals as usize {
             let from = format!("2001:db8::{number:x}");
             assert_eq!(arrive(&mut guard, number, &from, now), Ok(()));
             guard.inbound.clear();

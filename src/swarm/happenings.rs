@@ -6,14 +6,16 @@ use std::time::Duration;
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, MessageAcceptance};
 use libp2p::request_response::{self, InboundRequestId, Message, OutboundFailure};
-use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, mdns};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, mdns, relay};
 use meshnode_protocol::link::{AnswerId, CallError, GossipId, LinkId, LinkInput, Service};
 use meshnode_protocol::record::ControlAddress;
 use tokio::time::Instant;
 
 use super::address;
 use super::behaviour::LinksEvent;
+use super::datagrams::Carrying;
+use super::dial::Failed;
 use super::guard::Source;
 use super::state::{Link, Question, State};
 
@@ -37,7 +39,8 @@ impl State {
                 self.on_up(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { connection_id, .. } => {
-                if let Some(link) = self.links.remove(&connection_id) {
+                let link = self.links.remove(&connection_id);
+                if let Some(link) = link.filter(|link| !link.hidden) {
                     self.happened.push_back(LinkInput::Down {
                         link: link.id,
                         peer: link.key,
@@ -48,20 +51,28 @@ impl State {
                 connection_id,
                 error,
                 ..
-            } => {
-                let end = self.dials.failed(&mut self.swarm, connection_id, &error);
-                self.happened.extend(end);
-            }
+            } => self.on_not_made(connection_id, &error),
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "A connection from outside was not made");
             }
-            SwarmEvent::NewListenAddr { .. }
-            | SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ListenerClosed { .. } => self.on_listening(),
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
+                self.on_listening();
+            }
+            SwarmEvent::ListenerClosed { listener_id, .. } => {
+                self.on_listening();
+                self.on_listener_closed(listener_id);
+            }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::debug!(%error, "A listener stumbled");
             }
             _ => {}
+        }
+    }
+
+    fn on_not_made(&mut self, connection: ConnectionId, error: &DialError) {
+        if !self.on_leg_failed(connection) {
+            let end = self.dials.failed(&mut self.swarm, connection, error);
+            self.end_dial(end);
         }
     }
 
@@ -77,23 +88,51 @@ impl State {
                 message,
             }) => self.on_gossip(propagation_source, message_id, message.data),
             LinksEvent::Dht(event) => self.on_dht(event),
+            LinksEvent::Circuits(relay::client::Event::ReservationReqAccepted {
+                relay_peer_id,
+                ..
+            }) => self.on_reserved(&relay_peer_id, Instant::now()),
+            LinksEvent::Relay(event) => self.on_served(&event),
+            LinksEvent::Datagrams(Carrying { peer, circuit }) => {
+                if let Some(peer) = address::transport_key(&peer) {
+                    self.happened
+                        .push_back(LinkInput::Carrying { peer, circuit });
+                }
+            }
             LinksEvent::Mdns(mdns::Event::Discovered(found)) => self.on_found(found),
             // A peer that is silent on the LAN may be well otherwise, and the other behaviours say nothing of use.
             LinksEvent::Mdns(mdns::Event::Expired(_))
             | LinksEvent::Gossip(_)
+            | LinksEvent::Circuits(_)
             | LinksEvent::Identify(_) => {}
             LinksEvent::Limits(never) => match never {},
-            LinksEvent::Guard(never) => match never {},
+            LinksEvent::Guard(never) | LinksEvent::Pulse(never) => match never {},
+        }
+    }
+
+    fn on_served(&mut self, event: &relay::Event) {
+        if let relay::Event::ReservationReqAccepted { src_peer_id, .. } = event {
+            self.clients.insert(*src_peer_id);
+        } else if let relay::Event::ReservationClosed { src_peer_id } = event
+            && !self.swarm.is_connected(src_peer_id)
+        {
+            self.clients.remove(src_peer_id);
         }
     }
 
     fn on_up(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let dial = self.dials.succeeded(&mut self.swarm, connection);
-        let remote = address::control_address(endpoint.get_remote_address());
-        let (Some(key), Some(remote)) = (address::transport_key(&peer), remote) else {
+        let hidden = self.legs.take(&connection);
+        let (Some(key), Some((by, remote))) = (address::transport_key(&peer), way(endpoint)) else {
             self.swarm.close_connection(connection);
             return;
         };
+        // The core connected by itself while a first leg was on its way.
+        if hidden && self.direct_link(&peer).is_some() {
+            self.swarm.close_connection(connection);
+            self.on_leg_up(peer);
+            return;
+        }
         let (id, now) = (LinkId(self.count()), Instant::now());
         self.links.insert(
             connection,
@@ -101,20 +140,46 @@ impl State {
                 id,
                 peer,
                 key,
+                remote,
+                by,
+                hidden,
                 source: Source::new(remote.address.ip()),
                 since: now,
                 active: now,
             },
         );
-        self.happened.push_back(LinkInput::Up {
-            link: id,
-            peer: key,
-            remote,
-            dial,
-            by: None,
-        });
+        if !hidden {
+            self.happened.push_back(LinkInput::Up {
+                link: id,
+                peer: key,
+                remote,
+                dial,
+                by: by.as_ref().and_then(address::transport_key),
+            });
+        }
         if endpoint.is_listener() {
             self.close_dead(peer, now);
+        }
+        if by.is_none() {
+            self.on_leg_up(peer);
+        }
+    }
+
+    /// Ends an attempt that failed, unless what it wanted stands already and the core only did not know.
+    pub(super) fn end_dial(&mut self, end: Option<Failed>) {
+        let Some(Failed {
+            dial,
+            expected,
+            useless,
+        }) = end
+        else {
+            return;
+        };
+        match expected.and_then(|peer| self.hidden(&peer)) {
+            Some(connection) => self.show(connection, Some(dial)),
+            None => self
+                .happened
+                .push_back(LinkInput::DialFailed { dial, useless }),
         }
     }
 
@@ -188,6 +253,9 @@ impl State {
         question: Question,
         bytes: Vec<u8>,
     ) {
+        if self.links.get(&connection).is_some_and(|link| link.hidden) {
+            self.show(connection, None);
+        }
         let service = question.service;
         let is_served = match service {
             Service::Join | Service::Hello | Service::Push => true,
@@ -277,6 +345,19 @@ impl State {
             self.happened.push_back(LinkInput::Listening(all));
         }
     }
+}
+
+/// The relay between, and where the other end or that relay is.
+fn way(endpoint: &ConnectedPoint) -> Option<(Option<PeerId>, ControlAddress)> {
+    let address = match endpoint {
+        ConnectedPoint::Dialer { address, .. } => address,
+        ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr,
+        ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
+    };
+    if let Some((relay, at)) = address::relay(address) {
+        return Some((Some(relay), at));
+    }
+    Some((None, address::control_address(address)?))
 }
 
 /// The addresses that the core understands and another machine may reach, at most so many.

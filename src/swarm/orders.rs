@@ -8,8 +8,8 @@ use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::limits::GOSSIP_BYTES_MAX;
 use meshnode_protocol::link::{AnswerId, CallError, CallId, LinkInput, LinkOutput, Service};
 
-use super::address;
 use super::state::State;
+use super::{address, circuits};
 
 impl State {
     /// Does one thing.
@@ -22,14 +22,20 @@ impl State {
             } => {
                 let peer = peer.as_ref().and_then(address::peer_id);
                 let end = self.dials.start(&mut self.swarm, dial, peer, addresses);
-                self.happened.extend(end);
+                self.end_dial(end);
             }
-            // No circuits here yet: who wants one is told that there is none.
-            LinkOutput::DialBy { dial, .. } => self.happened.push_back(LinkInput::DialFailed {
+            LinkOutput::DialBy {
                 dial,
-                useless: true,
+                peer,
+                relay,
+                addresses,
+            } => self.dial_by(dial, &peer, &relay, &addresses),
+            LinkOutput::Homes(homes) => self.set_homes(homes),
+            LinkOutput::Relaying(serves) => self.serve(serves),
+            LinkOutput::Carry { peer, wanted } => self.with_peer(&peer, |state, peer| {
+                let links = state.swarm.behaviour_mut();
+                links.datagrams.inner.want(peer, wanted);
             }),
-            LinkOutput::Homes(_) | LinkOutput::Relaying(_) | LinkOutput::Carry { .. } => {}
             LinkOutput::Ask {
                 call,
                 peer,
@@ -55,6 +61,16 @@ impl State {
             LinkOutput::Neighbours(neighbours) => self.set_neighbours(&neighbours),
             LinkOutput::Put { key, value } => self.put(key, value),
             LinkOutput::Get { key } => self.get(key),
+        }
+    }
+
+    /// Who was served and is no more must hear of it: libp2p has no word for that, so its connections end.
+    fn serve(&mut self, serves: bool) {
+        circuits::serve(&mut self.swarm.behaviour_mut().relay.inner, serves);
+        if !serves {
+            for peer in std::mem::take(&mut self.clients) {
+                self.hang_up(peer);
+            }
         }
     }
 
@@ -112,12 +128,16 @@ impl State {
         let links = self.swarm.behaviour_mut();
         links.guard.trust(peer);
         links.gossip.set(peer, true);
+        links.relay.set(peer, true);
+        links.datagrams.set(peer, true);
     }
 
     fn distrust(&mut self, peer: PeerId) {
         let links = self.swarm.behaviour_mut();
         links.guard.distrust(&peer);
         links.gossip.set(peer, false);
+        links.relay.set(peer, false);
+        links.datagrams.set(peer, false);
     }
 
     fn set_topic(&mut self, topic: [u8; 32]) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use libp2p::identity::Keypair;
-use libp2p::{SwarmBuilder, noise, tcp, yamux};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{SwarmBuilder, noise, quic, tcp, yamux};
 use meshnode_protocol::record::{ControlAddress, Transport};
 
 use super::behaviour::Links;
@@ -20,11 +21,11 @@ pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> 
         .port
         .checked_add(1)
         .with_context(|| format!("Port {} leaves no port after it for QUIC", config.port))?;
-    claim(config.port, quic_port)?;
+    claim_both(config.port, quic_port)?;
     let mut seed = config.seed.clone();
     let pair = Keypair::ed25519_from_bytes(seed.as_mut_slice())
         .context("Failed to read the transport key")?;
-    let mdns = config.mdns;
+    let (mdns, carrier) = (config.mdns, config.carrier);
     let mut swarm = SwarmBuilder::with_existing_identity(pair)
         .with_tokio()
         .with_tcp(
@@ -33,13 +34,10 @@ pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> 
             yamux::Config::default,
         )
         .context("Failed to set up TCP")?
-        .with_quic_config(|mut config| {
-            // A quarter of the default's packets on a phone's radio, still below a NAT's 30 s.
-            config.keep_alive_interval = Duration::from_secs(15);
-            config.max_idle_timeout = 45_000;
-            config
-        })
-        .with_behaviour(|pair| Links::new(pair, mdns).map_err(Into::into))
+        .with_quic_config(quic_times)
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .context("Failed to set up circuits")?
+        .with_behaviour(|pair, client| Links::new(pair, client, carrier, mdns).map_err(Into::into))
         .context("Failed to set up the protocols")?
         // Who is to stay and who is to go is decided by trust, not by silence.
         .with_swarm_config(|config| {
@@ -47,7 +45,24 @@ pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> 
         })
         .with_connection_timeout(Duration::from_secs(10))
         .build();
-    for (transport, port) in [(Transport::Tcp, config.port), (Transport::Quic, quic_port)] {
+    listen(&mut swarm, config.port, quic_port)?;
+    Ok(swarm)
+}
+
+/// A quarter of the default's packets on a phone's radio, still below a NAT's 30 s.
+pub(super) const fn quic_times(mut config: quic::Config) -> quic::Config {
+    config.keep_alive_interval = Duration::from_secs(15);
+    config.max_idle_timeout = 45_000;
+    config
+}
+
+/// Opens the listeners of both transports and both address families.
+pub(super) fn listen<B: NetworkBehaviour>(
+    swarm: &mut libp2p::Swarm<B>,
+    tcp_port: u16,
+    quic_port: u16,
+) -> anyhow::Result<()> {
+    for (transport, port) in [(Transport::Tcp, tcp_port), (Transport::Quic, quic_port)] {
         let address = ControlAddress {
             transport,
             address: (Ipv4Addr::UNSPECIFIED, port).into(),
@@ -64,11 +79,11 @@ pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> 
             tracing::debug!(%error, "There is no IPv6 listener");
         }
     }
-    Ok(swarm)
+    Ok(())
 }
 
 /// Proves that both ports are free: libp2p's listeners share a port with another process of the same user in silence.
-fn claim(tcp: u16, udp: u16) -> anyhow::Result<()> {
+pub(super) fn claim_both(tcp: u16, udp: u16) -> anyhow::Result<()> {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, tcp))
         .with_context(|| format!("Failed to listen on TCP port {tcp}"))?;
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, udp))

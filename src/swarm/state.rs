@@ -1,6 +1,6 @@
 //! The links' task: what it remembers, and the loop between libp2p and the core.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -12,12 +12,14 @@ use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::link::{AnswerId, CallId, GossipId, LinkId, LinkInput, LinkOutput, Service};
 use meshnode_protocol::record::ControlAddress;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::behaviour::Links;
 use super::dht::Searches;
 use super::dial::Dials;
 use super::guard::Source;
+use super::homes::Homes;
+use super::legs::Legs;
 
 /// Everything that the task owns.
 pub(super) struct State {
@@ -26,6 +28,10 @@ pub(super) struct State {
     pub(super) happened: VecDeque<LinkInput>,
     pub(super) links: BTreeMap<ConnectionId, Link>,
     pub(super) dials: Dials,
+    pub(super) legs: Legs,
+    pub(super) homes: Homes,
+    /// Whom this node, as a relay, made reachable.
+    pub(super) clients: BTreeSet<PeerId>,
     pub(super) calls: BTreeMap<(Service, OutboundRequestId), CallId>,
     pub(super) questions: BTreeMap<AnswerId, Question>,
     pub(super) messages: BTreeMap<GossipId, (MessageId, PeerId)>,
@@ -40,6 +46,12 @@ pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) peer: PeerId,
     pub(super) key: TransportKey,
+    /// Where the other end is, or the relay between.
+    pub(super) remote: ControlAddress,
+    /// The relay between.
+    pub(super) by: Option<PeerId>,
+    /// Whether the core does not know of it.
+    pub(super) hidden: bool,
     /// Where the other end is, as limits count it.
     pub(super) source: Source,
     pub(super) since: Instant,
@@ -61,6 +73,9 @@ impl State {
             happened: VecDeque::new(),
             links: BTreeMap::new(),
             dials: Dials::default(),
+            legs: Legs::default(),
+            homes: Homes::default(),
+            clients: BTreeSet::new(),
             calls: BTreeMap::new(),
             questions: BTreeMap::new(),
             messages: BTreeMap::new(),
@@ -79,6 +94,7 @@ impl State {
     ) {
         let mut round = tokio::time::interval(STRANGERS_ROUND);
         loop {
+            let due = self.homes.due();
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(order) => self.obey(order),
@@ -93,8 +109,13 @@ impl State {
                 event = self.swarm.select_next_some(), if self.happened.is_empty() => {
                     self.on_event(event);
                 }
-                _ = round.tick() => {
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.tend_homes(Instant::now());
+                }
+                now = round.tick() => {
                     self.dismiss_strangers();
+                    self.end_idle_legs(now);
+                    self.end_needless_circuits(now);
                     self.expire_deposits();
                 }
             }
@@ -129,6 +150,7 @@ impl State {
         let overdue: Vec<_> = self
             .links
             .iter()
+            .filter(|(_, link)| !link.hidden && !self.homes.has(&link.peer))
             .filter(|(_, link)| !behaviour.guard.is_trusted(&link.peer))
             .filter(|(_, link)| {
                 now.duration_since(link.active) >= STRANGER_IDLE_MAX
@@ -138,6 +160,25 @@ impl State {
             .collect();
         for connection in overdue {
             tracing::debug!(reason = "untrusted for too long", "A stranger is sent away");
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    /// Where a direct connection stands, a circuit is a burden for its relay. A moment later, for what is on its way.
+    fn end_needless_circuits(&mut self, now: Instant) {
+        let stands = |peer: &PeerId| {
+            self.links.values().any(|link| {
+                let is_direct = link.peer == *peer && link.by.is_none();
+                is_direct && !link.hidden && now.duration_since(link.since) >= SETTLING_TIME
+            })
+        };
+        let needless: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.by.is_some() && stands(&link.peer))
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in needless {
             self.swarm.close_connection(connection);
         }
     }
@@ -165,6 +206,8 @@ impl State {
 
 /// How often strangers are looked at.
 const STRANGERS_ROUND: Duration = Duration::from_secs(5);
+/// How long a direct connection stands before the circuit beside it ends.
+const SETTLING_TIME: Duration = Duration::from_secs(5);
 /// How long a stranger may be silent: a join takes two round trips.
 const STRANGER_IDLE_MAX: Duration = Duration::from_secs(20);
 /// How long a stranger may stay, whatever it does.

@@ -6,10 +6,13 @@
 )]
 
 mod asking;
+mod circuits;
+mod datagrams;
 mod dht;
 mod dialing;
 mod life;
 mod members;
+mod volunteer;
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::time::Duration;
@@ -27,6 +30,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{Swarm, SwarmConfig, address};
+use crate::carrier::Carrier;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +41,15 @@ fn pair(seed: u8) -> Keypair {
 
 fn key(seed: u8) -> TransportKey {
     address::transport_key(&pair(seed).public().to_peer_id()).unwrap()
+}
+
+fn config(seed: u8, port: u16, carrier: &Carrier) -> SwarmConfig {
+    SwarmConfig {
+        seed: Zeroizing::new([seed; 32]),
+        port,
+        mdns: false,
+        carrier: carrier.clone(),
+    }
 }
 
 /// A TCP port that is free, with a free UDP port after it.
@@ -54,6 +67,7 @@ fn free_ports() -> u16 {
 struct Peer {
     swarm: Swarm,
     inputs: mpsc::Receiver<LinkInput>,
+    carrier: Carrier,
     key: TransportKey,
     port: u16,
 }
@@ -63,20 +77,40 @@ impl Peer {
         loop {
             let (events, inputs) = mpsc::channel(64);
             let port = free_ports();
-            let config = SwarmConfig {
-                seed: Zeroizing::new([seed; 32]),
-                port,
-                mdns: false,
-            };
+            let carrier = Carrier::new().unwrap();
+            let config = config(seed, port, &carrier);
             // Another test may have taken the port in between.
             if let Ok(swarm) = Swarm::start(config, events) {
                 return Self {
                     swarm,
                     inputs,
+                    carrier,
                     key: key(seed),
                     port,
                 };
             }
+        }
+    }
+
+    /// At the port of one that stopped, as soon as the system gives it back.
+    async fn start_at(seed: u8, port: u16) -> Self {
+        let started = async {
+            loop {
+                let (events, inputs) = mpsc::channel(64);
+                let carrier = Carrier::new().unwrap();
+                if let Ok(swarm) = Swarm::start(config(seed, port, &carrier), events) {
+                    return (swarm, inputs, carrier);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (swarm, inputs, carrier) = timeout(PATIENCE, started).await.unwrap();
+        Self {
+            swarm,
+            inputs,
+            carrier,
+            key: key(seed),
+            port,
         }
     }
 

@@ -102,6 +102,14 @@ impl Router {
         router
     }
 
+    /// This router without any peer.
+    pub(crate) fn bare(&self) -> Self {
+        Self {
+            own: self.own.clone(),
+            ..Self::default()
+        }
+    }
+
     /// This router with these addresses as the node's own.
     pub(crate) fn with_own(&self, own: Vec<IpAddr>) -> Self {
         Self {

@@ -264,3 +264,39 @@ fn a_name_that_a_node_has_already_and_an_owner_of_nothing_sign_nothing() {
     assert!(nobody.contains("no such node"), "{nobody}");
     assert_eq!(machine.done(&["policy"]), "", "there is none still");
 }
+
+#[test]
+fn tags_and_an_owner_that_a_node_has_already_sign_nothing() {
+    let machine = founded();
+    for idle in [
+        &["tag", "nas", "--remove", "lab"][..],
+        &["tag", "nas", "--remove", "lab", "--dry-run"],
+    ] {
+        let same = machine.refused(1, idle);
+        assert!(
+            same.contains("nas has these tags and this owner already"),
+            "{same}"
+        );
+    }
+    assert_eq!(machine.done(&["policy"]), "", "there is none still");
+    machine.done(&["tag", "nas", "--add", "lab", "--owner", "ben"]);
+    let first = machine.done(&["policy"]);
+    assert!(
+        first.contains("tag:lab") && first.contains("ben"),
+        "{first}"
+    );
+    machine.refused(1, &["tag", "nas", "--add", "lab", "--owner", "ben"]);
+    assert_eq!(machine.done(&["policy"]), first);
+    machine.done(&["tag", "nas", "--add", "lab", "--add", "attic"]);
+    assert_ne!(machine.done(&["policy"]), first);
+}
+
+#[test]
+fn a_version_without_its_v_is_told_how_versions_are_written() {
+    let machine = founded();
+    machine.done(&["tag", "nas", "--add", "lab"]);
+    let said = machine.refused(2, &["policy", "diff", "1", "7"]);
+    assert!(said.contains("versions are written v1"), "{said}");
+    let said = machine.refused(2, &["policy", "diff", "v1", "7"]);
+    assert!(said.contains("versions are written v7"), "{said}");
+}

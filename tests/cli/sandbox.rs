@@ -196,7 +196,7 @@ impl Sandbox {
         self.await_end(&pid);
     }
 
-    fn await_end(&self, pid: &str) {
+    pub(crate) fn await_end(&self, pid: &str) {
         let status = self.path(&format!("/proc/{pid}/status"));
         let threads = self.path(&format!("/proc/{pid}/task"));
         // The first process of this machine takes no notice of the dead; and the first thread of one may be gone before

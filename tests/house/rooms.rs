@@ -45,11 +45,12 @@ const PROTOCOL_BANNED: [&str; 16] = [
 ];
 
 /// Rooms around the core that know the outside world, and none of their sisters.
-const ADAPTERS: [&str; 9] = [
+const ADAPTERS: [&str; 10] = [
     "control",
     "endpoints",
     "host",
     "lab",
+    "mapping",
     "nameserver",
     "store",
     "swarm",
@@ -58,10 +59,12 @@ const ADAPTERS: [&str; 9] = [
 ];
 
 /// Who may name which adapter besides itself; `daemon` ties them all together.
-const ARROWS: [(&str, &str); 8] = [
+const ARROWS: [(&str, &str); 10] = [
     ("endpoints", "host"),
     ("cli", "control"),
     ("cli", "demo"),
+    ("volunteer", "swarm"),
+    ("volunteer", "tunnel"),
     ("demo", "control"),
     ("demo", "lab"),
     ("output", "control"),

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use meshnode::carrier::Carrier;
 use meshnode::lab::{Lab, Machine, Stopwatch, Switch, World};
 use meshnode::swarm::{Swarm, SwarmConfig};
 use meshnode_protocol::id::{Digest, TransportKey};
@@ -231,6 +232,7 @@ impl Attacker {
                         seed,
                         port: PORT,
                         mdns: true,
+                        carrier: Carrier::new().unwrap(),
                     },
                     events,
                 );
@@ -387,7 +389,7 @@ async fn ask_everything(mut hand: Hand) {
     }
 }
 
-fn questions() -> Vec<(&'static str, Service, Vec<u8>)> {
+pub(crate) fn questions() -> Vec<(&'static str, Service, Vec<u8>)> {
     let knock = Knock {
         locator: [7; 16],
         nonce: [8; 32],
@@ -426,7 +428,7 @@ fn questions() -> Vec<(&'static str, Service, Vec<u8>)> {
 }
 
 /// Noise in datagrams, slowly enough that queues need not drop it.
-fn datagrams(socket: &UdpSocket, port: u16, seed: u64) {
+pub(crate) fn datagrams(socket: &UdpSocket, port: u16, seed: u64) {
     let to = SocketAddr::from(([192, 168, 1, 1], port));
     for (at, piece) in noise(seed).chunks(1200).enumerate() {
         // Full queues on the way drop; that is noise's own affair.

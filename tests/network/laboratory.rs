@@ -8,17 +8,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use meshnode::lab::{Entry, Lab, World};
 
+use crate::node::{PATIENCE, eventually};
 use crate::traffic::{arrives, is_lost, listen, socket};
 use crate::{lab, say};
 
 /// As first argument: become a world with one machine, say who you are, and wait to be killed.
 pub(crate) const HOLD: &str = "--hold-a-world";
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn machines_on_one_switch_reach_each_other(world: &World) {
     let lab = lab(world);
@@ -72,7 +70,7 @@ pub(crate) fn an_unplugged_machine_hears_nothing_until_it_is_plugged_in_again(wo
     assert!(is_lost(&from, "203.0.113.2:4000", &to));
     b.plug("eth0").unwrap();
     // The kernel tells its neighbours about a link a moment after it is up.
-    eventually("packets flow again", || {
+    eventually("packets flow again", PATIENCE, || {
         arrives(&from, "203.0.113.2:4000", &to)
     });
 }
@@ -146,7 +144,9 @@ pub(crate) fn a_program_ends_with_its_machine_even_when_detached(world: &World) 
         "the sleeper lives in the machine"
     );
     drop(machine);
-    eventually("the sleeper is gone", || !networks().contains(&network));
+    eventually("the sleeper is gone", PATIENCE, || {
+        !networks().contains(&network)
+    });
 }
 
 pub(crate) fn a_program_stops_when_asked(world: &World) {
@@ -179,11 +179,15 @@ pub(crate) fn nothing_is_left_when_a_laboratory_is_dropped(world: &World) {
         let _runs = nas.command("sleep").arg("1000").start().unwrap();
         assert!(threads() > threads_before);
     }
-    eventually("every keeper has ended", || threads() == threads_before);
+    eventually("every keeper has ended", PATIENCE, || {
+        threads() == threads_before
+    });
     assert_eq!(open_files(), files_before);
     assert_eq!(fs::read_dir(world.home()).unwrap().count(), 0);
-    eventually("every process has ended", || {
-        networks().iter().all(|network| *network == own_network())
+    eventually("every process has ended", PATIENCE, || {
+        own_networks()
+            .iter()
+            .all(|network| *network == own_network())
     });
 }
 
@@ -195,7 +199,9 @@ pub(crate) fn nothing_is_left_after_kill_9(_: &World) {
     );
     outer.kill().unwrap();
     outer.wait().unwrap();
-    eventually("the other world is gone", || !networks().contains(&network));
+    eventually("the other world is gone", PATIENCE, || {
+        !networks().contains(&network)
+    });
 }
 
 pub(crate) fn an_interrupted_world_ends_with_130(_: &World) {
@@ -203,7 +209,9 @@ pub(crate) fn an_interrupted_world_ends_with_130(_: &World) {
     let id = nix::unistd::Pid::from_raw(outer.id().cast_signed());
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(outer.wait().unwrap().code(), Some(130));
-    eventually("the other world is gone", || !networks().contains(&network));
+    eventually("the other world is gone", PATIENCE, || {
+        !networks().contains(&network)
+    });
 }
 
 /// Starts another world inside this one; gives its outer process and the network namespace of its machine.
@@ -239,7 +247,9 @@ pub(crate) fn hold() -> ExitCode {
         .start()
         .expect("sleep starts");
     let network = machine.inside(own_network).expect("the keeper lives");
-    eventually("the sleeper runs", || networks().contains(&network));
+    eventually("the sleeper runs", PATIENCE, || {
+        networks().contains(&network)
+    });
     say(&format!("{network}\n"));
     thread::park();
     ExitCode::SUCCESS
@@ -249,6 +259,19 @@ pub(crate) fn hold() -> ExitCode {
 fn own_network() -> String {
     let link = fs::read_link("/proc/thread-self/ns/net").expect("a thread has a network");
     link.to_string_lossy().into_owned()
+}
+
+/// The network namespaces in which a process of this very world lives; other worlds may be busy beside it.
+fn own_networks() -> BTreeSet<String> {
+    let world = fs::read_link("/proc/self/ns/pid").expect("a process has a world");
+    let processes = fs::read_dir("/proc").expect("there is a /proc").flatten();
+    let ours = processes
+        .map(|entry| entry.path())
+        .filter(|path| fs::read_link(path.join("ns/pid")).is_ok_and(|link| link == world));
+    let links = ours.filter_map(|path| fs::read_link(path.join("ns/net")).ok());
+    links
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// The network namespaces in which a process lives that this world may look at and that lives in a world like this:
@@ -287,15 +310,4 @@ fn threads() -> usize {
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
-}
-
-/// Waits for `true`, for a kernel that cleans up a moment later.
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..500 {
-        if is_so() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("5 s passed, and it is not so that {what}");
 }

@@ -128,6 +128,11 @@ impl Node {
         daemon.is_some_and(|daemon| daemon.wait(Duration::ZERO).unwrap().is_none())
     }
 
+    /// The process of the daemon.
+    pub(crate) fn process(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
     /// A command of this machine's person, with `--json`.
     pub(crate) fn command(&self, words: &[&str]) -> Program<'_> {
         let program = self.places(self.machine.command(PROGRAM));

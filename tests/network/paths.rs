@@ -153,16 +153,16 @@ pub(crate) fn two_nodes_meet_where_only_ipv6_is(world: &World) {
 }
 
 /// A public machine that made the network, and two that joined from behind a NAT each.
-struct Town {
-    vps: Node,
-    nas: Node,
-    pi: Node,
+pub(crate) struct Town {
+    pub(crate) vps: Node,
+    pub(crate) nas: Node,
+    pub(crate) pi: Node,
     inet: Switch,
     _routers: [Router; 2],
 }
 
 impl Town {
-    fn new(lab: &Lab) -> Self {
+    pub(crate) fn new(lab: &Lab) -> Self {
         let inet = lab.switch("inet").unwrap();
         let vps = lab.machine("vps").unwrap();
         vps.attach(&inet, "203.0.113.1/24", None).unwrap();

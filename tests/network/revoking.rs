@@ -1,9 +1,6 @@
 //! What admins do to nodes: revoked ones are cut, joiners are approved or refused, the phrase brings a network back.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +13,7 @@ use crate::node::{
     COMMAND_LIMIT, Node, PATIENCE, PROGRAM, agree, carries, eventually, measured, names, spread,
     text,
 };
+use crate::stream::Stream;
 
 /// How long live traffic of a revoked node may go on at a node that is reachable.
 const CUT_LIMIT: Duration = Duration::from_secs(2);
@@ -23,59 +21,6 @@ const CUT_LIMIT: Duration = Duration::from_secs(2);
 const RUNS: usize = 2;
 /// How many nodes the network has beside the revoked one, unless `MESHNODE_NODES` says more.
 const NODES: usize = 3;
-/// Between two datagrams of the traffic that is cut.
-const BEAT: Duration = Duration::from_millis(5);
-
-/// Datagrams over the overlay from one node to another, until they are stopped; and when the last one came.
-struct Traffic {
-    since: Stopwatch,
-    stop: Arc<AtomicBool>,
-    receiver: thread::JoinHandle<Duration>,
-    sender: thread::JoinHandle<()>,
-}
-
-impl Traffic {
-    fn start(from: &Node, to: &Node) -> Self {
-        let (ours, theirs) = (from.addresses()[0], to.addresses()[0]);
-        let bind = |node: &Node, ip| node.machine().inside(move || UdpSocket::bind((ip, 0)));
-        let sender = bind(from, ours).unwrap().unwrap();
-        let receiver = bind(to, theirs).unwrap().unwrap();
-        receiver.set_read_timeout(Some(BEAT)).unwrap();
-        let at: SocketAddr = receiver.local_addr().unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (mine, its) = (Arc::clone(&stop), Arc::clone(&stop));
-        let since = Stopwatch::start();
-        let receiver = thread::spawn(move || {
-            let (mut last, mut buffer) = (Duration::ZERO, [0; 16]);
-            while !mine.load(Ordering::Relaxed) {
-                if receiver.recv_from(&mut buffer).is_ok() {
-                    last = since.elapsed();
-                }
-            }
-            last
-        });
-        let sender = thread::spawn(move || {
-            while !its.load(Ordering::Relaxed) {
-                // Once it is cut there is no route any more: that is what the receiver sees as silence.
-                let _ = sender.send_to(b"beat", at);
-                thread::sleep(BEAT);
-            }
-        });
-        Self {
-            stop,
-            since,
-            receiver,
-            sender,
-        }
-    }
-
-    /// How long after the start the last datagram came; zero if none did.
-    fn last(self) -> Duration {
-        self.stop.store(true, Ordering::Relaxed);
-        self.sender.join().unwrap();
-        self.receiver.join().unwrap()
-    }
-}
 
 /// A number of the environment, for who measures more than a test needs.
 fn wished(name: &str, usual: usize) -> usize {
@@ -143,7 +88,7 @@ fn live_traffic_is_cut(nodes: &[Node], guest: &Node, name: &str) -> Duration {
     }
     let traffics: Vec<_> = others
         .iter()
-        .map(|other| Traffic::start(guest, other))
+        .map(|other| Stream::start(guest, other))
         .collect();
     thread::sleep(Duration::from_millis(300));
     let began: Vec<_> = traffics.iter().map(|one| one.since.elapsed()).collect();
@@ -453,7 +398,7 @@ pub(crate) fn a_new_network_key_reaches_everybody_and_traffic_goes_on(world: &Wo
     carries(&nas, &pi);
     let epoch = |node: &Node| node.status()["network"]["epoch"].as_u64().unwrap();
     assert_eq!((epoch(&nas), epoch(&pi)), (0, 0));
-    let traffic = Traffic::start(&pi, &nas);
+    let traffic = Stream::start(&pi, &nas);
     let told = nas.ask(&["rotate", "--network-key"]);
     assert_eq!(text(&told, "/op/kind"), "rekey");
     eventually("pi has the new epoch", PATIENCE, || epoch(&pi) == 1);

@@ -178,7 +178,7 @@ pub(crate) fn is_lost(from: &UdpSocket, address: &str, to: &UdpSocket) -> bool {
 }
 
 /// From where `to` sees datagrams come that `from` sends to `address`; `None`: they do not come.
-fn seen_from(from: &UdpSocket, address: &str, to: &UdpSocket) -> Option<SocketAddr> {
+pub(crate) fn seen_from(from: &UdpSocket, address: &str, to: &UdpSocket) -> Option<SocketAddr> {
     let token = token();
     (0..ATTEMPTS).find_map(|_| {
         send(from, address, &token);
@@ -186,14 +186,14 @@ fn seen_from(from: &UdpSocket, address: &str, to: &UdpSocket) -> Option<SocketAd
     })
 }
 
-fn send(from: &UdpSocket, address: &str, token: &str) {
+pub(crate) fn send(from: &UdpSocket, address: &str, token: &str) {
     // An ICMP answer to an earlier datagram surfaces as an error of the next one, which is not sent then.
     let sent = from.send_to(token.as_bytes(), address);
     sent.or_else(|_| from.send_to(token.as_bytes(), address))
         .expect("there is a route");
 }
 
-fn receive(to: &UdpSocket, token: &str) -> Option<SocketAddr> {
+pub(crate) fn receive(to: &UdpSocket, token: &str) -> Option<SocketAddr> {
     let mut buffer = [0; 64];
     loop {
         match to.recv_from(&mut buffer) {
@@ -209,7 +209,7 @@ fn receive(to: &UdpSocket, token: &str) -> Option<SocketAddr> {
 }
 
 /// A text that no other datagram of this run has.
-fn token() -> String {
+pub(crate) fn token() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("datagram {}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -1,9 +1,10 @@
 //! Seeds of device records.
 
 use meshnode_protocol::codec::{Ext, encode};
-use meshnode_protocol::id::OpId;
+use meshnode_protocol::id::{OpId, TransportKey};
 use meshnode_protocol::identity::Keys;
-use meshnode_protocol::record::{NodeRecord, RecordBody, RecordKind, Seen, Tip};
+use meshnode_protocol::name::NodeName;
+use meshnode_protocol::record::{NodeRecord, RecordBody, RecordKind, RelayRecord, Seen, Tip};
 use meshnode_protocol::time::Timestamp;
 
 use super::{endpoints, joiner, targets};
@@ -28,7 +29,15 @@ pub(super) fn records() -> Vec<(&'static str, RecordBody)> {
         time: Timestamp::from_ms(50),
         ext: Ext::NONE,
     };
+    let relay = RelayRecord {
+        transport: TransportKey::new(keys.transport.public()),
+        name: NodeName::parse("oak").expect("a name"),
+        addresses: vec![([198, 51, 100, 7], 443).into()],
+        removed: false,
+        ext: Ext::NONE,
+    };
     vec![
+        ("relay", RecordBody::Relay(relay)),
         ("node", RecordBody::Node(Box::new(node))),
         ("endpoints", RecordBody::Endpoints(endpoints())),
         ("tip", RecordBody::Tip(Box::new(tip))),
@@ -54,6 +63,7 @@ pub(super) fn record_bodies() -> Vec<(&'static str, Vec<u8>)> {
         RecordBody::Tip(tip) => (3, encode(&tip)),
         RecordBody::Left => (4, Vec::new()),
         RecordBody::Seen(seen) => (5, encode(&seen)),
+        RecordBody::Relay(relay) => (7, encode(&relay)),
         RecordBody::Opaque(RecordKind(kind)) => (kind, vec![1, 2, 3]),
     };
     records()

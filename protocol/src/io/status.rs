@@ -7,7 +7,7 @@ use crate::body::{Ipv4Range, Level, Tags};
 use crate::id::{Digest, NetworkId, NodeId, OpId, TransportKey};
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::peering::Path;
-use crate::record::CandidateKind;
+use crate::record::{CandidateKind, Nat};
 use crate::time::Timestamp;
 
 /// A node's view of itself and its network, for `status`.
@@ -131,6 +131,10 @@ pub struct Peer {
     pub member: Member,
     /// Whether it is reachable: by a path or by a link.
     pub online: bool,
+    /// The same, and if not, whether it was looked for.
+    pub presence: Presence,
+    /// What was tried to find a way to it; `None` while nobody looks for one.
+    pub search: Option<Search>,
     /// Milliseconds since it was last heard; `None`: not since start.
     pub last_seen_ms: Option<u64>,
     /// The path in use.
@@ -147,6 +151,87 @@ pub struct Peer {
     pub heard: bool,
 }
 
+/// Whether a device is there, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It answers, by a path or by a link.
+    Online,
+    /// It was not looked for since its last sign of life: of a large network not all are looked after all the time.
+    Unknown,
+    /// It was looked for and did not answer.
+    Away,
+}
+
+/// What was tried to find a way to a device, for `ping --why`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// When it began, milliseconds ago.
+    pub began_ms: u64,
+    /// What it tried, in order.
+    pub attempts: Vec<Attempt>,
+    /// In how many milliseconds the next one begins; `None`: none is planned.
+    pub next_ms: Option<u64>,
+    /// How the own router maps.
+    pub own_nat: Nat,
+    /// How the other's router maps, as it told.
+    pub their_nat: Nat,
+    /// Whether the two routers together leave no way but a relay.
+    pub hopeless: bool,
+    /// Whether it goes on.
+    pub running: bool,
+}
+
+/// One thing that a search tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When, milliseconds after the search began.
+    pub at_ms: u64,
+    /// How.
+    pub method: Method,
+    /// Where, in words.
+    pub target: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// How a way is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The addresses that are known are probed.
+    Candidates,
+    /// The other is called to probe at the same time.
+    Call,
+    /// The next ports of a router are foretold.
+    Prediction,
+    /// Ports are met by chance.
+    Birthday,
+    /// The address that answered first.
+    Found,
+}
+
+impl Method {
+    /// Whether it takes a run of many probes.
+    #[must_use]
+    pub const fn is_run(self) -> bool {
+        matches!(self, Self::Prediction | Self::Birthday)
+    }
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It may still be answered.
+    Waiting,
+    /// It was not.
+    NoAnswer,
+    /// It was.
+    Found,
+    /// Not tried: of no use between these two routers.
+    Hopeless,
+    /// Not tried: a setting says so.
+    Forbidden,
+}
+
 /// A path in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerPath {
@@ -160,6 +245,8 @@ pub struct PeerPath {
     pub via: Option<String>,
     /// Smallest recent round trip in microseconds.
     pub rtt_us: Option<u64>,
+    /// Bytes of an inner packet that are known to pass.
+    pub mtu: u16,
     /// Since when it is used, milliseconds ago.
     pub since_ms: u64,
 }

@@ -1,17 +1,19 @@
 //! Taking what peers bring: within what one author may put in (`docs/protocol.md` §12.1).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Change, Ledger};
-use crate::authority::Inserted;
-use crate::body::Kind;
+use crate::authority::{Authority, Inserted};
+use crate::body::{Kind, Level};
 use crate::claim::Admit;
 use crate::epochs::Epochs;
 use crate::id::{Digest, OpId};
-use crate::op::{Header, Op};
+use crate::op::{Author, Header, Op};
 use crate::quota::{Arrival, Load, Payers};
 use crate::reconcile::ShortHash;
 use crate::record::{Record, RecordKind};
 use crate::seal::SealError;
-use crate::wire::{Items, KEYS_ASKED_MAX, Set};
+use crate::wire::{Items, Set};
 
 /// Held ops whose payers are remembered.
 const SPONSORS_MAX: usize = 8192;
@@ -38,6 +40,36 @@ impl Ledger {
 
     /// Takes an op of a peer.
     pub fn take_op(&mut self, bytes: &[u8], arrival: &Arrival, change: &mut Change) {
+        self.take_op_for(bytes, None, arrival, change);
+    }
+
+    /// Takes ops that an op of `payers` was proven to rest on, `proven` of them: what their authors have no room for,
+    /// that one pays.
+    pub fn take_past(
+        &mut self,
+        ops: &[Vec<u8>],
+        proven: &[Digest],
+        payers: &Payers,
+        arrival: &Arrival,
+    ) -> Change {
+        let mut change = Change::default();
+        let proven: BTreeSet<&Digest> = proven.iter().collect();
+        for bytes in ops {
+            let key = Op::peek_id(bytes).map(|id| Digest::new(*id.as_bytes()));
+            let sponsor = key.is_ok_and(|key| proven.contains(&key));
+            let sponsor = sponsor.then_some(payers);
+            self.take_op_for(bytes, sponsor, arrival, &mut change);
+        }
+        change
+    }
+
+    fn take_op_for(
+        &mut self,
+        bytes: &[u8],
+        sponsor: Option<&Payers>,
+        arrival: &Arrival,
+        change: &mut Change,
+    ) {
         let (Ok(id), Ok((header, _))) = (Op::peek_id(bytes), Header::parse(bytes)) else {
             change.refused += 1;
             return;
@@ -46,7 +78,7 @@ impl Ledger {
             return;
         }
         let load = load_of(&header, bytes.len());
-        let payers = match self.who_pays(&id, &header, load, arrival) {
+        let payers = match self.who_pays(&id, &header, load, sponsor, arrival) {
             Ok(payers) => payers,
             Err(until) => {
                 let key = Digest::new(*id.as_bytes());
@@ -55,6 +87,10 @@ impl Ledger {
                 return;
             }
         };
+        // Before it is stored: it is charged then, at once or when it is held no longer.
+        if payers.author() != Some(header.author) {
+            self.sponsors.insert(id, payers);
+        }
         match self.authority.insert_op_of(bytes, arrival.giver) {
             Ok(Inserted::Added(ids)) => {
                 for added in ids {
@@ -62,18 +98,14 @@ impl Ledger {
                     self.note_op(&added, change);
                 }
             }
-            Ok(Inserted::Known) => {}
-            Ok(Inserted::Held) => {
-                change.held = true;
-                if payers.author() != Some(header.author) && self.sponsors.len() < SPONSORS_MAX {
-                    self.sponsors.insert(id, payers);
-                }
+            Ok(Inserted::Known) => {
+                self.sponsors.remove(&id);
             }
-            Err(_) => change.refused += 1,
-        }
-        if self.sponsors.len() >= SPONSORS_MAX {
-            let authority = &self.authority;
-            self.sponsors.retain(|id, _| authority.holds(id));
+            Ok(Inserted::Held) => change.held = true,
+            Err(_) => {
+                self.sponsors.remove(&id);
+                change.refused += 1;
+            }
         }
     }
 
@@ -84,6 +116,7 @@ impl Ledger {
         id: &OpId,
         header: &Header,
         load: Load,
+        sponsor: Option<&Payers>,
         arrival: &Arrival,
     ) -> Result<Payers, u64> {
         let own = self.authority.payers_of_op(header);
@@ -94,12 +127,18 @@ impl Ledger {
             Ok(()) => return Ok(own),
             Err(until) => until,
         };
-        for waiting in self.authority.waiting_for(id) {
-            let payers = match self.sponsors.get(&waiting.id()) {
-                Some(payers) => payers.clone(),
-                None => self.authority.payers_of_op(waiting.header()),
-            };
-            let load = Load::Op(bytes_of(load));
+        if self.sponsors.len() >= SPONSORS_MAX {
+            let authority = &self.authority;
+            self.sponsors.retain(|id, _| authority.holds(id));
+            if self.sponsors.len() >= SPONSORS_MAX {
+                return Err(until);
+            }
+        }
+        let load = Load::Op(bytes_of(load));
+        let (authority, known) = (&self.authority, &self.sponsors);
+        let waiting = authority.waiting_for(id);
+        let sponsors = waiting.map(|op| payers_of_held(authority, known, op));
+        for payers in sponsors.chain(sponsor.cloned()) {
             let other = !payers.0.iter().any(|(payer, _)| *payer == header.author);
             if other && self.quota.admits(&payers, load, arrival.at_ms).is_ok() {
                 return Ok(payers);
@@ -194,16 +233,35 @@ impl Ledger {
         (waited_for || !self.quota.is_turned_away(key, at_ms)) && !self.index(set).has(key, hash)
     }
 
-    /// Ops that were turned away, and that held ops of others wait for.
+    /// What held ops with a stored right wait for, by who pays for it and has room, the most senior first.
     #[must_use]
-    pub fn sought(&self, at_ms: u64) -> Vec<Digest> {
-        let sought = self
-            .authority
-            .sought()
-            .map(|id| Digest::new(*id.as_bytes()));
-        let sought = sought.filter(|key| self.quota.is_turned_away(key, at_ms));
-        sought.take(KEYS_ASKED_MAX).collect()
+    pub fn sought(&mut self, at_ms: u64) -> Vec<(Payers, BTreeSet<Digest>)> {
+        let mut sought: BTreeMap<(Level, Author), (Payers, BTreeSet<Digest>)> = BTreeMap::new();
+        for parent in self.authority.sought() {
+            for op in self.authority.waiting_for(parent) {
+                let payers = payers_of_held(&self.authority, &self.sponsors, op);
+                let Some((author, level)) = payers.0.first().copied() else {
+                    continue;
+                };
+                let parents = op.header().parents.iter();
+                let missing = parents.filter(|parent| !self.authority.contains(parent));
+                let (_, keys) = sought
+                    .entry((level, author))
+                    .or_insert_with(|| (payers, BTreeSet::new()));
+                keys.extend(missing.map(|id| Digest::new(*id.as_bytes())));
+            }
+        }
+        let mut sought: Vec<_> = sought.into_values().collect();
+        let least = Load::Op(0);
+        sought.retain(|(payers, _)| self.quota.admits(payers, least, at_ms).is_ok());
+        sought
     }
+}
+
+/// Who pays for a held op and for what it rests on.
+fn payers_of_held(authority: &Authority, known: &BTreeMap<OpId, Payers>, op: &Op) -> Payers {
+    let sponsor = known.get(&op.id()).cloned();
+    sponsor.unwrap_or_else(|| authority.payers_of_op(op.header()))
 }
 
 fn load_of(header: &Header, bytes: usize) -> Load {

@@ -21,7 +21,7 @@ use crate::io::{CommandId, InviteOptions, Invited, Output, Refusal, Reply, Stand
 use crate::ledger::Change;
 use crate::limits::{INVITE_USES_MAX, PARENTS_MAX};
 use crate::op::{Draft, Op};
-use crate::path::{is_local, is_probeable};
+use crate::path::{is_local, is_public};
 use crate::record::{ControlAddress, Record, RecordBody, Transport};
 use crate::seal::EpochKey;
 use crate::structure::within;
@@ -483,18 +483,5 @@ impl Net {
             issuer.and_then(|grant| grant.expires),
         ];
         ends.into_iter().flatten().min()
-    }
-}
-
-/// Whether an address can be meant for the whole internet.
-pub(super) fn is_public(address: &std::net::SocketAddr) -> bool {
-    match address.ip() {
-        std::net::IpAddr::V4(v4) => {
-            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xC0 == 64;
-            is_probeable(address) && !v4.is_private() && !v4.is_link_local() && !shared
-        }
-        std::net::IpAddr::V6(v6) => {
-            is_probeable(address) && !v6.is_unique_local() && !v6.is_unicast_link_local()
-        }
     }
 }

@@ -3,6 +3,9 @@
 //! What a blocked device knows of the authority is as good as anybody's, and may be all that this node can hear of it
 //! (`docs/decisions/0013-blocked-is-without-traffic.md`).
 
+#[cfg(test)]
+mod tests;
+
 use super::Node;
 use crate::id::NodeId;
 use crate::io::{CommandId, Refusal, Reply, Write};

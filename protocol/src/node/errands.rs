@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::heard::Watch;
+use super::rotation::Wish;
 use super::{Node, Pending};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{CommandId, Invited, Refusal, Reply};
@@ -22,6 +23,10 @@ pub(super) enum Errand {
     },
     Leave {
         command: CommandId,
+    },
+    Rotate {
+        command: CommandId,
+        restart: bool,
     },
 }
 
@@ -67,6 +72,8 @@ pub(super) struct Errands {
     tellings: Vec<Telling>,
     pings: BTreeMap<CommandId, Ping>,
     pub(super) watches: Vec<Watch>,
+    /// New keys that wait until somebody can be told.
+    pub(super) wishes: Vec<Wish>,
     /// Whether somebody may have heard something since the watches were looked at.
     pub(super) news: bool,
 }
@@ -81,12 +88,23 @@ impl Errands {
             .map(|p| p.next_ms)
             .min();
         let watches = self.watches.iter().map(Watch::until_ms).min();
-        [tellings, pings, watches].into_iter().flatten().min()
+        let wishes = self.wishes.iter().map(Wish::until_ms).min();
+        [tellings, pings, watches, wishes]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether peers are being told of a key of this node.
+    pub(super) fn rotates(&self) -> bool {
+        let mut errands = self.tellings.iter().map(|telling| &telling.errand);
+        errands.any(|errand| matches!(errand, Errand::Rotate { .. }))
     }
 
     pub(super) fn forget(&mut self, id: CommandId) {
         self.pings.remove(&id);
         self.watches.retain(|watch| watch.command() != id);
+        self.wishes.retain(|wish| wish.command() != id);
     }
 }
 
@@ -128,7 +146,7 @@ impl Node {
         let hung_up = matches!(failed, Some(CallError::Refused | CallError::Broken));
         for telling in &mut self.errands.tellings {
             let counts = match telling.errand {
-                Errand::Invite { .. } => heard,
+                Errand::Invite { .. } | Errand::Rotate { .. } => heard,
                 Errand::Leave { .. } => heard || hung_up,
             };
             if telling.calls.remove(&call) && counts {
@@ -162,6 +180,10 @@ impl Node {
                 Errand::Leave { command } => {
                     self.reply(command, Reply::Left { heard, of });
                     self.vanish();
+                }
+                Errand::Rotate { command, restart } => {
+                    self.take_coming_key(now);
+                    self.on_rotated(command, restart);
                 }
             }
         }
@@ -243,6 +265,7 @@ impl Node {
     }
 
     pub(super) fn errands_on_time(&mut self, now: Moment) {
+        self.rotation_on_time(now);
         self.end_tellings(now);
         self.send_pings(now);
     }

@@ -353,6 +353,7 @@ impl Node {
             net.paths.with(device, |way| way.nudge(now));
         }
         self.note_keys(&change.devices, now);
+        self.relays_heard(&change.devices, now);
         let heard = self.note_heard(&change.writes, now);
         if self
             .net

@@ -154,11 +154,6 @@ impl Links {
         self.peers.get(peer).map(|peer| peer.remote.address.ip())
     }
 
-    /// Whether a call to the peer is on its way.
-    pub(super) fn is_calling(&self, peer: &TransportKey) -> bool {
-        self.dials.values().any(|target| *target == Some(*peer))
-    }
-
     /// Everybody that this LAN announced.
     pub(super) fn found_addresses(&self) -> Vec<(TransportKey, Vec<ControlAddress>)> {
         self.found
@@ -206,10 +201,10 @@ impl Node {
                 peer,
                 remote,
                 dial,
-                by: _,
-            } => self.on_up(link, peer, remote, dial, now),
+                by,
+            } => self.on_up(link, peer, (remote, by), dial, now),
             LinkInput::Down { link, peer } => self.on_down(link, &peer, now),
-            LinkInput::DialFailed { dial, .. } => self.on_dial_failed(dial),
+            LinkInput::DialFailed { dial, .. } => self.on_dial_failed(dial, now),
             LinkInput::Asked {
                 answer,
                 link,
@@ -227,8 +222,8 @@ impl Node {
                 self.on_sighted(peer, &addresses);
                 self.on_found(peer, addresses);
             }
-            // Nothing here asks for reservations and circuits yet.
-            LinkInput::Reserved { .. } | LinkInput::Carrying { .. } => {}
+            LinkInput::Reserved { relay, stands } => self.on_reserved(relay, stands),
+            LinkInput::Carrying { peer, circuit } => self.on_carrying(peer, circuit),
             LinkInput::Sighted { peer, addresses } => self.on_sighted(peer, &addresses),
             LinkInput::Got { key, value } => self.on_got(&key, &value),
             LinkInput::Gossip {
@@ -247,10 +242,11 @@ impl Node {
         &mut self,
         link: LinkId,
         peer: TransportKey,
-        remote: ControlAddress,
+        (remote, by): (ControlAddress, Option<TransportKey>),
         dial: Option<DialId>,
         now: Moment,
     ) {
+        self.circuits_on_up(&peer, dial, by.as_ref());
         let at = now.uptime_ms();
         let entry = self.links.peers.entry(peer).or_insert_with(|| Peer {
             links: BTreeSet::new(),
@@ -300,6 +296,7 @@ impl Node {
         }
         let trusted = entry.trusted;
         self.links.peers.remove(peer);
+        self.circuits_on_down(peer);
         if trusted {
             // The next connection has to prove itself anew.
             self.link(LinkOutput::Distrust { peer: *peer });
@@ -314,7 +311,7 @@ impl Node {
         }
     }
 
-    fn on_dial_failed(&mut self, dial: DialId) {
+    fn on_dial_failed(&mut self, dial: DialId, now: Moment) {
         let Some(target) = self.links.dials.remove(&dial) else {
             return;
         };
@@ -322,6 +319,7 @@ impl Node {
             redial.dialing = false;
         }
         self.joiner_on_dial_failed(dial);
+        self.circuits_on_dial_failed(dial, target, now);
     }
 
     fn on_found(&mut self, peer: TransportKey, addresses: Vec<ControlAddress>) {

@@ -8,13 +8,12 @@
 use std::collections::BTreeMap;
 
 use super::Node;
-use super::author::is_public;
 use crate::body::Level;
 use crate::id::{NodeId, TransportKey};
 use crate::link::{LinkOutput, LocatorKey};
 use crate::locator::{Locator, day_of};
 use crate::node::net::Net;
-use crate::path::is_probeable;
+use crate::path::{is_probeable, is_public};
 use crate::record::{ControlAddress, Record, RecordKind};
 use crate::time::Moment;
 

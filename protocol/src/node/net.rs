@@ -113,6 +113,10 @@ impl Net {
     pub(super) fn new(ledger: Ledger, epochs: Epochs, phase: Phase, now: Moment) -> Self {
         let hello = Sealer::for_hello(&ledger.authority.realm().genesis);
         let view = View::compute(&ledger.authority, &BTreeSet::new(), now.wall);
+        let mut paths = Paths::default();
+        let ipv6 = crate::address::ipv6_prefix(&ledger.authority.realm().genesis);
+        let ipv4 = ledger.authority.genesis().ipv4_range;
+        paths.means_mut().set_overlay(ipv4, ipv6);
         Self {
             ledger,
             epochs,
@@ -120,7 +124,7 @@ impl Net {
             timekeepers: Timekeepers::default(),
             hello,
             phase,
-            paths: Paths::default(),
+            paths,
             engine: BTreeMap::new(),
             wireguard: BTreeMap::new(),
             converted: BTreeMap::new(),

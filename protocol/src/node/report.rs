@@ -1,12 +1,12 @@
 //! What people see of a node: a snapshot for `status`.
 
 use super::Node;
-use super::author::is_public;
 use super::net::{Net, Phase};
 use crate::body::Level;
 use crate::id::{Digest, NodeId, RootKey};
-use crate::io::{Member, Peer, PeerPath, Roots, Snapshot, Standing, State, Warning};
-use crate::path::kind_of;
+use crate::io::{Member, Peer, PeerPath, Presence, Roots, Snapshot, Standing, State, Warning};
+use crate::limits::OVERLAY_MTU;
+use crate::path::{is_public, kind_of};
 use crate::time::Moment;
 use crate::view::{View, ViewMember};
 
@@ -130,9 +130,20 @@ impl Node {
 
     /// Whether a node answers: by a path, or by a link.
     pub(super) fn is_online(&self, node: &NodeId) -> bool {
-        let path = self.net.as_ref().and_then(|net| net.paths.peer(node));
-        self.links.of(node).is_some()
-            || path.is_some_and(|peer| peer.active().is_some() && !peer.is_suspect())
+        self.presence(node) == Presence::Online
+    }
+
+    /// Whether a node is there, as far as this one knows: it does not look after all of a large network all the time.
+    fn presence(&self, node: &NodeId) -> Presence {
+        let way = self.net.as_ref().and_then(|net| net.paths.peer(node));
+        let answers = way.is_some_and(crate::path::PeerPath::answers);
+        if answers || self.links.of(node).is_some() {
+            return Presence::Online;
+        }
+        match way.map(crate::path::PeerPath::failures) {
+            Some(0) => Presence::Unknown,
+            Some(_) | None => Presence::Away,
+        }
     }
 
     /// Milliseconds since a node was last heard, by a path or a link.
@@ -156,13 +167,16 @@ impl Node {
                 source,
                 via: None,
                 rtt_us,
+                mtu: way.and_then(|way| way.mtu()).unwrap_or(OVERLAY_MTU),
                 since_ms: now.uptime_ms().saturating_sub(since),
             });
         let traffic = net.traffic.get(&member.id).copied().unwrap_or_default();
-        let online = self.is_online(&member.id);
+        let presence = self.presence(&member.id);
         Peer {
             member: member_report(net, member),
-            online,
+            online: presence == Presence::Online,
+            presence,
+            search: way.and_then(|way| way.search_report(net.paths.means(), now)),
             last_seen_ms,
             path,
             in_sync: link.is_some_and(|link| link.in_sync),

@@ -19,6 +19,7 @@ use crate::ledger::Change;
 use crate::link::{LinkId, LinkInput, LinkOutput, Service};
 use crate::name::{NetworkName, NodeName};
 use crate::op::{Draft, Op};
+use crate::path::Punch;
 use crate::record::{ControlAddress, Record, RecordBody, Tip, Transport};
 use crate::time::{Moment, Timestamp};
 
@@ -50,6 +51,7 @@ pub(super) fn setup() -> Setup {
         tunnel_port: 41641,
         os: "test".to_owned(),
         version: "1".to_owned(),
+        punch: Punch::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::links::Links;
 use super::locators::Locators;
 use super::net::{Net, Phase};
 use super::news::Mailbox;
+use super::relays::Relays;
 use super::service::Served;
 use super::witness::Door;
 use crate::body::{Genesis, Ipv4Range};
@@ -23,11 +24,12 @@ use crate::epochs::Epochs;
 use crate::id::{NodeId, RootKey};
 use crate::identity::{Keys, Secret};
 use crate::invite::{InviteCode, locator};
-use crate::io::{Notice, Output, Stored, Write};
+use crate::io::{Mapped, Notice, Output, Stored, Write};
 use crate::ledger::{Change, Ledger};
 use crate::limits::ROOT_KEYS_MAX;
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::op::{Header, Op};
+use crate::path::Punch;
 use crate::recovery::RecoveryPhrase;
 use crate::seal::EpochKey;
 use crate::time::Moment;
@@ -41,6 +43,8 @@ pub struct Setup {
     pub os: String,
     /// Program version; at most 32 bytes.
     pub version: String,
+    /// What may be done against routers that give every destination another port.
+    pub punch: Punch,
 }
 
 /// A network to be.
@@ -218,7 +222,6 @@ impl Node {
         let keys = custody.keys();
         let mut node = Self::bare(keys, setup, custody, rng);
         node.blocked = stored.blocked.iter().copied().collect();
-        node.trial = stored.trial;
         let mut net = Net::new(ledger, epochs, Phase::Open, now);
         load(&mut net, stored);
         let missing: Vec<_> = stored
@@ -242,6 +245,7 @@ impl Node {
             net.phase = Phase::Recovering { goal: missing };
         }
         node.net = Some(net);
+        node.resume_trial(stored.trial);
         node.open(now);
         Ok(node)
     }
@@ -250,6 +254,7 @@ impl Node {
         Self {
             id: keys.node(),
             keys,
+            coming: None,
             setup,
             rng,
             custody,
@@ -259,6 +264,7 @@ impl Node {
             pending: BTreeMap::new(),
             links: Links::default(),
             locators: Locators::default(),
+            relays: Relays::default(),
             net: None,
             joiner: None,
             door: Door::default(),
@@ -268,6 +274,7 @@ impl Node {
             blocked: BTreeSet::new(),
             trial: None,
             interfaces: Vec::new(),
+            mapped: Mapped::default(),
             listening: Vec::new(),
             disk_failure: None,
             gone: false,

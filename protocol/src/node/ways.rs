@@ -1,14 +1,14 @@
 //! From the view to the machine: which peers the engine has, by which ways, and what this node's addresses are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Node;
 use super::net::Net;
 use crate::id::{NodeId, TransportKey, TunnelKey, WireGuardKey};
 use crate::io::{Interface, Notice, Output, Reply, Standing};
-use crate::link::LinkOutput;
-use crate::path::{PathEvent, kind_of};
+use crate::path::{PathEvent, PeerPath, kind_of};
+use crate::paths::Vantage;
 use crate::peering::{PeerChange, PeerConfig, Roaming, TunnelInput};
 use crate::probe::ProbeKeys;
 use crate::time::{Moment, Timestamp};
@@ -16,15 +16,16 @@ use crate::view::{Before, Turn, View, ViewMember};
 
 impl Node {
     pub(super) fn on_tunnel(&mut self, input: TunnelInput, now: Moment) {
+        self.note_relays(&input, now);
         let Some(net) = &mut self.net else { return };
         let rng = &mut self.rng;
         match input {
-            // Nothing here speaks to relays yet.
+            // Its own room took it already.
             TunnelInput::Relay { .. } => {}
             TunnelInput::Datagram { path, bytes } => net.paths.datagram(path, &bytes, now, rng),
             TunnelInput::Moved { key, path } => {
                 if let Some(node) = net.wireguard.get(&key).copied() {
-                    net.paths.with(&node, |peer| peer.moved(path, now, rng));
+                    net.paths.moved(&node, path, now, rng);
                 }
             }
             TunnelInput::Traffic {
@@ -38,38 +39,16 @@ impl Node {
                     traffic.rx_bytes += rx_bytes;
                     traffic.tx_bytes += tx_bytes;
                     traffic.handshake = handshake.or(traffic.handshake);
-                    net.paths.with(&node, |peer| peer.traffic(now));
+                    let flows = |peer: &mut PeerPath| peer.traffic(rx_bytes, tx_bytes, now);
+                    net.paths.with(&node, flows);
                 }
             }
             TunnelInput::Wanted { key } => {
                 if let Some(node) = net.wireguard.get(&key).copied() {
-                    net.paths.with(&node, |peer| peer.traffic(now));
+                    net.paths.with(&node, |peer| peer.wanted(now));
                 }
             }
         }
-    }
-
-    pub(super) fn on_interfaces(&mut self, addresses: Vec<IpAddr>, now: Moment) {
-        if self.interfaces == addresses {
-            return;
-        }
-        let before = std::mem::replace(&mut self.interfaces, addresses);
-        let lost = before
-            .iter()
-            .any(|address| !self.interfaces.contains(address));
-        if let Some(net) = &mut self.net {
-            net.paths.forget_observed();
-            net.paths.with_all(|peer| peer.shake(now));
-            let members: Vec<_> = net.transports.keys().copied().collect();
-            for peer in members {
-                // A connection from an address that is gone is dead, and nobody says so for minutes.
-                if lost && self.links.peers.contains_key(&peer) {
-                    self.link(LinkOutput::HangUp { peer });
-                }
-                self.links.hurry(&peer);
-            }
-        }
-        self.endpoints_changed(now);
     }
 
     /// Makes everything follow from the stored set again, if it changed.
@@ -113,6 +92,7 @@ impl Node {
         if !followed.is_some_and(|turn| self.follow_peers(&turn.before, now)) {
             self.program(now);
         }
+        self.relays_follow_members(now);
         self.judge_links(now);
         self.links.unsettled = true;
         self.redial(now);
@@ -264,7 +244,7 @@ impl Node {
                     return;
                 };
                 let tag = keys.tag_in();
-                net.paths.insert(node, keys);
+                net.paths.insert(node, keys, now);
                 Some(tag)
             }
         };
@@ -278,6 +258,9 @@ impl Node {
 
     /// Carries out what the ways to the peers want.
     pub(super) fn carry_ways(&mut self, now: Moment) {
+        // Before what is sent by them.
+        let sockets = self.net.as_mut().and_then(|net| net.paths.poll_sockets());
+        self.out.extend(sockets.map(Output::Sockets));
         while let Some((node, event)) = self.net.as_mut().and_then(|net| net.paths.poll_event()) {
             match event {
                 PathEvent::Send(path, bytes) => {
@@ -295,17 +278,14 @@ impl Node {
                         self.notice(Notice::PathChanged(node, path));
                     }
                     self.on_path(&node, path.is_some());
+                    self.relays_doubt(now);
                 }
-                PathEvent::Observed(address) => {
-                    let own = self.interfaces.clone();
-                    let news = self
-                        .net
-                        .as_mut()
-                        .is_some_and(|net| net.paths.saw_us(node, address, &own));
-                    if news {
-                        self.endpoints_changed(now);
-                    }
+                PathEvent::Observed { address, by } => {
+                    self.on_seen(Vantage::Member(node), by, address, now);
                 }
+                PathEvent::Wanted | PathEvent::Suspect => self.relays_want(&node, now),
+                // Sizes are the engine's business.
+                PathEvent::Mtu(_) => {}
                 PathEvent::Pong {
                     command,
                     seq,
@@ -313,6 +293,7 @@ impl Node {
                     path,
                 } => {
                     let kind = kind_of(&path);
+                    let via = self.relay_name(&path);
                     self.on_ping_ended(
                         command,
                         seq,
@@ -321,7 +302,7 @@ impl Node {
                             rtt_us,
                             path,
                             kind,
-                            via: None,
+                            via,
                         },
                     );
                 }
@@ -389,7 +370,7 @@ impl Net {
         let Some(endpoints) = self.ledger.records.endpoints(node) else {
             return;
         };
-        let outside = |address: &std::net::SocketAddr| !self.is_overlay(address.ip());
+        let outside = |address: &SocketAddr| !self.is_overlay(address.ip());
         let candidates = endpoints.tunnel.iter().filter(|c| outside(&c.address));
         let candidates: Vec<_> = candidates.copied().collect();
         self.paths.learn(node, &candidates, now);

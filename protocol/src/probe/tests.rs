@@ -1,8 +1,12 @@
 //! Known frames, tampering, sizes and the demultiplexer's rules.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::CANDIDATES_MAX;
+use crate::record::{Candidate, CandidateKind, Nat};
 
 const NETWORK: NetworkId = NetworkId::new([9; 16]);
 const NONCE: [u8; NONCE_BYTES] = [12; NONCE_BYTES];
@@ -120,13 +124,22 @@ fn a_body_has_one_encoding() {
     let ping = PING.to_bytes();
     let pong4 = pong("203.0.113.9:41641").to_bytes();
     let pong6 = pong("[2001:db8::1]:41641").to_bytes();
-    let bad: [(&[u8], usize, u8, &str); 6] = [
-        (&ping, 0, 3, "unknown kind"),
+    let call = Probe::Call(call(2)).to_bytes();
+    let bad: [(&[u8], usize, u8, &str); 14] = [
+        (&ping, 0, 5, "unknown kind"),
         (&ping, 13, 1, "padding of another length than told"),
         (&ping, 20, 1, "padding that is not zero"),
         (&pong4, 13, 5, "unknown address family"),
         (&pong4, 20, 1, "bytes behind an IPv4 address"),
         (&pong6, 32, 1, "an extension that is not there"),
+        (&call, 21, 5, "unknown kind of NAT"),
+        (&call, 26, 2, "neither a run nor none"),
+        (&call, 27, 11, "more candidates than there is room for"),
+        (&call, 27, 1, "bytes behind the last candidate"),
+        (&call, 28, 9, "unknown kind of candidate"),
+        (&call, 29, 0, "a candidate without an address"),
+        (&call, 28, 2, "candidates out of order"),
+        (&call, 227, 1, "bytes in an empty slot"),
     ];
     for (body, at, value, what) in bad {
         let mut body = body.to_vec();
@@ -207,7 +220,7 @@ proptest! {
         mut bytes in prop::collection::vec(0u8..7, BODY_BYTES_MIN..40),
         ping: bool,
     ) {
-        bytes[0] = if ping { KIND_PING } else { KIND_PONG };
+        bytes[0] = if ping { 1 } else { 2 };
         if let Ok(probe) = Probe::parse(&bytes) {
             let written = probe.to_bytes();
             prop_assert_eq!(Probe::parse(&written), Ok(probe));
@@ -216,14 +229,80 @@ proptest! {
     }
 }
 
+#[test]
+fn a_call_and_its_answer_are_of_one_length_whatever_they_tell() {
+    let (a, b) = pair();
+    for count in [0, 1, CANDIDATES_MAX] {
+        let question = a.seal(&Probe::Call(call(count)), NONCE);
+        let answer = b.seal(&Probe::CallAck(call(count)), NONCE);
+        assert_eq!((question.len(), answer.len()), (281, 281));
+        assert_eq!(b.open(&question), Ok(Probe::Call(call(count))));
+    }
+}
+
+#[test]
+fn a_pong_by_a_relay_tells_no_address_and_is_no_smaller() {
+    let (a, b) = pair();
+    let hidden = Probe::Pong {
+        txid: TXID,
+        observed: None,
+    };
+    let frame = a.seal(&hidden, NONCE);
+    assert_eq!(frame.len(), PROBE_BYTES_MIN);
+    assert_eq!(b.open(&frame), Ok(hidden.clone()));
+    let mut body = hidden.to_bytes();
+    body[30] = 1;
+    assert_eq!(Probe::parse(&body), Err(ProbeError::Malformed));
+}
+
+fn call(count: usize) -> Call {
+    let candidate = |number: usize| Candidate {
+        kind: CandidateKind::Observed,
+        address: SocketAddr::from(([203, 0, 113, number as u8], 41_641)),
+    };
+    Call {
+        txid: TXID,
+        seq: 7,
+        nat: Nat::Sequential,
+        plan: PortPlan {
+            last: 40_000,
+            step: -2,
+        },
+        run: false,
+        candidates: (0..count).map(candidate).collect(),
+    }
+}
+
 fn probes() -> impl Strategy<Value = Probe> {
     let ping = (any::<[u8; 12]>(), 0..=PADDING_BYTES_MAX)
         .prop_map(|(txid, padding)| Probe::Ping { txid, padding });
     let address = (any::<IpAddr>(), any::<u16>())
         .prop_map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port));
-    let pong =
-        (any::<[u8; 12]>(), address).prop_map(|(txid, observed)| Probe::Pong { txid, observed });
-    prop_oneof![ping, pong]
+    let pong = (any::<[u8; 12]>(), prop::option::of(address.clone()))
+        .prop_map(|(txid, observed)| Probe::Pong { txid, observed });
+    let candidates = prop::collection::btree_set(address, 0..=CANDIDATES_MAX);
+    let call = (any::<([u8; 12], u64, u16, i16, bool)>(), candidates).prop_map(
+        |((txid, seq, last, step, answer), addresses)| {
+            let candidate = |address| Candidate {
+                kind: CandidateKind::Host,
+                address,
+            };
+            let call = Call {
+                txid,
+                seq,
+                nat: Nat::Random,
+                plan: PortPlan { last, step },
+                run: last > 9,
+                candidates: addresses.into_iter().map(candidate).collect(),
+            };
+            if answer {
+                Probe::CallAck(call)
+            } else {
+                Probe::Call(call)
+            }
+        },
+    );
+    prop_oneof![ping, pong, call]
 }
 
 fn pair() -> (ProbeKeys, ProbeKeys) {
@@ -238,7 +317,7 @@ fn keys(own: u8, peer: u8, network: NetworkId) -> ProbeKeys {
 fn pong(observed: &str) -> Probe {
     Probe::Pong {
         txid: TXID,
-        observed: observed.parse().unwrap(),
+        observed: Some(observed.parse().unwrap()),
     }
 }
 

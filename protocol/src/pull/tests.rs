@@ -1,5 +1,7 @@
 //! Rounds with peers that have too much of one author, or nothing at all.
 
+mod deep;
+
 use std::net::Ipv4Addr;
 
 use super::*;
@@ -243,8 +245,11 @@ fn a_stranger_is_asked_few_questions_whatever_it_answers() {
                 keys: vec![(key, [1; 16])],
                 more: true,
             },
-            SyncRequest::Items(..) => SyncAnswer::Items(crate::wire::Items::default()),
-            SyncRequest::Summary(_) | SyncRequest::Push(_) | SyncRequest::Epoch(_) => {
+            SyncRequest::Items(..) => SyncAnswer::Items(Items::default()),
+            SyncRequest::Summary(_)
+            | SyncRequest::Push(_)
+            | SyncRequest::Epoch(_)
+            | SyncRequest::Past { .. } => {
                 panic!("not in the midst of a round")
             }
         };

@@ -109,3 +109,27 @@ fn what_was_turned_away_is_asked_for_again_in_time_and_memory_is_bounded() {
     assert!(quota.is_turned_away(&key(TURNED_AWAY_MAX), later));
     assert_eq!(quota.turned_away.len(), 1);
 }
+
+#[test]
+fn as_many_as_are_remembered_are_left_alone_and_one_more_is_turned_away_again() {
+    let mut quota = Quota::default();
+    let key = |number: usize| hash(&(number as u64).to_le_bytes());
+    for number in 0..TURNED_AWAY_MAX {
+        quota.turn_away(key(number), 1000, 1);
+    }
+    let over = key(TURNED_AWAY_MAX);
+    quota.turn_away(over, 1000, 1);
+    assert!((0..TURNED_AWAY_MAX).all(|number| quota.is_turned_away(&key(number), 999)));
+    assert!(
+        !quota.is_turned_away(&over, 999),
+        "it is asked for by the next round"
+    );
+    // What comes after all makes room at once, what is over does at the next look.
+    quota.forget(&key(7));
+    quota.turn_away(over, 1000, 2);
+    assert!(quota.is_turned_away(&over, 999));
+    let later = key(TURNED_AWAY_MAX + 1);
+    quota.turn_away(later, SWEEP_MS + 1000, SWEEP_MS);
+    assert!(quota.is_turned_away(&later, SWEEP_MS + 999));
+    assert_eq!(quota.turned_away.len(), 1);
+}

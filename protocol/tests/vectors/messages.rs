@@ -8,7 +8,8 @@ use meshnode_protocol::identity::{Context, Keys};
 use meshnode_protocol::io::InviteRefusal;
 use meshnode_protocol::join::{Expected, check_proof, claim, knock, prove, refuse};
 use meshnode_protocol::peering::Mailbox;
-use meshnode_protocol::probe::{Probe, ProbeKeys};
+use meshnode_protocol::probe::{Call, PortPlan, Probe, ProbeKeys};
+use meshnode_protocol::record::{Candidate, CandidateKind, Nat};
 use meshnode_protocol::relay::frame::{
     Answer, Bind, Frame, Question, Reason, Standing, header, mailbox_of,
 };
@@ -232,24 +233,50 @@ fn probes() -> Vec<Vector> {
     };
     let pong = Probe::Pong {
         txid: [0x84; 12],
-        observed: ([192, 0, 2, 7], 51820).into(),
+        observed: Some(([192, 0, 2, 7], 51820).into()),
     };
-    [("probe-ping", ping), ("probe-pong", pong)]
-        .into_iter()
-        .flat_map(|(name, probe)| {
-            let frame = keys(&founder(), &member()).seal(&probe, [0x85; 24]);
-            let receiver = keys(&member(), &founder());
-            let sealed = format!("{name}-sealed");
-            [
-                Vector::new(name, probe.to_bytes(), move |known| {
-                    Probe::parse(known) == Ok(probe)
-                }),
-                Vector::new(&sealed, frame, move |known| {
-                    receiver.open(known) == Ok(probe)
-                }),
-            ]
-        })
-        .collect()
+    let call = Call {
+        txid: [0x84; 12],
+        seq: 1_767_225_600_000,
+        nat: Nat::Sequential,
+        plan: PortPlan {
+            last: 40_112,
+            step: 2,
+        },
+        run: false,
+        candidates: vec![
+            Candidate {
+                kind: CandidateKind::Host,
+                address: ([192, 168, 1, 2], 41641).into(),
+            },
+            Candidate {
+                kind: CandidateKind::Observed,
+                address: ([192, 0, 2, 7], 40_112).into(),
+            },
+        ],
+    };
+    let call = Probe::Call(call);
+    [
+        ("probe-ping", ping),
+        ("probe-pong", pong),
+        ("probe-call", call),
+    ]
+    .into_iter()
+    .flat_map(|(name, probe)| {
+        let frame = keys(&founder(), &member()).seal(&probe, [0x85; 24]);
+        let receiver = keys(&member(), &founder());
+        let sealed = format!("{name}-sealed");
+        let parsed = probe.clone();
+        [
+            Vector::new(name, probe.to_bytes(), move |known| {
+                Probe::parse(known).as_ref() == Ok(&parsed)
+            }),
+            Vector::new(&sealed, frame, move |known| {
+                receiver.open(known).as_ref() == Ok(&probe)
+            }),
+        ]
+    })
+    .collect()
 }
 
 fn relays() -> Vec<Vector> {

@@ -199,8 +199,17 @@ fn version_of(file: &str) -> Option<usize> {
 fn text_of(typed: &str, session: &Session) -> Result<String, Failure> {
     match version_of(typed) {
         Some(version) => text_at(version, session),
+        None if is_bare_number(typed) => {
+            let text = format!("there is no file {typed}, and versions are written v{typed}");
+            Err(Failure::usage(text).hint("meshnode policy log lists the versions"))
+        }
         None => read(typed),
     }
+}
+
+/// `3`, where no file is called so.
+fn is_bare_number(typed: &str) -> bool {
+    typed.parse::<usize>().is_ok() && !std::path::Path::new(typed).exists()
 }
 
 /// The text of a version; 0 is before the first.

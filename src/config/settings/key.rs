@@ -18,6 +18,8 @@ pub(crate) enum Key {
     TunName,
     /// Announcing and listening on the LAN.
     Mdns,
+    /// Asking the router to lead outside ports here.
+    PortMapping,
     /// The person who needs no sudo.
     Operator,
     /// What the group `meshnode` may do.
@@ -26,10 +28,11 @@ pub(crate) enum Key {
 
 impl Key {
     /// All of them, as they are listed.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::ListenPort,
         Self::TunName,
         Self::Mdns,
+        Self::PortMapping,
         Self::Operator,
         Self::GroupRights,
     ];
@@ -39,6 +42,7 @@ impl Key {
             Self::ListenPort => "listen-port",
             Self::TunName => "tun-name",
             Self::Mdns => "mdns",
+            Self::PortMapping => "port-mapping",
             Self::Operator => "operator",
             Self::GroupRights => "group-rights",
         }
@@ -62,7 +66,7 @@ impl Key {
     pub(crate) const fn is_about_rights(self) -> bool {
         match self {
             Self::Operator | Self::GroupRights => true,
-            Self::ListenPort | Self::TunName | Self::Mdns => false,
+            Self::ListenPort | Self::TunName | Self::Mdns | Self::PortMapping => false,
         }
     }
 }
@@ -102,6 +106,8 @@ pub(crate) enum Setting {
     TunName(String),
     /// `on` or `off`.
     Mdns(OnOff),
+    /// `on` or `off`.
+    PortMapping(OnOff),
     /// A user's name.
     Operator(String),
     /// `none`, `look` or `use`.
@@ -115,6 +121,7 @@ impl Setting {
             Self::ListenPort(_) => Key::ListenPort,
             Self::TunName(_) => Key::TunName,
             Self::Mdns(_) => Key::Mdns,
+            Self::PortMapping(_) => Key::PortMapping,
             Self::Operator(_) => Key::Operator,
             Self::GroupRights(_) => Key::GroupRights,
         }
@@ -138,6 +145,7 @@ impl Setting {
                 (name, TUN_NAME)
             }
             Key::Mdns => (on_off(text).map(Self::Mdns), "on or off"),
+            Key::PortMapping => (on_off(text).map(Self::PortMapping), "on or off"),
             Key::Operator => {
                 let name = is_user_name(text).then(|| Self::Operator(text.to_owned()));
                 (name, "the name of a user")
@@ -163,8 +171,8 @@ impl Setting {
         match self {
             Self::ListenPort(port) => port.to_string(),
             Self::TunName(text) | Self::Operator(text) => text.clone(),
-            Self::Mdns(OnOff::On) => "on".to_owned(),
-            Self::Mdns(OnOff::Off) => "off".to_owned(),
+            Self::Mdns(OnOff::On) | Self::PortMapping(OnOff::On) => "on".to_owned(),
+            Self::Mdns(OnOff::Off) | Self::PortMapping(OnOff::Off) => "off".to_owned(),
             Self::GroupRights(GroupRights::None) => "none".to_owned(),
             Self::GroupRights(GroupRights::Look) => "look".to_owned(),
             Self::GroupRights(GroupRights::Use) => "use".to_owned(),

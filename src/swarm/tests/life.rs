@@ -51,11 +51,7 @@ async fn a_crowd_of_strangers_from_one_source_shuts_itself_out() {
 async fn a_port_in_use_is_named() {
     let a = Peer::start(1);
     let (events, _inputs) = mpsc::channel(1);
-    let config = SwarmConfig {
-        seed: Zeroizing::new([2; 32]),
-        port: a.port,
-        mdns: false,
-    };
+    let config = config(2, a.port, &a.carrier);
     let error = Swarm::start(config, events).unwrap_err();
     assert!(
         format!("{error:#}").contains(&a.port.to_string()),
@@ -68,11 +64,7 @@ async fn a_core_that_does_not_listen_does_not_stop_its_orders() {
     let mut b = Peer::start(2);
     let (events, mut full) = mpsc::channel(1);
     let port = free_ports();
-    let config = SwarmConfig {
-        seed: Zeroizing::new([1; 32]),
-        port,
-        mdns: false,
-    };
+    let config = config(1, port, &Carrier::new().unwrap());
     let a = Swarm::start(config, events).unwrap();
     let dial = |id| LinkOutput::Dial {
         dial: DialId(id),

@@ -3,8 +3,7 @@
 use crate::body::{Body, Caps, Cut, Grant, InviteClose, Level, OpIds, Revoke, Tags};
 use crate::codec::Ext;
 use crate::id::{NodeId, OpId};
-use crate::identity::Secret;
-use crate::io::{Act, Approval, CommandId, Refusal, Reply, Standing, Write};
+use crate::io::{Act, Approval, CommandId, Refusal, Standing};
 use crate::node::Node;
 use crate::node::acts::Batch;
 use crate::node::acts::revoke::again;
@@ -169,21 +168,6 @@ impl Node {
         batch.rekey(&hand, EpochKey::generate(&mut self.rng))?;
         let plan = self.plan_of(&batch, &[], now)?;
         self.carry_out(command, batch, plan, act, now)
-    }
-
-    /// Makes new keys for this node; they are in force from the next start of it.
-    pub(in crate::node) fn rotate(
-        &mut self,
-        command: CommandId,
-        transport: bool,
-    ) -> Result<(), Refusal> {
-        self.member_net()?;
-        let tunnel = Secret::generate(&mut self.rng);
-        let transport = transport.then(|| Secret::generate(&mut self.rng));
-        self.custody.rotate(transport.as_ref(), &tunnel);
-        self.persist(vec![Write::Secrets(self.custody.to_bytes())], true);
-        self.reply(command, Reply::Rotated { restart: true });
-        Ok(())
     }
 }
 

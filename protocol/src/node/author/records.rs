@@ -1,12 +1,15 @@
 //! What this node says of itself: its device records, signed when they say something new.
 
+#[cfg(test)]
+mod tests;
+
 use crate::codec::Ext;
+use crate::io::Mapped;
 use crate::limits::{CANDIDATES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
 use crate::node::Node;
-use crate::path::is_probeable;
+use crate::path::is_public;
 use crate::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody,
-    RecordKind, Tip,
+    ControlAddress, Endpoints, NodeRecord, Record, RecordBody, RecordKind, Tip, Transport,
 };
 use crate::time::Moment;
 use crate::wire::Items;
@@ -30,9 +33,13 @@ impl Node {
 
     /// What this node says of itself.
     pub(in crate::node) fn node_record(&self, network: &crate::id::NetworkId) -> NodeRecord {
+        let mut keys = self.keys.clone();
+        if let Some(coming) = &self.coming {
+            keys.tunnel = coming.clone();
+        }
         NodeRecord {
-            transport: self.keys.transport_binding(network),
-            tunnel: self.keys.tunnel_binding(network),
+            transport: keys.transport_binding(network),
+            tunnel: keys.tunnel_binding(network),
             tunnel_next: None,
             os: self.setup.os.clone(),
             version: self.setup.version.clone(),
@@ -88,16 +95,29 @@ impl Node {
                 .as_ref()
                 .is_some_and(|net| net.is_overlay(address.address.ip()))
         };
-        let mut control: Vec<_> = self
-            .listening
-            .iter()
-            .filter(|address| !overlay(address))
-            .copied()
-            .collect();
+        let mapped = self.mapped.control.iter().map(|address| ControlAddress {
+            transport: Transport::Tcp,
+            address: *address,
+        });
+        // What leads here from outside is not cut off for one more address of the LAN.
+        let mut control: Vec<_> = mapped.filter(|c| is_public(&c.address)).collect();
+        let mut listening = self.listening.clone();
+        listening.retain(|address| !overlay(address) && !control.contains(address));
+        listening.sort_unstable();
+        listening.dedup();
+        control.extend(listening);
+        control.truncate(CANDIDATES_MAX);
         control.sort_unstable();
         control.dedup();
-        control.truncate(CANDIDATES_MAX);
         control
+    }
+
+    /// The router leads other outside addresses here than before, or none any more.
+    pub(in crate::node) fn on_mapped(&mut self, mapped: Mapped, now: Moment) {
+        if self.mapped != mapped {
+            self.mapped = mapped;
+            self.endpoints_changed(now);
+        }
     }
 
     pub(in crate::node) fn endpoints_changed(&mut self, now: Moment) {
@@ -113,31 +133,17 @@ impl Node {
     }
 
     pub(in crate::node) fn publish_endpoints(&mut self, now: Moment) {
+        self.announce_ways(now);
         let Some(net) = &self.net else { return };
-        let port = self.setup.tunnel_port;
-        let host = self.interfaces.iter().filter(|ip| !net.is_overlay(**ip));
-        let host = host.map(|ip| Candidate {
-            kind: CandidateKind::Host,
-            address: (*ip, port).into(),
-        });
-        let observed = net.paths.observed().into_iter().map(|address| Candidate {
-            kind: CandidateKind::Observed,
-            address,
-        });
-        let mut tunnel: Vec<_> = observed
-            .chain(host)
-            .filter(|c| is_probeable(&c.address))
-            .collect();
-        tunnel.truncate(CANDIDATES_MAX);
-        tunnel.sort_unstable();
-        tunnel.dedup();
+        let (nat, _) = net.paths.router(&self.interfaces);
+        let tunnel = self.own_tunnel();
         let control = self.own_control();
         let endpoints = Endpoints {
             tunnel,
             control,
-            nat: Nat::Unknown,
-            homes: Vec::new(),
-            carries: false,
+            nat,
+            homes: self.relays.homes(),
+            carries: self.carries(),
             ttl_s: ENDPOINTS_TTL_S,
             ext: Ext::NONE,
         };

@@ -124,7 +124,9 @@ impl Node {
             if addresses.is_empty() || often || tries.is_multiple_of(SEEK_EVERY) {
                 self.seek(&device, now);
             }
-            if !addresses.is_empty() {
+            if addresses.is_empty() {
+                self.call_by_circuit(&peer, now);
+            } else {
                 if let Some(redial) = self.links.redials.get_mut(&peer) {
                     redial.dialing = true;
                 }
@@ -209,6 +211,16 @@ impl Node {
 }
 
 impl Links {
+    /// Whether a call to the peer is on its way.
+    pub(in crate::node) fn is_calling(&self, peer: &TransportKey) -> bool {
+        self.dials.values().any(|target| *target == Some(*peer))
+    }
+
+    /// Remembers a call by a circuit.
+    pub(in crate::node) fn watch_dial(&mut self, dial: DialId, peer: TransportKey) {
+        self.dials.insert(dial, Some(peer));
+    }
+
     /// A member's place among those to be linked with; the smallest are chosen.
     fn place(&self, net: &Net, (rank, key, device): &Callable) -> Place {
         if self.peers.contains_key(key) {

@@ -11,6 +11,7 @@ use crate::io::{Input, Output, Stored, Write};
 use crate::link::LinkInput;
 use crate::name::{NetworkName, NodeName};
 use crate::node::{Founding, Setup};
+use crate::path::Punch;
 use crate::record::Transport;
 use crate::time::Timestamp;
 use rand_chacha::ChaCha20Rng;
@@ -349,6 +350,7 @@ fn setup() -> Setup {
         tunnel_port: 7000,
         os: "linux".to_owned(),
         version: "0".to_owned(),
+        punch: Punch::default(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Whose word tells the time, and what ends with whose right.
 
 use crate::body::{Body, Level};
+use crate::claim::{Admit, AdmitTerms};
 use crate::codec::Ext;
-use crate::id::OpId;
+use crate::id::{OpId, TransportKey};
 use crate::identity::Keys;
 use crate::io::{Command, CommandId, Input, InviteOptions, Warning};
 use crate::node::Founded;
@@ -297,4 +298,75 @@ fn record_1970_clock() {
         let held = records.of(&member.node(), RecordKind::SEEN);
         assert_eq!(held.map(Record::seq), Some(seq));
     }
+}
+
+/// One device shows two claims with other transport keys: of its admits the smaller stays, and with it the key.
+#[test]
+fn the_transport_key_of_an_admit_that_was_replaced_is_nobodys() {
+    let Founded { mut node, .. } = founded();
+    let cited = genesis(&node);
+    let founder = node.keys.device.clone();
+    let (id, secret) = invite(&mut node, (&founder, cited), 60, |_| {});
+    let network = node.net.as_ref().unwrap().authority().network();
+    let mut joiner = keys(61);
+    let mut admits = [62, 63].map(|number| {
+        joiner.transport = keys(number).transport;
+        let terms = AdmitTerms {
+            version: 1,
+            network,
+            claim: claim(&node, id, &secret, &joiner),
+            heads: Vec::new(),
+            ext: Ext::NONE,
+        };
+        let admit = Admit::sign(terms, &founder);
+        (
+            admit.id(),
+            admit,
+            TransportKey::new(joiner.transport.public()),
+        )
+    });
+    admits.sort_by_key(|(id, ..)| std::cmp::Reverse(*id));
+    let mut known = Vec::new();
+    for (nth, (_, admit, key)) in (3..).zip(&admits) {
+        let net = node.net.as_mut().unwrap();
+        let mut change = crate::ledger::Change::default();
+        net.ledger.insert_admit(admit.bytes(), &mut change);
+        assert!(change.authority);
+        net.dirty = true;
+        node.handle(Input::Timeout, at(nth));
+        let transports = &node.net.as_ref().unwrap().transports;
+        assert_eq!(transports.get(key), Some(&joiner.node()));
+        known.push(*key);
+        let others = known.iter().filter(|other| *other != key);
+        assert!(
+            others
+                .into_iter()
+                .all(|other| !transports.contains_key(other))
+        );
+    }
+}
+
+/// An admin that was away finds more to do than one turn does: each turn has its limit, and the next goes on.
+#[test]
+fn a_turn_of_chores_closes_no_more_than_its_limit_and_the_next_goes_on() {
+    const OVER: usize = 33;
+    let Founded { mut node, .. } = founded();
+    let cited = genesis(&node);
+    let founder = node.keys.device.clone();
+    for seed in 0..OVER {
+        invite(&mut node, (&founder, cited), 100 + seed as u8, |terms| {
+            terms.not_after = in_hours(1);
+        });
+    }
+    node.net.as_mut().unwrap().rounds = 2;
+    let count = |node: &crate::node::Node| node.net.as_ref().unwrap().authority().op_count();
+    let before = count(&node);
+    let mut turns = Vec::new();
+    for seconds in 0..120 {
+        let had = count(&node);
+        node.handle(Input::Timeout, at(3 * HOUR_MS + seconds * 1000));
+        turns.extend(Some(count(&node) - had).filter(|signed| *signed > 0));
+    }
+    assert_eq!(turns, [32, OVER - 32]);
+    assert_eq!(count(&node) - before, OVER);
 }

@@ -84,6 +84,32 @@ impl Node {
         }
     }
 
+    /// A trial is over without an op that says so: what was tried may have lost its effect to others, and no later life
+    /// of this node is to say it anew. Until something else is tried, the note tells that.
+    fn settle_trial(&mut self, trial: &Trial) {
+        let stored = self
+            .net
+            .as_ref()
+            .map(|net| net.authority().contains(&trial.op));
+        self.end_trial();
+        if stored == Some(true) {
+            let over = Trial {
+                for_ms: 0,
+                ..*trial
+            };
+            self.persist(vec![Write::Trial(Some(over))], true);
+        }
+    }
+
+    /// Takes the note of a trial that the store kept: of one that is over, only what it tried.
+    pub(in crate::node) fn resume_trial(&mut self, kept: Option<Trial>) {
+        let over = |trial: &Trial| trial.for_ms == 0;
+        self.trial = kept.filter(|trial| !over(trial));
+        if let (Some(over), Some(net)) = (kept.filter(over), &mut self.net) {
+            net.policy.settled.insert(over.op);
+        }
+    }
+
     fn wait_for_trial(&mut self, trial: &Trial, ms: u64, now: Moment) {
         if let Some(net) = &mut self.net {
             net.timers.trial_ms = Some(now.uptime_ms().saturating_add(ms));
@@ -107,7 +133,11 @@ impl Node {
 
     fn undo(&mut self, trial: &Trial, now: Moment) {
         let undone = match self.end_of(trial) {
-            End::Nothing { undone } => undone,
+            End::Nothing { undone } => {
+                self.settle_trial(trial);
+                self.notice(Notice::TrialOver(undone));
+                return;
+            }
             End::Later => return self.wait_for_trial(trial, AGAIN_MS, now),
             End::Undo(wanted) => match self.sign_anew(&wanted, now) {
                 Ok(()) => true,

@@ -178,7 +178,9 @@ fn a_peer_whose_answers_bring_nothing_is_left_alone_for_a_minute() {
                 more: true,
             },
             SyncRequest::Items(..) => SyncAnswer::Items(Items::default()),
-            SyncRequest::Push(_) | SyncRequest::Epoch(_) => panic!("a round asks for none"),
+            SyncRequest::Push(_) | SyncRequest::Epoch(_) | SyncRequest::Past { .. } => {
+                panic!("a round asks for none")
+            }
         };
         answered(&mut node, call, &answer, 20);
     }

@@ -16,12 +16,13 @@ use crate::id::{NodeId, OpId};
 use crate::identity::Keys;
 use crate::io::{
     Act, Acted, Command, CommandId, Input, Invited, Notice, Output, PolicyChange, PolicyShown,
-    PolicyText, Reply, RevokeOptions, Since, Stored, Warning, Write,
+    PolicyText, Reply, RevokeOptions, Since, Stored, Trial, Warning, Write,
 };
 use crate::ledger::Change;
 use crate::name::{NetworkName, NodeName};
 use crate::node::{Founding, Node, Setup};
 use crate::op::Op;
+use crate::path::Punch;
 use crate::policy::Document;
 use crate::record::Seen;
 use crate::time::{Moment, Timestamp};
@@ -31,6 +32,8 @@ const NAMES: [&str; 3] = ["nas", "pi", "cam"];
 pub(super) struct Stage {
     nodes: Vec<Node>,
     filters: Vec<Arc<Filter>>,
+    /// What each store has of a trial.
+    trials: Vec<Option<Trial>>,
     at_ms: u64,
     commands: u64,
     invited: Option<Invited>,
@@ -92,6 +95,7 @@ impl Stage {
         nodes.insert(0, nas);
         let mut stage = Self {
             filters: nodes.iter().map(|_| Arc::new(Filter::Open)).collect(),
+            trials: vec![None; nodes.len()],
             nodes,
             at_ms: 0,
             commands: 0,
@@ -111,6 +115,13 @@ impl Stage {
     fn drain(&mut self, who: usize) -> Vec<Output> {
         let outputs: Vec<_> = std::iter::from_fn(|| self.nodes[who].poll_output()).collect();
         for output in &outputs {
+            if let Output::Persist { writes, .. } = output {
+                for write in writes {
+                    if let Write::Trial(trial) = write {
+                        self.trials[who] = *trial;
+                    }
+                }
+            }
             if let Output::Filter(filter) = output {
                 self.filters[who] = Arc::clone(filter);
             }
@@ -125,7 +136,8 @@ impl Stage {
     pub(super) fn restart(&mut self, who: usize) -> Vec<Output> {
         let node = &mut self.nodes[who];
         let secrets = node.custody.to_bytes();
-        let stored = stored(node, secrets);
+        let mut stored = stored(node, secrets);
+        stored.trial = self.trials[who];
         // No two lives draw the same.
         let mut seed = [50 + u8::try_from(who).unwrap(); 32];
         seed[..8].copy_from_slice(&self.at_ms.to_le_bytes());
@@ -133,6 +145,34 @@ impl Stage {
         self.nodes[who].net.as_mut().unwrap().synced = true;
         self.filters[who] = Arc::new(Filter::Open);
         self.drain(who)
+    }
+
+    /// A command's first write reaches the disk, then the power fails; gives that write, and whether it was flushed.
+    pub(super) fn cut_short(&mut self, who: usize, command: Command) -> (Vec<Write>, bool) {
+        let node = &mut self.nodes[who];
+        let secrets = node.custody.to_bytes();
+        let mut stored = stored(node, secrets);
+        self.at_ms += 10;
+        let now = moment(self.at_ms);
+        node.handle(Input::Command(CommandId(0), command), now);
+        let first = std::iter::from_fn(|| node.poll_output()).find_map(|output| {
+            let Output::Persist { writes, flush } = output else {
+                return None;
+            };
+            Some((writes, flush))
+        });
+        let (writes, flush) = first.unwrap();
+        for write in &writes {
+            let Write::Trial(trial) = write else {
+                panic!("{write:?}");
+            };
+            self.trials[who] = *trial;
+        }
+        stored.trial = self.trials[who];
+        self.nodes[who] = Node::resume(&stored, setup(), [77; 32], now).unwrap();
+        self.nodes[who].net.as_mut().unwrap().synced = true;
+        self.drain(who);
+        (writes, flush)
     }
 
     pub(super) fn pass(&mut self, ms: u64) {
@@ -387,7 +427,6 @@ fn stored(node: &mut Node, secrets: Zeroizing<Vec<u8>>) -> Stored {
         secrets: Some(secrets),
         ..Stored::default()
     };
-    stored.trial = node.trial;
     let net = node.net.as_mut().unwrap();
     for write in net.ledger.all_writes() {
         match write {
@@ -418,5 +457,6 @@ fn setup() -> Setup {
         tunnel_port: 7000,
         os: "linux".to_owned(),
         version: "0".to_owned(),
+        punch: Punch::default(),
     }
 }

@@ -3,8 +3,10 @@
 use super::stage::{Stage, filter_of, grants};
 use super::{CAM, DNS, NAS, PI, SSH, WEB};
 use crate::access::Filter;
+use crate::body::{Body, PolicyBase};
+use crate::codec::Ext;
 use crate::id::OpId;
-use crate::io::{Act, Command, PolicyState, PolicyText, PolicyTrial, Refusal, Reply};
+use crate::io::{Act, Command, PolicyState, PolicyText, PolicyTrial, Refusal, Reply, Write};
 use crate::node::policy::probation::was_open;
 
 const FOR_MS: u64 = 60_000;
@@ -177,4 +179,66 @@ fn a_dry_run_puts_nothing_on_trial() {
         let replies = stage.command(NAS, Command::PolicyTry(Box::new(trial)));
         assert!(matches!(replies[0], Reply::Refused(Refusal::Limit(_))));
     }
+}
+
+/// The power fails between the note and the op: nothing was tried, and nothing is undone.
+#[test]
+fn the_note_of_a_trial_is_on_the_disk_before_its_op() {
+    let mut stage = Stage::new();
+    stage.set(NAS, &[SSH]).unwrap();
+    let text = stage.show(NAS).text;
+    let wanted = PolicyText {
+        text: grants(&[WEB]),
+        expect: None,
+        act: Act::default(),
+    };
+    let for_ms = FOR_MS;
+    let ops = stage.ops(NAS);
+    let command = Command::PolicyTry(Box::new(PolicyTrial { wanted, for_ms }));
+    let (writes, flush) = stage.cut_short(NAS, command);
+    assert!(flush && writes.len() == 1, "{writes:?}");
+    assert!(matches!(writes[0], Write::Trial(Some(_))));
+    assert_eq!((stage.ops(NAS), &stage.show(NAS).text), (ops, &text));
+    stage.pass(FOR_MS + 1000);
+    let shown = stage.show(NAS);
+    assert_eq!((stage.ops(NAS), &shown.text), (ops, &text));
+    assert_eq!(shown.trial_ms, None, "the note ends at its time");
+    stage.set(NAS, &[DNS]).unwrap();
+}
+
+/// What was tried stands on a base that lost: its time passes, and no later life makes it the policy after all.
+#[test]
+fn an_overtaken_trial_is_not_said_anew_by_this_life_or_a_later_one() {
+    let mut stage = Stage::new();
+    let previous = stage.set(NAS, &[WEB]).unwrap();
+    stage.heal();
+    tried(&mut stage, &[WEB, DNS]);
+    let change = stage.rebase(PI);
+    let ext = Ext::NONE;
+    let base = PolicyBase {
+        previous,
+        change,
+        ext,
+    };
+    stage.say(PI, Body::PolicyBase(base));
+    stage.heal();
+    let is_denied = |stage: &mut Stage| !stage.show(NAS).text.contains("udp:53");
+    assert!(is_denied(&mut stage), "it is overtaken");
+    // Before its end, in a life of its own.
+    stage.restart(NAS);
+    stage.pass(10_000);
+    assert!(is_denied(&mut stage));
+    stage.pass(FOR_MS + 1000);
+    assert_eq!(stage.show(NAS).trial_ms, None);
+    let ops = stage.ops(NAS);
+    for _ in 0..2 {
+        stage.restart(NAS);
+        stage.pass(10 * FOR_MS);
+        assert!(is_denied(&mut stage));
+        assert_eq!((stage.ops(NAS), stage.show(NAS).trial_ms), (ops, None));
+    }
+    // The note of it keeps nothing else from being tried.
+    tried(&mut stage, &[WEB, SSH]);
+    stage.pass(FOR_MS + 1000);
+    assert!(!stage.show(NAS).text.contains("tcp:22") && is_denied(&mut stage));
 }

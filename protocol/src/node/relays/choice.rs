@@ -1,0 +1,225 @@
+//! Which relays there are, and at which of them this node is at home.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::id::{NodeId, TransportKey};
+use crate::limits::HOMES_MAX;
+use crate::node::Node;
+use crate::node::net::Net;
+use crate::path::is_local;
+use crate::path::is_public;
+use crate::peering::Path;
+use crate::record::{Candidate, CandidateKind, Endpoints, Nat};
+use crate::time::Moment;
+
+/// Relays that are compared at the same time.
+const COMPARED_MAX: usize = 8;
+/// By how much a relay must be nearer to take a home's place: by this, microseconds, and by a fifth.
+const BETTER_US: u64 = 10_000;
+/// In so many comparisons one after the other.
+const BETTER_ROUNDS: u8 = 2;
+
+/// A relay that is better than a home, as it seems.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Challenge {
+    by: TransportKey,
+    home: TransportKey,
+    rounds: u8,
+}
+
+/// How good a relay is; the smaller the better. Those that everybody can call stand before friends behind routers.
+type Rank = (bool, u64);
+
+impl Node {
+    /// Chooses whom to compare, and measures them anew.
+    pub(super) fn compare_relays(&mut self, now: Moment) {
+        self.learn_volunteers(now);
+        let mut candidates: Vec<_> = self.candidates();
+        candidates.sort_unstable();
+        let homes = self.relays.homes.iter().copied();
+        let others = candidates.into_iter().map(|(_, relay)| relay);
+        let others = others.filter(|relay| !self.relays.homes.contains(relay));
+        let compared = homes.chain(others).take(COMPARED_MAX).collect();
+        self.relays.compared = compared;
+        for client in self.relays.clients.values_mut() {
+            client.measure(now);
+        }
+        self.weigh_homes();
+        self.settle_challenge(now);
+        self.relays.touch();
+    }
+
+    /// Relays that may become a home, each with what is known of it without asking: volunteers, and members that carry
+    /// and are reached directly now.
+    fn candidates(&self) -> Vec<(Rank, TransportKey)> {
+        let Some(net) = &self.net else {
+            return Vec::new();
+        };
+        let volunteers = self.relays.volunteers.keys();
+        let volunteers = volunteers.map(|key| ((false, self.rtt_of(key)), *key));
+        let public = self.is_public_itself();
+        let members = net.transports.iter().filter(|(_, node)| **node != self.id);
+        let members = members.filter_map(|(key, node)| {
+            let way = net.paths.peer(node)?.active()?;
+            let endpoints = net.ledger.records.endpoints(node)?;
+            let direct = matches!(way.0, Path::Direct { .. });
+            let behind = !is_callable(endpoints);
+            // Who can be called itself gains nothing by a friend who cannot.
+            let fits = endpoints.carries && direct && !(behind && public);
+            let rtt = way.2.unwrap_or_else(|| self.rtt_of(key));
+            (fits && net.engine.contains_key(node)).then_some(((behind, rtt), *key))
+        });
+        volunteers.chain(members).collect()
+    }
+
+    fn rtt_of(&self, relay: &TransportKey) -> u64 {
+        let client = self.relays.clients.get(relay);
+        client
+            .and_then(|client| client.rtt_us())
+            .unwrap_or(u64::MAX)
+    }
+
+    fn is_public_itself(&self) -> bool {
+        let v4 = |ip: &&IpAddr| ip.is_ipv4();
+        let mut own = self.interfaces.iter().filter(v4);
+        own.any(|ip| is_public(&(*ip, self.setup.tunnel_port).into()))
+    }
+
+    /// How good a relay is that answers and carries for this node; `None` if it does not, or is a relay no more.
+    fn rank(&self, relay: &TransportKey) -> Option<Rank> {
+        let client = self.relays.clients.get(relay)?;
+        let rtt = client.rtt_us().filter(|_| client.refused().is_none())?;
+        if self.relays.volunteers.contains_key(relay) {
+            return Some((false, rtt));
+        }
+        let net = self.net.as_ref()?;
+        let node = net.transports.get(relay)?;
+        let endpoints = net.ledger.records.endpoints(node)?;
+        let fits = endpoints.carries && net.engine.contains_key(node);
+        fits.then_some((!is_callable(endpoints), rtt))
+    }
+
+    /// Gives up homes that are lost, and fills what is free with the best that answer.
+    pub(super) fn choose_homes(&mut self, now: Moment) {
+        let before = self.relays.homes.clone();
+        let mut homes = before.clone();
+        homes.retain(|home| self.rank(home).is_some() || self.is_new(home));
+        if homes.len() < HOMES_MAX {
+            let compared = self.relays.compared.iter();
+            let free = compared.filter(|relay| !homes.contains(relay));
+            let measured = free.filter(|relay| {
+                let client = self.relays.clients.get(relay);
+                client.is_some_and(|client| client.is_measured())
+            });
+            let mut ranked: Vec<_> = measured
+                .filter_map(|relay| Some((self.rank(relay)?, *relay)))
+                .collect();
+            ranked.sort_unstable();
+            let room = HOMES_MAX - homes.len();
+            homes.extend(ranked.into_iter().take(room).map(|(_, relay)| relay));
+        }
+        if homes != before {
+            self.move_to(homes, now);
+        }
+    }
+
+    /// Whether a home was spoken to at all: its client begins anew after this machine moved.
+    fn is_new(&self, home: &TransportKey) -> bool {
+        let client = self.relays.clients.get(home);
+        client.is_some_and(|client| client.is_fresh())
+    }
+
+    /// Whether a home is worse than another relay, by enough and for long enough.
+    fn weigh_homes(&mut self) {
+        let ranked = |relay: &TransportKey| Some((self.rank(relay)?, *relay));
+        let homes = &self.relays.homes;
+        let worst = homes.iter().filter_map(ranked).max();
+        let others = self.relays.compared.iter();
+        let others = others.filter(|relay| !homes.contains(relay));
+        let best = others.filter_map(ranked).min();
+        let (Some((worst, home)), Some((best, by))) = (worst, best) else {
+            self.relays.challenge = None;
+            return;
+        };
+        let nearer = best.1.saturating_add(BETTER_US.max(worst.1 / 5)) < worst.1;
+        if best.0 > worst.0 || (best.0 == worst.0 && !nearer) {
+            self.relays.challenge = None;
+            return;
+        }
+        let same = self.relays.challenge;
+        let same = same.filter(|held| (held.by, held.home) == (by, home));
+        let rounds = same.map_or(1, |held| held.rounds + 1);
+        self.relays.challenge = Some(Challenge { by, home, rounds });
+    }
+
+    /// Takes up the relay that was better for long enough.
+    fn settle_challenge(&mut self, now: Moment) {
+        let won = self.relays.challenge;
+        let won = won.filter(|challenge| challenge.rounds >= BETTER_ROUNDS);
+        if let Some(Challenge { by, home, .. }) = won {
+            self.relays.challenge = None;
+            let mut homes = self.relays.homes.clone();
+            homes.retain(|held| *held != home);
+            homes.push(by);
+            homes.sort_by_key(|relay| self.rank(relay));
+            self.move_to(homes, now);
+        }
+    }
+
+    fn move_to(&mut self, homes: Vec<TransportKey>, now: Moment) {
+        self.relays.homes = homes;
+        self.relays.touch();
+        self.endpoints_changed(now);
+        self.reserve_at_homes();
+    }
+
+    /// Where a relay's UDP port may be: first where a direct path to it leads now, which is proven.
+    pub(super) fn relay_addresses(&self, relay: &TransportKey) -> Vec<SocketAddr> {
+        if let Some(volunteer) = self.relays.volunteers.get(relay) {
+            return volunteer.addresses.clone();
+        }
+        let Some(net) = &self.net else {
+            return Vec::new();
+        };
+        let Some(node) = net.transports.get(relay).filter(|node| **node != self.id) else {
+            return Vec::new();
+        };
+        let client = self.relays.clients.get(relay);
+        let known = client.and_then(|client| client.address());
+        let mut addresses: Vec<_> = net.direct_remote(node).into_iter().chain(known).collect();
+        if let Some(endpoints) = net.ledger.records.endpoints(node) {
+            let outside = |a: &SocketAddr| is_public(a) && !is_local(a) && !net.is_overlay(a.ip());
+            let mut listed: Vec<_> = endpoints.tunnel.clone();
+            // What a person or a router vouches for stands before what was only seen.
+            listed.sort_by_key(|candidate| (std::cmp::Reverse(candidate.kind), candidate.address));
+            addresses.extend(listed.iter().map(|c| c.address).filter(outside));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        addresses.retain(|address| seen.insert(*address));
+        addresses.truncate(ADDRESSES_MAX);
+        addresses
+    }
+}
+
+/// Addresses of one relay that are spoken to.
+const ADDRESSES_MAX: usize = 4;
+
+impl Net {
+    /// Where a member is, on the direct path that leads to it now.
+    pub(super) fn direct_remote(&self, node: &NodeId) -> Option<SocketAddr> {
+        let (path, ..) = self.paths.peer(node)?.active()?;
+        path.remote()
+    }
+}
+
+/// Whether anybody can call a member, as its record has it: its port is not behind a router, or is mapped there.
+fn is_callable(endpoints: &Endpoints) -> bool {
+    let outside = |candidate: &Candidate| match candidate.kind {
+        CandidateKind::Mapped | CandidateKind::Static => true,
+        // An IPv6 address of its own has almost every machine, and a router in front that lets nobody in.
+        CandidateKind::Host => candidate.address.is_ipv4(),
+        CandidateKind::Observed => endpoints.nat == Nat::None,
+    };
+    let mut tunnel = endpoints.tunnel.iter();
+    tunnel.any(|candidate| outside(candidate) && is_public(&candidate.address))
+}

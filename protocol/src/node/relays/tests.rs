@@ -1,0 +1,1 @@
+//! Homes, volunteers, whom this node carries for, and whom it calls by a circuit.
