@@ -74,6 +74,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Joined(_)
         | Reply::Imported(_)
         | Reply::Blocked(_)
+        | Reply::RelayChanged(_)
         | Reply::Acted(_)
         | Reply::PolicyKept
         | Reply::Rotated { .. } => Reply::Refused(Refusal::Disk(reason.to_owned())),
@@ -90,6 +91,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Admins(_)
         | Reply::Petition(_)
         | Reply::Card(_)
+        | Reply::Relays(_)
         | Reply::Policy(_)
         | Reply::PolicyChecked(_)
         | Reply::PolicyExplained(_)
