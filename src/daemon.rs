@@ -308,6 +308,8 @@ impl Daemon {
             | Reply::HeardDone { .. }
             | Reply::Imported(_)
             | Reply::Blocked(_)
+            | Reply::RelayChanged(_)
+            | Reply::Relays(_)
             | Reply::Card(_)
             | Reply::Pending(_)
             | Reply::Invites(_)

@@ -199,6 +199,10 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Blocked(changed), _) => Response::Blocked(changed),
+        (Reply::RelayChanged(changed), _) => Response::RelayChanged(changed),
+        (Reply::Relays(relays), _) => {
+            Response::Relays(relays.into_iter().map(Into::into).collect())
+        }
         (Reply::Card(card), _) => Response::Card(Box::new(CardReport::of(*card))),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }

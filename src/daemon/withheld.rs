@@ -75,6 +75,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Joined(_)
         | Reply::Imported(_)
         | Reply::Blocked(_)
+        | Reply::RelayChanged(_)
         | Reply::Acted(_)
         | Reply::PolicyKept
         | Reply::RelayChanged(_)
@@ -92,6 +93,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Admins(_)
         | Reply::Petition(_)
         | Reply::Card(_)
+        | Reply::Relays(_)
         | Reply::Policy(_)
         | Reply::PolicyChecked(_)
         | Reply::PolicyExplained(_)
