@@ -15,7 +15,9 @@ use super::report::{
     MemberReport, NetworkReport, NodeState, PathReport, PeerReport, RevokedReport, StandingReport,
     StatusReport, Tier,
 };
-use super::{CardReport, Imported, Invited, Joined, Membership, Progress, Response, SecretText};
+use super::{
+    CardReport, Imported, Invited, Joined, Membership, Progress, Response, SecretText, relays,
+};
 use crate::failure::Failure;
 use crate::failure::refusal::About;
 
@@ -199,9 +201,7 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Blocked(changed), _) => Response::Blocked(changed),
         (Reply::RelayChanged(changed), _) => Response::RelayChanged(changed),
-        (Reply::Relays(relays), _) => {
-            Response::Relays(relays.into_iter().map(Into::into).collect())
-        }
+        (Reply::Relays(all), _) => relays::shown(all),
         (Reply::Card(card), _) => Response::Card(Box::new(CardReport::of(*card))),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }

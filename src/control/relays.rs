@@ -8,6 +8,8 @@ use meshnode_protocol::name::NodeName;
 use meshnode_protocol::relay::frame::Reason;
 use serde::{Deserialize, Serialize};
 
+use super::Response;
+
 /// What is to be done with the relays of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RelayAsk {
@@ -82,6 +84,11 @@ impl From<RelayInfo> for RelayLine {
             refused: info.refused.map(|reason| words(reason).to_owned()),
         }
     }
+}
+
+/// The response with all relays.
+pub(crate) fn shown(relays: Vec<RelayInfo>) -> Response {
+    Response::Relays(relays.into_iter().map(Into::into).collect())
 }
 
 const fn words(reason: Reason) -> &'static str {
