@@ -32,6 +32,7 @@ pub(crate) mod client;
 pub(crate) mod convert;
 pub(crate) mod history;
 pub(crate) mod policy;
+pub(crate) mod relays;
 pub(crate) mod report;
 mod secret;
 pub(crate) mod server;
@@ -121,6 +122,8 @@ pub(crate) enum Request {
         /// As typed.
         phrases: Vec<SecretText>,
     },
+    /// Look at the relays of the network, or change them. Answers [`Response::Relays`], [`Response::RelayChanged`].
+    Relay(relays::RelayAsk),
     /// New tunnel keys for this node. Answer [`Response::Rotated`].
     Rotate {
         /// The transport key, too.
@@ -157,6 +160,7 @@ impl Request {
             | Self::Admins
             | Self::Recovery
             | Self::Settings
+            | Self::Relay(relays::RelayAsk::List)
             | Self::Whois(_) => Rights::Look,
             // Who may change this node must not make himself its operator.
             Self::Set(changes) if changes.iter().any(|(key, _)| key.is_about_rights()) => {
@@ -174,6 +178,7 @@ impl Request {
             | Self::Join(_)
             | Self::Leave { .. }
             | Self::Act(_)
+            | Self::Relay(relays::RelayAsk::Add { .. } | relays::RelayAsk::Remove { .. })
             | Self::PolicyKeep
             | Self::RecoverySign { .. }
             | Self::RecoveryShow
@@ -314,6 +319,10 @@ pub(crate) enum Response {
     Card(Box<CardReport>),
     /// The node is blocked, or is not, as wanted; whether that was new.
     Blocked(bool),
+    /// The relays of the network are as wanted; whether that changed anything.
+    RelayChanged(bool),
+    /// The relays of the network.
+    Relays(Vec<relays::RelayLine>),
     /// A line of the daemon's log; more answers follow.
     Logged(String),
     /// What was asked is done.

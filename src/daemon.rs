@@ -308,6 +308,8 @@ impl Daemon {
             | Reply::HeardDone { .. }
             | Reply::Imported(_)
             | Reply::Blocked(_)
+            | Reply::RelayChanged(_)
+            | Reply::Relays(_)
             | Reply::Card(_)
             | Reply::Pending(_)
             | Reply::Invites(_)
@@ -322,8 +324,6 @@ impl Daemon {
             | Reply::PolicyDraft(_)
             | Reply::PolicyBlame(_)
             | Reply::PolicyKept
-            | Reply::RelayChanged(_)
-            | Reply::Relays(_)
             | Reply::Refused(_) => true,
         };
         let response = response(reply, snapshot.as_ref(), &about);

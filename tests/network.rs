@@ -248,6 +248,7 @@ const STORIES: &[Story] = stories![
     mapping::a_node_behind_a_router_that_maps_is_joined_from_behind_another_nat,
     mapping::a_node_that_is_told_not_to_asks_no_router,
     circuits::two_that_may_only_call_tcp_443_are_linked_by_a_volunteers_circuit,
+    circuits::two_nodes_whose_sites_let_only_tcp_443_out_go_on_by_a_volunteers_circuit,
     circuits::a_relay_that_was_killed_is_home_again_when_it_is_back,
     policy::a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies,
     policy::a_friend_reaches_one_service_and_everybody_else_what_they_did,

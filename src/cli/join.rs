@@ -131,6 +131,8 @@ fn follow(
             | Response::Settings(_)
             | Response::Card(_)
             | Response::Blocked(_)
+            | Response::RelayChanged(_)
+            | Response::Relays(_)
             | Response::Logged(_)
             | Response::Policy(_)
             | Response::Failed(_) => return Err(unexpected()),

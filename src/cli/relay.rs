@@ -1,5 +1,6 @@
 //! `meshnode relay`: carry sealed packets for strangers, and look at those who do.
 
+mod named;
 mod service;
 mod test;
 
@@ -16,13 +17,13 @@ use crate::output::{self, Style};
 use crate::units;
 use crate::volunteer::{self, socket};
 
-/// Carry sealed packets for others; alone: how that goes
+/// Carry sealed packets for others, and name the relays of a network; alone: how this machine's relay does
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   sudo meshnode relay run --public relay.example.org
   sudo meshnode relay service install
-  meshnode relay test k7q2m9fdx4@relay.example.org:443
+  meshnode relay add k7q2m9fdx4@relay.example.org:443
 
 A relay is a member of no network. It needs UDP and TCP at its port, and UDP at the next one.")]
 pub(crate) struct Args {
@@ -36,6 +37,12 @@ enum Verb {
     Run(RunArgs),
     /// How the relay of this machine does
     Status(StatusArgs),
+    /// Let a network use a relay
+    Add(named::AddArgs),
+    /// Let it use one no more
+    Remove(named::RemoveArgs),
+    /// The relays of a network, and how this node stands with each
+    List,
     /// Whether a relay answers, how fast, and whose it is
     Test(test::Args),
     /// Run the relay at every start of this machine, or no more
@@ -86,6 +93,9 @@ pub(crate) fn run(args: Args, session: &Session) -> Result<Exit, Failure> {
         None => show(&StatusArgs::default(), session),
         Some(Verb::Status(args)) => show(&args, session),
         Some(Verb::Run(args)) => carry(args, session),
+        Some(Verb::Add(args)) => named::add(args, session),
+        Some(Verb::Remove(args)) => named::remove(args, session),
+        Some(Verb::List) => named::list(session),
         Some(Verb::Test(args)) => test::run(&args, session.style),
         Some(Verb::Service(args)) => service::run(&args, session.style),
     }

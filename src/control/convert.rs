@@ -194,11 +194,14 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::PolicyLog(changes), _) => policy::log(changes),
         (Reply::PolicyDraft(draft), _) => policy::draft(*draft),
         (Reply::PolicyBlame(lines), _) => policy::blame(lines),
-        // Nothing on the socket asks for relays.
-        (Reply::PolicyKept | Reply::RelayChanged(_) | Reply::Relays(_), _) => Response::Done,
+        (Reply::PolicyKept, _) => Response::Done,
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Blocked(changed), _) => Response::Blocked(changed),
+        (Reply::RelayChanged(changed), _) => Response::RelayChanged(changed),
+        (Reply::Relays(relays), _) => {
+            Response::Relays(relays.into_iter().map(Into::into).collect())
+        }
         (Reply::Card(card), _) => Response::Card(Box::new(CardReport::of(*card))),
         (Reply::Refused(refusal), _) => Response::Failed(Failure::of_refusal(&refusal, about)),
     }

@@ -105,6 +105,7 @@ impl Daemon {
             Request::Pending => return self.obey(call, Ok(Command::Pending)).await,
             Request::Invites => return self.obey(call, Ok(Command::InviteList)).await,
             Request::Admins => return self.obey(call, Ok(Command::AdminList)).await,
+            Request::Relay(ask) => return self.obey(call, Ok(ask.command())).await,
             Request::Rotate { transport } => {
                 return self.obey(call, Ok(Command::Rotate { transport })).await;
             }

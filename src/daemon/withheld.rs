@@ -75,9 +75,9 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Joined(_)
         | Reply::Imported(_)
         | Reply::Blocked(_)
+        | Reply::RelayChanged(_)
         | Reply::Acted(_)
         | Reply::PolicyKept
-        | Reply::RelayChanged(_)
         | Reply::Rotated { .. } => Reply::Refused(Refusal::Disk(reason.to_owned())),
         // A farewell comes with the erasure, which needs no room: it is true.
         Reply::Left { .. }
@@ -92,6 +92,7 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::Admins(_)
         | Reply::Petition(_)
         | Reply::Card(_)
+        | Reply::Relays(_)
         | Reply::Policy(_)
         | Reply::PolicyChecked(_)
         | Reply::PolicyExplained(_)
@@ -99,7 +100,6 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::PolicyLog(_)
         | Reply::PolicyDraft(_)
         | Reply::PolicyBlame(_)
-        | Reply::Relays(_)
         | Reply::Refused(_) => reply,
     }
 }

@@ -1,8 +1,12 @@
 //! The screens of a relay.
 
+use meshnode_protocol::name::NodeName;
 use meshnode_protocol::time::Timestamp;
+use serde_json::{Value, json};
 
 use super::table::Table;
+use super::{Style, width};
+use crate::control::relays::RelayLine;
 use crate::units;
 use crate::volunteer::report::{Budget, Pair, Report, address};
 
@@ -139,7 +143,7 @@ const fn pairs(report: &Report) -> usize {
 pub(crate) fn status_json(report: &Report) -> String {
     let budget = &report.budget;
     let pair = |pair: &Pair| {
-        serde_json::json!({
+        json!({
             "id": pair.id,
             "since_s": pair.since_s,
             "rate_bps": pair.rate_bps,
@@ -148,7 +152,7 @@ pub(crate) fn status_json(report: &Report) -> String {
             "limited": pair.limited,
         })
     };
-    let shown = serde_json::json!({
+    let shown = json!({
         "schema": 1,
         "address": report.address(),
         "key": report.key,
@@ -169,6 +173,67 @@ pub(crate) fn status_json(report: &Report) -> String {
         "pairs": report.pairs.iter().map(pair).collect::<Vec<_>>(),
     });
     format!("{shown}\n")
+}
+
+/// The relays of a network.
+pub(crate) fn list(relays: &[RelayLine], style: Style) -> String {
+    if style.json {
+        let relays: Vec<Value> = relays.iter().map(line).collect();
+        return format!("{}\n", json!({"schema": 1, "relays": relays}));
+    }
+    if relays.is_empty() {
+        return "This network has no relays.\n".to_owned();
+    }
+    let mut table = Table::new(&["NAME", "WHO", "RTT", "STATE", "ADDRESS"]);
+    for relay in relays {
+        let address = relay.addresses.first();
+        table.row(vec![
+            relay.name.to_string(),
+            relay.by.as_ref().map_or_else(
+                || "member".to_owned(),
+                |admin| format!("volunteer, by {admin}"),
+            ),
+            relay.rtt_us.map_or("-".to_owned(), units::rtt),
+            standing(relay),
+            address.map_or("-".to_owned(), ToString::to_string),
+        ]);
+    }
+    if style.plain {
+        table.plain()
+    } else {
+        table.render(width(), &["ADDRESS", "WHO"])
+    }
+}
+
+fn standing(relay: &RelayLine) -> String {
+    match (&relay.refused, relay.home, relay.bound) {
+        (Some(reason), ..) => reason.clone(),
+        (None, true, true) => "home".to_owned(),
+        (None, false, true) => "in use".to_owned(),
+        (None, _, false) => "no answer".to_owned(),
+    }
+}
+
+fn line(relay: &RelayLine) -> Value {
+    json!({
+        "name": relay.name.as_str(),
+        "key": relay.key,
+        "addresses": relay.addresses,
+        "by": relay.by.as_ref().map(NodeName::as_str),
+        "member": relay.member.map(|node| node.to_string()),
+        "home": relay.home,
+        "bound": relay.bound,
+        "rtt_ms": relay.rtt_us.map(|us| us / 1_000),
+        "refused": relay.refused,
+    })
+}
+
+/// `relay add` and `relay remove` with `--json`.
+pub(crate) fn changed_json(name: &str, changed: bool) -> String {
+    format!(
+        "{}\n",
+        json!({"schema": 1, "name": name, "changed": changed})
+    )
 }
 
 /// Pairs that a status shows without being asked for all.
@@ -309,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_status_for_programs_has_what_was_promised() {
-        let shown: serde_json::Value = serde_json::from_str(&status_json(&report())).unwrap();
+        let shown: Value = serde_json::from_str(&status_json(&report())).unwrap();
         assert_eq!(shown["address"], "k7q2m9fdx4@relay.example.org:443");
         assert_eq!(shown["pairs_n"], 38);
         assert_eq!(shown["budget"]["pair_bps"], 10_000_000);

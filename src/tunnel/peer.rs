@@ -124,6 +124,8 @@ struct State {
     wish_ms: Option<u64>,
     wanted_ms: Option<u64>,
     moved_ms: Option<u64>,
+    /// The path is one that was followed, and the core does not know it.
+    unreported: bool,
     reported_ms: Option<u64>,
     rx_bytes: u64,
     tx_bytes: u64,
@@ -163,6 +165,7 @@ impl Peer {
             wish_ms: None,
             wanted_ms: None,
             moved_ms: None,
+            unreported: false,
             reported_ms: None,
             rx_bytes: 0,
             tx_bytes: 0,
@@ -216,6 +219,7 @@ impl Peer {
     ) -> Option<(Path, &'a [u8])> {
         let mut state = self.state();
         state.told = path.is_some();
+        state.unreported = false;
         state.greet |= path.is_some() && !state.has_session();
         if state.path == path {
             return None;
@@ -404,14 +408,17 @@ impl State {
 
     /// An authentic packet came by a path. Returns whether to tell the core.
     fn came_by(&mut self, path: Path, now: Moment) -> bool {
-        if self.path == Some(path) {
+        if self.path == Some(path) && !self.unreported {
             return false;
         }
         match self.roaming {
             Roaming::Told if self.told => {}
             Roaming::Told | Roaming::Follow => self.path = Some(path),
         }
-        due(&mut self.moved_ms, now)
+        let due = due(&mut self.moved_ms, now);
+        // A path that was followed too soon for a report is told with one of the next packets.
+        self.unreported = !due && self.path == Some(path);
+        due
     }
 
     /// Follows the handshake. Returns whether a session began that carries packets.

@@ -9,7 +9,9 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 
 use crate::failure::Failure;
-use crate::swarm::{Seen, look};
+use crate::swarm::look;
+
+pub(crate) use crate::swarm::Seen;
 
 /// What was seen of a relay.
 #[derive(Clone, Copy, Debug, Default)]

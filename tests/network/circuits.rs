@@ -14,8 +14,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::joining::home;
 use crate::lab;
-use crate::node::{PATIENCE, PROGRAM, eventually, measured, ms};
+use crate::node::{Node, PATIENCE, PROGRAM, carries, eventually, measured, ms, text};
 
 /// Where the members' links listen.
 const PORT: u16 = 4100;
@@ -24,9 +25,11 @@ const PORT: u16 = 4100;
 const ONLY_TCP_443: &str = "add table inet site
 add chain inet site out { type filter hook output priority 0; policy drop; }
 add rule inet site out oif lo accept
+add rule inet site out oifname \"mn-*\" accept
 add rule inet site out tcp dport 443 accept
 add chain inet site in { type filter hook input priority 0; policy drop; }
 add rule inet site in iif lo accept
+add rule inet site in iifname \"mn-*\" accept
 add rule inet site in tcp sport 443 accept";
 
 pub(crate) fn two_that_may_only_call_tcp_443_are_linked_by_a_volunteers_circuit(world: &World) {
@@ -100,6 +103,62 @@ pub(crate) fn a_relay_that_was_killed_is_home_again_when_it_is_back(world: &Worl
     measured("reservation after the relay's start", ms(watch.elapsed()));
 }
 
+pub(crate) fn two_nodes_whose_sites_let_only_tcp_443_out_go_on_by_a_volunteers_circuit(
+    world: &World,
+) {
+    let lab = lab(world);
+    let inet = lab.switch("inet").unwrap();
+    let volunteer = lab.machine("volunteer").unwrap();
+    volunteer.attach(&inet, "192.168.1.250/24", None).unwrap();
+    let _program = start(&volunteer);
+    let key = status(&volunteer)["key"].as_str().unwrap().to_owned();
+    let [nas, pi] = home(&lab, &inet, ["nas", "pi"]);
+    carries(&nas, &pi);
+    let address = format!("{}@192.168.1.250:443", &key[..10]);
+    let added = nas.ask(&["relay", "add", &address, "--name", "oak"]);
+    assert_eq!(
+        (&added["name"], &added["changed"]),
+        (&"oak".into(), &true.into())
+    );
+    for node in [&nas, &pi] {
+        eventually("the relay is everybody's home", LONG, || {
+            let told = node.ask(&["relay", "list"]);
+            let relays = told["relays"].as_array().unwrap().iter();
+            relays
+                .into_iter()
+                .any(|relay| relay["name"] == "oak" && relay["home"] == true)
+        });
+    }
+    eventually("both are reachable by it", LONG, || {
+        status(&volunteer)["clients_n"] == 2
+    });
+    for node in [&nas, &pi] {
+        shut(node.machine());
+    }
+    let watch = Stopwatch::start();
+    let tier = |node: &Node, other: &str| node.ping(other).map(|line| text(&line, "/path/tier"));
+    eventually("pi reaches nas by a circuit", LONG, || {
+        tier(&pi, "nas").as_deref() == Some("circuit")
+    });
+    measured(
+        "from a firewall that falls to a ping by circuit",
+        ms(watch.elapsed()),
+    );
+    carries(&pi, &nas);
+    carries(&nas, &pi);
+    assert_eq!(status(&volunteer)["circuits_n"], 1);
+}
+
+/// How long nodes may take to find out that nothing gets through any more.
+const LONG: Duration = Duration::from_secs(120);
+
+fn shut(machine: &Machine) {
+    for line in ONLY_TCP_443.lines() {
+        let ended = machine.command("nft").arg(line).output(PATIENCE).unwrap();
+        assert!(ended.status.success(), "{line}: {}", ended.stderr);
+    }
+}
+
 /// A volunteer, and sites that can only reach it.
 struct Town<'a> {
     lab: &'a Lab,
@@ -135,10 +194,7 @@ impl<'a> Town<'a> {
         let machine = self.lab.machine(name).unwrap();
         let address = format!("203.0.113.{host}/24");
         machine.attach(&self.inet, &address, None).unwrap();
-        for line in ONLY_TCP_443.lines() {
-            let ended = machine.command("nft").arg(line).output(PATIENCE).unwrap();
-            assert!(ended.status.success(), "{line}: {}", ended.stderr);
-        }
+        shut(&machine);
         Member::start(machine, seed)
     }
 }

@@ -37,8 +37,8 @@ pub struct Trial {
     pub op: OpId,
     /// When it is undone, by this node's clock.
     pub due: Timestamp,
-    /// How long it was to last, in milliseconds: a clock that went wrong does not make it last longer. Zero: it is over,
-    /// and only not to be said anew.
+    /// How long it was to last, in milliseconds: a clock that went wrong does not make it last longer. Zero: it is
+    /// over, and only not to be said anew.
     pub for_ms: u64,
 }
 

@@ -9,7 +9,7 @@ use tokio::net::lookup_host;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Style};
 use crate::units;
-use crate::volunteer::look::{Sight, sight};
+use crate::volunteer::look::{Seen, Sight, sight};
 use crate::volunteer::report::KEY_SYMBOLS;
 
 #[derive(Debug, clap::Args)]
@@ -26,20 +26,46 @@ pub(crate) struct RelayAddress {
     place: Hint,
 }
 
+/// A relay that answered with the key of its address.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) seen: Seen,
+    pub(crate) addresses: Vec<SocketAddr>,
+    sight: Sight,
+}
+
+impl RelayAddress {
+    /// Where it is.
+    pub(crate) const fn place(&self) -> &Hint {
+        &self.place
+    }
+}
+
 /// Looks, and says what is there.
 pub(crate) fn run(args: &Args, style: Style) -> Result<Exit, Failure> {
-    let RelayAddress { front, place } = &args.address;
+    let found = find(&args.address)?;
+    let key = found.seen.key.to_string();
+    output::data(&shown(style, &args.address, &key, found.sight))?;
+    Ok(Exit::Done)
+}
+
+/// Looks for the relay of an address.
+///
+/// # Errors
+/// When nobody answers there, or another one.
+pub(crate) fn find(address: &RelayAddress) -> Result<Found, Failure> {
+    let RelayAddress { front, place } = address;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::world("the system gives no threads", &error))?;
     let found = runtime.block_on(async {
         let addresses = resolve(place).await?;
-        sight(&addresses).await
+        Ok((sight(&addresses).await?, addresses))
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
-    let found = found?;
-    let Some(seen) = found.tcp.or(found.quic) else {
+    let (sight, addresses) = found?;
+    let Some(seen) = sight.tcp.or(sight.quic) else {
         let text = format!("no relay answers at {place}");
         return Err(Failure::new(Exit::TimedOut, "no_relay", text)
             .hint("a firewall may hold back UDP and TCP at its port, or it does not run"));
@@ -50,8 +76,11 @@ pub(crate) fn run(args: &Args, style: Style) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Refused, "other_relay", text)
             .hint("ask whoever runs it for its address"));
     }
-    output::data(&shown(style, &args.address, &key, found))?;
-    Ok(Exit::Done)
+    Ok(Found {
+        seen,
+        addresses,
+        sight,
+    })
 }
 
 fn shown(style: Style, address: &RelayAddress, key: &str, sight: Sight) -> String {
@@ -110,7 +139,11 @@ async fn resolve(place: &Hint) -> Result<Vec<SocketAddr>, Failure> {
     Ok(addresses)
 }
 
-fn parse(text: &str) -> Result<RelayAddress, String> {
+/// Reads `KEY@HOST:PORT`.
+///
+/// # Errors
+/// With the sentence for people.
+pub(crate) fn parse(text: &str) -> Result<RelayAddress, String> {
     let wrong = || {
         let text = text.escape_default();
         format!("{text} is no relay's address: it looks like k7q2m9fdx4@relay.example.org:443")

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use meshnode_protocol::peering::Mailbox;
+use meshnode_protocol::relay::frame::Frame;
+
 use super::*;
 use crate::tunnel::filter::tests::{device, open};
 
@@ -258,4 +261,42 @@ fn a_handshake_for_another_key_is_refused_before_it_counts() {
             Err(TunnResult::Err(_))
         ));
     }
+}
+
+#[test]
+fn a_path_that_was_followed_too_soon_for_a_report_is_told_later() {
+    let (mut a, mut b) = ends(Roaming::Told);
+    shake(&mut a, &mut b, at(0));
+    let mut moved = |last, ms| {
+        let sealed = a.seal(at(ms)).unwrap();
+        b.open(data(&sealed), &sealed, path(last), at(ms)).1
+    };
+    // The handshake's path was reported just now.
+    assert!(!moved(9, 100) && !moved(9, 999));
+    assert!(moved(9, 1000));
+    assert!(!moved(9, 5000));
+}
+
+#[test]
+fn a_packet_by_a_relay_is_sealed_behind_the_relays_header() {
+    let (mut a, mut b) = ends(Roaming::Told);
+    shake(&mut a, &mut b, at(0));
+    let mailbox = Mailbox(0x1234_5678_9abc);
+    let by_relay = Path::Relayed {
+        relay: SocketAddr::from(([192, 0, 2, 9], 443)),
+        mailbox,
+    };
+    a.peer.set_path(Some(by_relay), &mut a.out, at(0));
+    let framed = a.seal(at(0)).unwrap();
+    let Some(Frame::Passed {
+        mailbox: to,
+        datagram,
+    }) = Frame::open(&framed)
+    else {
+        panic!("a packet by a relay has its header");
+    };
+    assert_eq!(to, mailbox);
+    let (packet, moved) = b.open(data(datagram), datagram, by_relay, at(2000));
+    assert_eq!((&packet[..], moved), (&HELLO[..20], true));
+    assert_eq!(b.path(), Some(by_relay));
 }
