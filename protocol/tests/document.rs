@@ -42,6 +42,7 @@ macro_rules! values {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn the_table_of_limits_is_what_the_code_has() {
     let values = values![
         limits::PARENTS_MAX,

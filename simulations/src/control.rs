@@ -253,19 +253,8 @@ impl World {
             let delay = below(&mut self.rng, BREAK_US);
             self.after(delay, Event::Severed(number));
         }
-        let caller = self.machine(dialer).place;
-        let seen = if self.network.is_public(caller.site)
-            || caller.site == self.machine(listener).place.site
-        {
-            caller.address
-        } else {
-            Network::router(caller.site)
-        };
         let remote = match by {
-            None => ControlAddress {
-                transport: address.transport,
-                address: (seen, 50_000).into(),
-            },
+            None => self.caller_seen(dialer, listener, address.transport),
             Some(_) => address,
         };
         let by = by.map(|relay| self.machine(relay).key);
@@ -287,6 +276,26 @@ impl World {
                 by,
             };
             self.link_after(0, end, up);
+        }
+    }
+
+    /// Where a caller seems to be to the one that it called.
+    fn caller_seen(
+        &self,
+        dialer: MachineId,
+        listener: MachineId,
+        transport: Transport,
+    ) -> ControlAddress {
+        let caller = self.machine(dialer).place;
+        let near = caller.site == self.machine(listener).place.site;
+        let seen = if near || self.network.is_public(caller.site) {
+            caller.address
+        } else {
+            Network::router(caller.site)
+        };
+        ControlAddress {
+            transport,
+            address: (seen, 50_000).into(),
         }
     }
 

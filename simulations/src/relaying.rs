@@ -59,12 +59,9 @@ impl World {
         let machine = self.machine(at);
         let chosen = machine.relays.contains(&from);
         match Frame::open(bytes) {
-            Some(Frame::Word(word)) if Answer::parse(word).is_some() => {
-                if chosen {
-                    let (relay, bytes) = (from, word.to_vec());
-                    let input = TunnelInput::Relay { relay, bytes };
-                    self.feed(at, Input::Tunnel(input));
-                }
+            Some(Frame::Word(word)) if chosen && Answer::parse(word).is_some() => {
+                let (relay, bytes) = (from, word.to_vec());
+                self.feed(at, Input::Tunnel(TunnelInput::Relay { relay, bytes }));
             }
             Some(Frame::Word(word)) => self.answer_word(at, from, word),
             Some(Frame::Passed { mailbox, datagram }) => {

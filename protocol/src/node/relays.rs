@@ -49,6 +49,8 @@ pub(super) struct Relays {
     /// Relays that are compared in these minutes.
     compared: BTreeSet<TransportKey>,
     round_ms: u64,
+    /// When homes were last weighed against others.
+    weighed_ms: Option<u64>,
     /// Peers that somebody wants: since when, and when last.
     wanted: BTreeMap<NodeId, Wanted>,
     /// Peers that were heard by a relay: when last.
@@ -94,6 +96,17 @@ impl Relays {
         self.touched = true;
     }
 
+    /// Compares soon, if a home is missing. Who has its homes compares by the clock alone: else one change would be
+    /// everybody's occasion for another.
+    fn look_for_homes(&mut self, now: Moment) {
+        self.touched = true;
+        match self.homes.len() {
+            0 => self.round_within(ROUND_HOMELESS_MS, now),
+            1 => self.round_within(ROUND_SOON_MS, now),
+            _ => {}
+        }
+    }
+
     fn round_within(&mut self, ms: u64, now: Moment) {
         self.round_ms = self.round_ms.min(now.uptime_ms() + ms);
         self.touched = true;
@@ -122,13 +135,7 @@ impl Node {
     /// Records of these devices are new.
     pub(super) fn relays_heard(&mut self, devices: &BTreeSet<NodeId>, now: Moment) {
         if devices.iter().any(|device| *device != self.id) {
-            let homeless = self.relays.homes.is_empty();
-            let within = if homeless {
-                ROUND_HOMELESS_MS
-            } else {
-                ROUND_SOON_MS
-            };
-            self.relays.round_within(within, now);
+            self.relays.look_for_homes(now);
         }
     }
 
@@ -136,7 +143,6 @@ impl Node {
     pub(super) fn relays_follow_members(&mut self, now: Moment) {
         self.relays.members_ms = Some(now.uptime_ms());
         self.relays.touch();
-        self.relays.round_within(ROUND_SOON_MS, now);
     }
 
     /// This machine has other addresses.

@@ -279,6 +279,7 @@ fn probes() -> Vec<Vector> {
     .collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn relays() -> Vec<Vector> {
     let question = |name: &str, question: Question| {
         Vector::new(name, question.to_bytes(), move |known| {

@@ -6,6 +6,7 @@ use crate::id::{NodeId, TransportKey};
 use crate::limits::HOMES_MAX;
 use crate::node::Node;
 use crate::node::net::Net;
+use crate::node::relays::ROUND_MS;
 use crate::path::is_public;
 use crate::peering::Path;
 use crate::record::{Candidate, CandidateKind, Endpoints, Nat};
@@ -43,8 +44,13 @@ impl Node {
         for client in self.relays.clients.values_mut() {
             client.measure(now);
         }
-        self.weigh_homes();
-        self.settle_challenge(now);
+        let at = now.uptime_ms();
+        let rested = self.relays.weighed_ms;
+        if rested.is_none_or(|last| last + ROUND_MS <= at) {
+            self.relays.weighed_ms = Some(at);
+            self.weigh_homes();
+            self.settle_challenge(now);
+        }
         self.relays.touch();
     }
 
@@ -140,8 +146,14 @@ impl Node {
             self.relays.challenge = None;
             return;
         };
-        let nearer = best.1.saturating_add(BETTER_US.max(worst.1 / 5)) < worst.1;
-        if best.0 > worst.0 || (best.0 == worst.0 && !nearer) {
+        let better = match (best.0, worst.0) {
+            (false, true) => true,
+            (true, false) => false,
+            (true, true) | (false, false) => {
+                best.1.saturating_add(BETTER_US.max(worst.1 / 5)) < worst.1
+            }
+        };
+        if !better {
             self.relays.challenge = None;
             return;
         }

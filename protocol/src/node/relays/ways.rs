@@ -95,7 +95,7 @@ impl Node {
 
     /// The way to a peer changed, or stopped to answer: is its relay still there?
     pub(in crate::node) fn relays_doubt(&mut self, now: Moment) {
-        self.relays.touch();
+        self.relays.look_for_homes(now);
         for client in self.relays.clients.values_mut() {
             if client.hold() == Hold::Used {
                 client.doubt(now);
