@@ -324,8 +324,6 @@ impl Daemon {
             | Reply::PolicyDraft(_)
             | Reply::PolicyBlame(_)
             | Reply::PolicyKept
-            | Reply::RelayChanged(_)
-            | Reply::Relays(_)
             | Reply::Refused(_) => true,
         };
         let response = response(reply, snapshot.as_ref(), &about);

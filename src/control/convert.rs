@@ -194,8 +194,7 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
         (Reply::PolicyLog(changes), _) => policy::log(changes),
         (Reply::PolicyDraft(draft), _) => policy::draft(*draft),
         (Reply::PolicyBlame(lines), _) => policy::blame(lines),
-        // Nothing on the socket asks for relays.
-        (Reply::PolicyKept | Reply::RelayChanged(_) | Reply::Relays(_), _) => Response::Done,
+        (Reply::PolicyKept, _) => Response::Done,
         (Reply::Rotated { restart }, _) => Response::Rotated { restart },
         (Reply::Joining(step), _) => Response::Progress(progress(step)),
         (Reply::Blocked(changed), _) => Response::Blocked(changed),

@@ -78,7 +78,6 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::RelayChanged(_)
         | Reply::Acted(_)
         | Reply::PolicyKept
-        | Reply::RelayChanged(_)
         | Reply::Rotated { .. } => Reply::Refused(Refusal::Disk(reason.to_owned())),
         // A farewell comes with the erasure, which needs no room: it is true.
         Reply::Left { .. }
@@ -101,7 +100,6 @@ fn sift_reply(reply: Reply, reason: &str) -> Reply {
         | Reply::PolicyLog(_)
         | Reply::PolicyDraft(_)
         | Reply::PolicyBlame(_)
-        | Reply::Relays(_)
         | Reply::Refused(_) => reply,
     }
 }

@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_status_for_programs_has_what_was_promised() {
-        let shown: serde_json::Value = serde_json::from_str(&status_json(&report())).unwrap();
+        let shown: Value = serde_json::from_str(&status_json(&report())).unwrap();
         assert_eq!(shown["address"], "k7q2m9fdx4@relay.example.org:443");
         assert_eq!(shown["pairs_n"], 38);
         assert_eq!(shown["budget"]["pair_bps"], 10_000_000);
