@@ -1,8 +1,8 @@
 //! Datagrams between the engine and the streams of the control plane: a bounded queue each way for every circuit.
 //!
-//! The engine's threads put and take without waiting; a stream's task drains its [`Queue`]. Nobody waits for a slow end:
-//! what has no room, or waited too long, is lost, the oldest first. Handshakes and probes have a place of their own, go
-//! first and are not lost for age: without them a circuit would never be found good again.
+//! The engine's threads put and take without waiting; a stream's task drains its [`Queue`]. Nobody waits for a slow
+//! end: what has no room, or waited too long, is lost, the oldest first. Handshakes and probes have a place of their
+//! own, go first and are not lost for age: without them a circuit would never be found good again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

@@ -1,5 +1,7 @@
 //! A node with its adapters: what happens outside becomes its inputs, its outputs happen outside, in their order.
 
+mod opening;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -15,6 +17,7 @@ use meshnode_protocol::record::Transport;
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
+use self::opening::{carry, open_tunnel, port_failure};
 use super::withheld::Withheld;
 use super::{notices, sleep_until_ms};
 use crate::carrier::Carrier;
@@ -26,7 +29,7 @@ use crate::host::Host;
 use crate::mapping::{Mapping, MappingConfig, Router};
 use crate::store::{SledStore, Store as _};
 use crate::swarm::{Swarm, SwarmConfig};
-use crate::tunnel::{Offloads, TunError, Tunnel, TunnelConfig};
+use crate::tunnel::Tunnel;
 
 /// Inputs that may wait for the loop; a fuller queue slows the links down and drops the engine's reports.
 const QUEUE: usize = 1024;
@@ -443,62 +446,4 @@ fn mapping_config(port: NonZeroU16, seed: &[u8; 32]) -> MappingConfig {
         port,
         nonce: [word(0), word(4), word(8)],
     }
-}
-
-fn open_tunnel(
-    node: &Node,
-    name: &str,
-    port: u16,
-    reporter: &mpsc::Sender<TunnelInput>,
-    carrier: &Carrier,
-) -> Result<Tunnel, Failure> {
-    let secret = node.danger_tunnel_secret();
-    let config = TunnelConfig {
-        name: name.to_owned(),
-        secret,
-        port,
-        mtu: MTU,
-        control: Some(port),
-        offloads: Offloads::default(),
-        carrier: carrier.clone(),
-    };
-    Tunnel::start(config, reporter.clone()).map_err(|error| {
-        match error.downcast_ref::<TunError>() {
-            Some(error) => tun_failure(error),
-            None => port_failure(port, &error),
-        }
-    })
-}
-
-fn carry(tunnel: &Tunnel, terms: Option<CarryTerms>) {
-    if let Err(error) = tunnel.carry(terms) {
-        tracing::error!(
-            error = format!("{error:#}"),
-            "nothing is carried for others"
-        );
-    }
-}
-
-fn tun_failure(error: &TunError) -> Failure {
-    match error {
-        TunError::Permission => Failure::new(Exit::Denied, "rights", error.to_string())
-            .hint("type it again with sudo in front"),
-        TunError::NoDeviceNode => Failure::new(Exit::Refused, "no_tun", error.to_string())
-            .hint("in a container: start it with --device /dev/net/tun --cap-add NET_ADMIN"),
-        TunError::NoModule => {
-            Failure::new(Exit::Refused, "no_tun", error.to_string()).hint("sudo modprobe tun")
-        }
-        TunError::InUse(_) => Failure::new(Exit::Refused, "tun_in_use", error.to_string())
-            .hint("meshnode daemon --tun-name NAME"),
-        TunError::Other(source) => Failure::new(Exit::Refused, "tun", format!("{error}: {source}")),
-    }
-}
-
-fn port_failure(port: u16, error: &anyhow::Error) -> Failure {
-    Failure::new(
-        Exit::Refused,
-        "port",
-        format!("cannot listen at port {port}: {error:#}"),
-    )
-    .hint("meshnode daemon --listen-port N")
 }

@@ -239,8 +239,8 @@ impl Peer {
         state.outgoing(path, result, now)
     }
 
-    /// Seals a packet, with what goes before it on its way. `padded` ends with zeros up to WireGuard's padding, `length`
-    /// is the packet's own.
+    /// Seals a packet, with what goes before it on its way. `padded` ends with zeros up to WireGuard's padding,
+    /// `length` is the packet's own.
     pub(crate) fn seal<'a>(
         &self,
         padded: &[u8],
