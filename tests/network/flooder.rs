@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use meshnode::carrier::Carrier;
 use meshnode::clock::Clock;
 use meshnode::lab::{Machine, Stopwatch};
 use meshnode::swarm::{Swarm, SwarmConfig};
@@ -176,6 +177,7 @@ impl Member {
             seed: node.danger_transport_seed(),
             port: PORT,
             mdns: true,
+            carrier: Carrier::new().unwrap(),
         };
         Self {
             node,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use meshnode::carrier::Carrier;
 use meshnode::lab::{Machine, Stopwatch, World};
 use meshnode::swarm::{Swarm, SwarmConfig};
 use meshnode_protocol::link::{CallId, DialId, LinkInput, LinkOutput};
@@ -325,6 +326,7 @@ async fn stranger(number: u8, port: u16) -> usize {
         seed: Zeroizing::new([100 + number; 32]),
         port: PORT + u16::from(number) * 2,
         mdns: false,
+        carrier: Carrier::new().unwrap(),
     };
     let swarm = Swarm::start(config, events).unwrap();
     let dial = |swarm: &Swarm, dial: u64| {
