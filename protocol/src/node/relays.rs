@@ -35,7 +35,7 @@ const ROUND_MS: u64 = 300_000;
 /// How soon after news of relays they are compared.
 const ROUND_SOON_MS: u64 = 5000;
 /// The same while this node is at home nowhere.
-const ROUND_HOMELESS_MS: u64 = 300;
+const ROUND_HOMELESS_MS: u64 = 50;
 
 /// What a node knows of relays.
 #[derive(Debug, Default)]

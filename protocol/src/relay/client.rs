@@ -22,7 +22,7 @@ const KEEP_MS: u64 = 25_000;
 /// The same while datagrams travel by it, so that a dead relay is noticed before its users give up.
 const USED_MS: u64 = 1000;
 /// Between two samples of a relay that is only measured.
-const SAMPLE_MS: u64 = 200;
+const SAMPLE_MS: u64 = 100;
 /// Samples of one measurement.
 const SAMPLES: usize = 3;
 /// Between two measurements.

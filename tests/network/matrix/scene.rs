@@ -54,6 +54,8 @@ pub(crate) struct Scene<'lab> {
     pub(crate) sites: Vec<Site>,
     pub(crate) via_addresses: Vec<IpAddr>,
     via_site: Site,
+    /// One more public member.
+    other: Node,
 }
 
 /// Where the two are.
@@ -100,6 +102,9 @@ impl<'lab> Scene<'lab> {
         let via_site = internet.site("middle", plan);
         let (via, via_addresses) = public_node(&via_site, lab, "via");
         via.init("matrix");
+        // Two who see a machine are what it takes to tell how its router maps.
+        let (other, _) = public_node(&via_site, lab, "other");
+        other.join(&via.invite(&[]));
         let places = place(&internet, lab);
         let [ann, ben] = [places.ann, places.ben].map(|machine| {
             let mut node = Node::new(machine);
@@ -110,7 +115,7 @@ impl<'lab> Scene<'lab> {
             node.join(&via.invite(&[]));
             node
         });
-        agree(&[&via, &ann, &ben], 3);
+        agree(&[&via, &other, &ann, &ben], 4);
         let addresses = [&ann, &ben].map(|node| node.addresses()[0]);
         Self {
             addresses,
@@ -122,6 +127,7 @@ impl<'lab> Scene<'lab> {
             sites: places.sites,
             via_addresses,
             via_site,
+            other,
         }
     }
 
@@ -139,7 +145,7 @@ impl<'lab> Scene<'lab> {
     pub(crate) fn second_via(&self, name: &str) -> Node {
         let (node, _) = public_node(&self.via_site, self.lab, name);
         node.join(&self.via.invite(&[]));
-        agree(&[&self.via, &self.ann, &self.ben, &node], 4);
+        agree(&[&self.via, &self.other, &self.ann, &self.ben, &node], 5);
         node
     }
 

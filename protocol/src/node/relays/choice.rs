@@ -34,6 +34,9 @@ impl Node {
     /// Chooses whom to compare, and measures them anew.
     pub(super) fn compare_relays(&mut self, now: Moment) {
         self.learn_volunteers(now);
+        if self.relays.weighed_ms.is_none() {
+            self.return_home();
+        }
         let mut candidates: Vec<_> = self.candidates();
         candidates.sort_unstable();
         let homes = self.relays.homes.iter().copied();
@@ -54,6 +57,23 @@ impl Node {
         self.relays.touch();
     }
 
+    /// Begins where this node was at home in its last life: peers have that in its record, and knock there now.
+    fn return_home(&mut self) {
+        let me = self.id;
+        let Some(net) = &self.net else { return };
+        let homes = net
+            .ledger
+            .records
+            .endpoints(&me)
+            .map(|own| own.homes.clone());
+        let mut homes = homes.unwrap_or_default();
+        homes.retain(|home| !self.relay_addresses(home).is_empty());
+        if self.relays.homes.is_empty() && !homes.is_empty() {
+            self.relays.homes = homes;
+            self.reserve_at_homes();
+        }
+    }
+
     /// Relays that may become a home, each with what is known of it without asking: volunteers, and members that carry
     /// and are reached directly now.
     fn candidates(&self) -> Vec<(Rank, TransportKey)> {
@@ -65,13 +85,17 @@ impl Node {
         let public = self.is_public_itself();
         let members = net.transports.iter().filter(|(_, node)| **node != self.id);
         let members = members.filter_map(|(key, node)| {
-            let way = net.paths.peer(node)?.active()?;
+            let way = net.paths.peer(node).and_then(|peer| peer.active());
             let endpoints = net.ledger.records.endpoints(node)?;
-            let direct = matches!(way.0, Path::Direct { .. });
+            let direct = way.filter(|way| matches!(way.0, Path::Direct { .. }));
             let behind = !is_callable(endpoints);
+            // Where no UDP gets out, a link is all there is.
+            let near = direct.is_some() || !behind && self.links.peers.contains_key(key);
             // Who can be called itself gains nothing by a friend who cannot.
-            let fits = endpoints.carries && direct && !(behind && public);
-            let rtt = way.2.unwrap_or_else(|| self.rtt_of(key));
+            let fits = endpoints.carries && near && !(behind && public);
+            let rtt = direct
+                .and_then(|way| way.2)
+                .unwrap_or_else(|| self.rtt_of(key));
             (fits && net.engine.contains_key(node)).then_some(((behind, rtt), *key))
         });
         volunteers.chain(members).collect()
@@ -108,17 +132,25 @@ impl Node {
     pub(super) fn choose_homes(&mut self, now: Moment) {
         let before = self.relays.homes.clone();
         let mut homes = before.clone();
-        homes.retain(|home| self.rank(home).is_some() || self.is_new(home));
+        homes.retain(|home| {
+            self.rank(home).is_some() || self.is_new(home) || self.relays.circuits.keeps(home)
+        });
         if homes.len() < HOMES_MAX {
             let compared = self.relays.compared.iter();
             let free = compared.filter(|relay| !homes.contains(relay));
-            let measured = free.filter(|relay| {
+            // Who is at home nowhere takes the first that answers; the second home is chosen with more care.
+            let homeless = homes.is_empty();
+            let measured = free.clone().filter(|relay| {
                 let client = self.relays.clients.get(relay);
-                client.is_some_and(|client| client.is_measured())
+                homeless || client.is_some_and(|client| client.is_measured())
             });
             let mut ranked: Vec<_> = measured
                 .filter_map(|relay| Some((self.rank(relay)?, *relay)))
                 .collect();
+            if homeless && ranked.is_empty() {
+                let linked = free.filter(|relay| self.is_only_linked(relay));
+                ranked.extend(linked.map(|relay| ((false, u64::MAX), *relay)));
+            }
             ranked.sort_unstable();
             let room = HOMES_MAX - homes.len();
             homes.extend(ranked.into_iter().take(room).map(|(_, relay)| relay));
@@ -128,10 +160,19 @@ impl Node {
         }
     }
 
-    /// Whether a home was spoken to at all: its client begins anew after this machine moved.
+    /// Whether a home had no time to answer: nobody spoke to it yet, or this machine moved.
     fn is_new(&self, home: &TransportKey) -> bool {
-        let client = self.relays.clients.get(home);
-        client.is_some_and(|client| client.is_fresh())
+        match self.relays.clients.get(home) {
+            Some(client) => client.is_fresh(),
+            None => !self.relay_addresses(home).is_empty(),
+        }
+    }
+
+    /// Whether a relay is silent by UDP, and linked all the same: where only TCP gets out, it is a home for circuits.
+    fn is_only_linked(&self, relay: &TransportKey) -> bool {
+        let client = self.relays.clients.get(relay);
+        let silent = client.is_some_and(|client| !client.is_fresh() && client.rtt_us().is_none());
+        silent && self.links.peers.contains_key(relay)
     }
 
     /// Whether a home is worse than another relay, by enough and for long enough.

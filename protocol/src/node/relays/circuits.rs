@@ -40,6 +40,11 @@ pub(super) struct Circuits {
 }
 
 impl Circuits {
+    /// Whether a relay keeps a reservation for this node.
+    pub(super) fn keeps(&self, relay: &TransportKey) -> bool {
+        self.reserved.contains(relay)
+    }
+
     pub(super) const fn poll_timeout(&self) -> Option<u64> {
         self.due_ms
     }
@@ -48,6 +53,7 @@ impl Circuits {
 impl Node {
     /// A relay keeps a reservation for this node, or does not any more.
     pub(in crate::node) fn on_reserved(&mut self, relay: TransportKey, stands: bool) {
+        self.relays.touch();
         if stands {
             self.relays.circuits.reserved.insert(relay);
         } else {
