@@ -291,6 +291,7 @@ impl PeerPath {
         self.want(now);
         self.meter(rx_bytes.saturating_add(tx_bytes), now);
         self.watch_silence(rx_bytes, tx_bytes, now);
+        self.plan_sizes(now);
     }
 
     /// A packet wants to go to the peer, and there is no path.
@@ -431,6 +432,9 @@ impl PeerPath {
 
 /// How long a relay's path that is not listed stays after the peer was heard by it.
 const HEARD_MS: u64 = 30_000;
+
+#[cfg(test)]
+mod tests;
 
 fn nonce<R: Rng>(rng: &mut R) -> [u8; 24] {
     let mut nonce = [0; 24];
