@@ -288,6 +288,7 @@ impl PeerPath {
         self.want(now);
         self.meter(rx_bytes.saturating_add(tx_bytes), now);
         self.watch_silence(rx_bytes, tx_bytes, now);
+        self.plan_sizes(now);
     }
 
     /// A packet wants to go to the peer, and there is no path.
@@ -425,6 +426,9 @@ impl PeerPath {
         self.effort.get_or_insert_with(Box::default)
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 fn nonce<R: Rng>(rng: &mut R) -> [u8; 24] {
     let mut nonce = [0; 24];

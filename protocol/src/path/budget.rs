@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::address::is_local;
+
 /// Ladders that an address which never answered gets at first.
 const BURSTS_MAX: u8 = 3;
 /// After which one more is allowed.
@@ -12,10 +14,10 @@ const BURST_REFILL_MS: u64 = 20 * 60 * 1000;
 const ADDRESSES_MAX: usize = 8192;
 /// Probes a second to addresses that did not answer lately, of all peers together.
 const PROBES_PER_S: u64 = 100;
-/// So many may go at once.
-const PROBES_AT_ONCE: u64 = 400;
+/// So many may go at once: after a start, everybody is looked for.
+const PROBES_AT_ONCE: u64 = 1000;
 /// What is kept of them for peers that somebody wants.
-const PROBES_KEPT: u64 = 200;
+const PROBES_KEPT: u64 = 400;
 
 /// Why an address is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +34,18 @@ struct Spent {
     refill_ms: u64,
 }
 
+/// Whose account it is: an address's, whoever names it. A local one means another machine in every network, so that
+/// each peer that names it has an account of its own.
+type Account = (SocketAddr, Option<[u8; 8]>);
+
+fn account(address: SocketAddr, peer: [u8; 8]) -> Account {
+    (address, is_local(&address).then_some(peer))
+}
+
 /// What is left of everything.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    spent: BTreeMap<SocketAddr, Spent>,
+    spent: BTreeMap<Account, Spent>,
     /// Probes that were taken and are not given back yet, in thousandths.
     taken: u64,
     taken_ms: u64,
@@ -43,15 +53,22 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Takes one ladder for an address that never answered.
-    pub(super) fn take_burst(&mut self, address: SocketAddr, cause: Cause, at: u64) -> bool {
-        if !self.spent.contains_key(&address) && self.spent.len() >= ADDRESSES_MAX {
+    pub(super) fn take_burst(
+        &mut self,
+        address: SocketAddr,
+        peer: [u8; 8],
+        cause: Cause,
+        at: u64,
+    ) -> bool {
+        let account = account(address, peer);
+        if !self.spent.contains_key(&account) && self.spent.len() >= ADDRESSES_MAX {
             let full = u64::from(BURSTS_MAX) * BURST_REFILL_MS;
             self.spent.retain(|_, spent| spent.refill_ms + full > at);
             if self.spent.len() >= ADDRESSES_MAX {
                 return false;
             }
         }
-        let spent = self.spent.entry(address).or_insert(Spent {
+        let spent = self.spent.entry(account).or_insert(Spent {
             left: BURSTS_MAX,
             refill_ms: at,
         });
@@ -74,8 +91,8 @@ impl Budget {
     }
 
     /// An address answered: it owes nothing.
-    pub(super) fn answered(&mut self, address: &SocketAddr) {
-        self.spent.remove(address);
+    pub(super) fn answered(&mut self, address: SocketAddr, peer: [u8; 8]) {
+        self.spent.remove(&account(address, peer));
     }
 
     /// Takes one probe to an address that did not answer lately.
@@ -105,7 +122,7 @@ mod tests {
     #[test]
     fn an_address_that_never_answered_gets_three_ladders_the_last_for_a_sign_of_life() {
         let mut budget = Budget::default();
-        let mut take = |cause, at| budget.take_burst(address(1024), cause, at);
+        let mut take = |cause, at| budget.take_burst(address(1024), [1; 8], cause, at);
         assert_eq!([take(Cause::Search, 5), take(Cause::Search, 6)], [true; 2]);
         assert!(!take(Cause::Search, 7));
         assert_eq!([take(Cause::Life, 8), take(Cause::Life, 9)], [true, false]);
@@ -119,13 +136,23 @@ mod tests {
     }
 
     #[test]
+    fn one_address_has_one_account_whoever_names_it_unless_it_is_local() {
+        let mut budget = Budget::default();
+        let mut take = |address, peer| budget.take_burst(address, [peer; 8], Cause::Life, 5);
+        let outside = (0..9).filter(|peer| take(address(1024), *peer)).count();
+        let local = SocketAddr::from(([192, 168, 1, 2], 41_641));
+        let inside = (0..9).filter(|peer| take(local, *peer)).count();
+        assert_eq!((outside, inside), (3, 9));
+    }
+
+    #[test]
     fn who_answered_owes_nothing() {
         let mut budget = Budget::default();
         for _ in 0..3 {
-            assert!(budget.take_burst(address(1024), Cause::Life, 5));
+            assert!(budget.take_burst(address(1024), [1; 8], Cause::Life, 5));
         }
-        budget.answered(&address(1024));
-        assert!(budget.take_burst(address(1024), Cause::Search, 6));
+        budget.answered(address(1024), [2; 8]);
+        assert!(budget.take_burst(address(1024), [1; 8], Cause::Search, 6));
     }
 
     #[test]
@@ -133,18 +160,19 @@ mod tests {
         let mut budget = Budget::default();
         let named = (0..).map(|n: u32| SocketAddr::from((n.to_be_bytes(), 1024)));
         let probed = named.take(2 * ADDRESSES_MAX);
-        let probed = probed.filter(|address| budget.take_burst(*address, Cause::Search, 5));
+        let mut take = |address: &SocketAddr| budget.take_burst(*address, [1; 8], Cause::Search, 5);
+        let probed = probed.filter(|address| take(address));
         assert_eq!(probed.count(), ADDRESSES_MAX);
         let later = 5 + 4 * BURST_REFILL_MS;
-        assert!(budget.take_burst(address(9), Cause::Search, later));
+        assert!(budget.take_burst(address(9), [1; 8], Cause::Search, later));
     }
 
     #[test]
     fn probes_of_idle_peers_leave_room_for_those_that_are_wanted() {
         let mut budget = Budget::default();
-        let idle = (0..1000).filter(|_| budget.take_probe(false, 5)).count();
-        let wanted = (0..1000).filter(|_| budget.take_probe(true, 5)).count();
-        assert_eq!((idle, wanted), (200, 200));
+        let idle = (0..2000).filter(|_| budget.take_probe(false, 5)).count();
+        let wanted = (0..2000).filter(|_| budget.take_probe(true, 5)).count();
+        assert_eq!((idle, wanted), (600, 400));
         let second = (0..1000).filter(|_| budget.take_probe(true, 1005)).count();
         assert_eq!(second as u64, PROBES_PER_S);
     }

@@ -60,16 +60,16 @@ impl Candidate {
             return None;
         }
         let answered = self.answered_ms.is_some_and(|ms| ms >= ladder.start_ms);
-        if ladder.step == LADDER_MS.len() || answered {
+        if ladder.step >= LADDER_MS.len() || answered {
             self.ladder = None;
         }
         self.ladder
     }
 
-    /// Counts the step that is due as taken.
-    pub(super) fn climb(&mut self) {
+    /// Counts the step that is due as taken. For a peer that nobody wants, two of three are left out.
+    pub(super) fn climb(&mut self, wanted: bool) {
         if let Some(ladder) = &mut self.ladder {
-            ladder.step += 1;
+            ladder.step += if wanted { 1 } else { 3 };
         }
     }
 

@@ -108,7 +108,8 @@ impl PeerPath {
             return;
         };
         let after = |at: Option<u64>, ms: u64| at.is_none_or(|at| at + ms <= now.uptime_ms());
-        let answered_ms = if self.is_awake() {
+        // On the path in use one end's probes are enough for both.
+        let answered_ms = if self.is_awake() && !self.uses(&path) {
             ANSWERED_MS
         } else {
             super::keeping::LAPSE_MS
@@ -184,7 +185,7 @@ impl PeerPath {
         };
         known.answered(flight.size.is_none().then_some(rtt_us), at);
         if let Some(remote) = path.remote() {
-            means.budget.answered(&remote);
+            means.budget.answered(remote, self.keys.tag_in());
         }
         self.failures = 0;
         if let Some((command, seq)) = flight.command {

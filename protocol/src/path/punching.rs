@@ -262,7 +262,7 @@ impl PeerPath {
         };
         known.answered(None, at);
         if let Some(remote) = path.remote() {
-            means.budget.answered(&remote);
+            means.budget.answered(remote, self.keys.tag_in());
         }
         self.failures = 0;
         self.note_answer(&path, now);

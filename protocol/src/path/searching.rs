@@ -145,6 +145,7 @@ impl PeerPath {
     pub(super) fn climb<R: Rng>(&mut self, means: &mut Means, now: Moment, rng: &mut R) {
         let at = now.uptime_ms();
         let wanted = self.is_wanted(now);
+        let tag = self.keys.tag_in();
         let mut targets = Vec::new();
         for (path, candidate) in self.candidates.iter_mut() {
             let Some(ladder) = candidate.step(at) else {
@@ -155,12 +156,12 @@ impl PeerPath {
                     candidate.delay(CROWDED_MS);
                     continue;
                 }
-                if ladder.is_new() && !means.budget.take_burst(remote, ladder.cause, at) {
+                if ladder.is_new() && !means.budget.take_burst(remote, tag, ladder.cause, at) {
                     candidate.ladder = None;
                     continue;
                 }
             }
-            candidate.climb();
+            candidate.climb(wanted);
             targets.push(*path);
         }
         for path in targets {

@@ -46,6 +46,20 @@ impl Sizing {
 
 impl PeerPath {
     /// Begins to try sizes when packets flow on a direct path that was proven.
+    pub(super) fn plan_sizes(&mut self, now: Moment) {
+        let at = now.uptime_ms();
+        if !self.is_direct() || !self.answers() {
+            return;
+        }
+        let sizing = &mut self.effort().sizing;
+        if sizing.next_ms.is_none() && (sizing.begun_ms == 0 || sizing.begun_ms + ANEW_MS <= at) {
+            sizing.step = 0;
+            sizing.tries = 0;
+            sizing.begun_ms = at;
+            sizing.next_ms = Some(at);
+        }
+    }
+
     pub(super) fn size_on_time<R: Rng>(&mut self, now: Moment, rng: &mut R) {
         let at = now.uptime_ms();
         let busy = self.busy_ms.is_some_and(|ms| ms + BUSY_MS >= at);
@@ -55,17 +69,11 @@ impl PeerPath {
             return;
         };
         let sizing = &mut effort.sizing;
-        if !ready {
-            sizing.next_ms = None;
+        if sizing.next_ms.is_none_or(|due| due > at) {
             return;
         }
-        if sizing.next_ms.is_none() && (sizing.begun_ms == 0 || sizing.begun_ms + ANEW_MS <= at) {
-            sizing.step = 0;
-            sizing.tries = 0;
-            sizing.begun_ms = at;
-            sizing.next_ms = Some(at);
-        }
-        if sizing.next_ms.is_none_or(|due| due > at) {
+        if !ready {
+            sizing.next_ms = None;
             return;
         }
         let failed = sizing.tries >= TRIES_MAX;

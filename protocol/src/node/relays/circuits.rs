@@ -140,6 +140,11 @@ impl Node {
             .map(|home| (home, self.relay_control(&home)))
             .filter(|(home, addresses)| !addresses.is_empty() && home != peer);
         let mut reachable: Vec<_> = reachable.collect();
+        // A relay that is linked is there for sure.
+        let linked = |relay: &TransportKey| self.links.peers.contains_key(relay);
+        if reachable.iter().any(|(relay, _)| linked(relay)) {
+            reachable.retain(|(relay, _)| linked(relay));
+        }
         if reachable.is_empty() {
             return false;
         }
