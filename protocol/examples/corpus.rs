@@ -17,7 +17,6 @@ use meshnode_protocol::invite::{Hint, InviteCode, InviteSecret};
 use meshnode_protocol::io::InviteRefusal;
 use meshnode_protocol::name::{NodeName, Tag};
 use meshnode_protocol::op::{Draft, Op};
-use meshnode_protocol::probe::{Call, PADDING_BYTES_MAX, PortPlan, Probe};
 use meshnode_protocol::record::{
     Candidate, CandidateKind, ControlAddress, Endpoints, Nat, Record, Transport,
 };
@@ -43,6 +42,8 @@ mod targets;
 mod exports;
 #[path = "corpus/policies.rs"]
 mod policies;
+#[path = "corpus/probes.rs"]
+mod probes;
 #[path = "corpus/records.rs"]
 mod records;
 #[path = "corpus/relays.rs"]
@@ -163,13 +164,14 @@ fn valid() -> Seeds {
     let answer = stun::answer(&request, seen).expect("a plain request");
     add("stun", "answer", answer);
     add("stun", "request", request);
-    for (name, probe) in probes() {
+    for (name, probe) in probes::probes() {
         add("probe", name, targets::PROBE_KEYS.1.seal(&probe, [11; 24]));
         add("probe", &format!("{name}-body"), probe.to_bytes());
     }
     seeds
 }
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn bad() -> Seeds {
     let mut seeds = Seeds::new();
     let mut add = |target, name: &str, bytes| seeds.push((target, name.to_owned(), bytes));
@@ -247,7 +249,7 @@ fn bad() -> Seeds {
     ];
     add("stun", "change-request", change.concat());
     add("probe", "magic-alone", b"mNP\x01".to_vec());
-    let called = probes().remove(0).1.to_bytes();
+    let called = probes::probes().remove(0).1.to_bytes();
     for (name, at, value) in [
         ("call-crowded", 27, 11),
         ("call-nat", 21, 5),
@@ -464,53 +466,6 @@ fn codes() -> Vec<(&'static str, String)> {
         ),
         ("bare", bare),
         ("hinted", hinted.text()),
-    ]
-}
-
-fn probes() -> Vec<(&'static str, Probe)> {
-    let txid = [30; 12];
-    let pong = |text: &str| Probe::Pong {
-        txid,
-        observed: Some(text.parse().expect("an address")),
-    };
-    let ping = |padding| Probe::Ping { txid, padding };
-    let candidate = |kind, text: &str| Candidate {
-        kind,
-        address: text.parse().expect("an address"),
-    };
-    let call = Call {
-        txid,
-        seq: 9,
-        nat: Nat::Sequential,
-        plan: PortPlan {
-            last: 40_112,
-            step: 2,
-        },
-        run: true,
-        candidates: vec![
-            candidate(CandidateKind::Host, "192.168.1.2:41641"),
-            candidate(CandidateKind::Observed, "203.0.113.9:40112"),
-            candidate(CandidateKind::Mapped, "[2001:db8::1]:41641"),
-        ],
-    };
-    let empty = Call {
-        candidates: Vec::new(),
-        ..call.clone()
-    };
-    vec![
-        ("call", Probe::Call(call)),
-        ("call-ack", Probe::CallAck(empty)),
-        (
-            "pong-relayed",
-            Probe::Pong {
-                txid,
-                observed: None,
-            },
-        ),
-        ("ping", ping(0)),
-        ("ping-full", ping(PADDING_BYTES_MAX)),
-        ("pong-v4", pong("203.0.113.9:41641")),
-        ("pong-v6", pong("[2001:db8::1]:41641")),
     ]
 }
 

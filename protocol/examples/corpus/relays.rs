@@ -13,9 +13,9 @@ pub(crate) fn good() -> Vec<(&'static str, Vec<u8>)> {
     let keys = joiner();
     let relay = TransportKey::new(keys.device.public());
     let bind = Bind::sign(&keys.transport, &relay, [40; 16], [41; 12]);
-    let standing = |seen: &str, reason| Standing {
+    let standing = |seen: &str, reason: Option<Reason>| Standing {
         seen: seen.parse().expect("an address"),
-        bound: reason == None,
+        bound: reason.is_none(),
         reason,
     };
     let cookie = Answer::Cookie {

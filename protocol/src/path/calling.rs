@@ -148,7 +148,7 @@ impl PeerPath {
         &mut self,
         call: &Call,
         path: Path,
-        means: &mut Means,
+        means: &Means,
         now: Moment,
         rng: &mut R,
     ) {
@@ -190,7 +190,7 @@ impl PeerPath {
         &mut self,
         call: &Call,
         path: Path,
-        means: &mut Means,
+        means: &Means,
         now: Moment,
         rng: &mut R,
     ) {

@@ -30,8 +30,8 @@ impl PeerPath {
         }
     }
 
-    /// Sends nothing on its own from now on. What is known stays known; a path in use stays as long as the peer is heard
-    /// by it.
+    /// Sends nothing on its own from now on. What is known stays known; a path in use stays as long as the peer is
+    /// heard by it.
     pub fn rest(&mut self) {
         self.effort = None;
         self.flights = super::few::Few::default();

@@ -77,13 +77,12 @@ impl Stage {
     /// Takes what the way wants done.
     fn drain(&mut self) {
         while let Some(event) = self.way.poll_event() {
-            match event {
-                PathEvent::Send(path, bytes) => {
-                    let probe = self.theirs.open(&bytes).expect("it seals for the peer");
-                    self.sent.push((path, probe));
-                }
-                other => self.events.push(other),
-            }
+            let PathEvent::Send(path, bytes) = &event else {
+                self.events.push(event);
+                continue;
+            };
+            let probe = self.theirs.open(bytes).expect("it seals for the peer");
+            self.sent.push((*path, probe));
         }
     }
 

@@ -143,7 +143,7 @@ fn step_of(ports: &[i32]) -> Option<i16> {
     } else {
         smallest.signum()
     };
-    steps.iter().all(follows).then(|| step as i16)
+    steps.iter().all(follows).then_some(step as i16)
 }
 
 #[cfg(test)]

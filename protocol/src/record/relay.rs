@@ -16,7 +16,7 @@ pub struct RelayRecord {
     pub transport: TransportKey,
     /// What people call it.
     pub name: NodeName,
-    /// Where it is, UDP and TCP alike; strictly ascending, at most [`RELAY_ADDRESSES_MAX`](crate::limits::RELAY_ADDRESSES_MAX).
+    /// Where it is, UDP and TCP alike; strictly ascending, at most `limits::RELAY_ADDRESSES_MAX`.
     pub addresses: Vec<SocketAddr>,
     /// Whether it is not to be used any more.
     pub removed: bool,
