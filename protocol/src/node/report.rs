@@ -165,7 +165,7 @@ impl Node {
                 path,
                 kind: kind_of(&path),
                 source,
-                via: None,
+                via: self.relay_name(&path),
                 rtt_us,
                 mtu: way.and_then(|way| way.mtu()).unwrap_or(OVERLAY_MTU),
                 since_ms: now.uptime_ms().saturating_sub(since),
