@@ -34,6 +34,7 @@ mod launch;
 mod leave;
 mod log;
 mod man;
+mod netcheck;
 mod network;
 mod node;
 mod pending;
@@ -133,6 +134,7 @@ enum Verb {
     #[command(visible_alias = "peers")]
     Status(status::Args),
     Ping(ping::Args),
+    Netcheck(netcheck::Args),
     Up(up::Args),
     Down(down::Args),
     #[command(visible_alias = "whoami")]
@@ -214,6 +216,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Some(Verb::Ping(args)) => ping::run(&args, &session),
         Some(Verb::Up(args)) => up::run(&args, &session),
         Some(Verb::Down(args)) => down::run(&args, &session),
+        Some(Verb::Netcheck(args)) => netcheck::run(&args, &session),
         Some(Verb::Whois(args)) => whois::run(&args, &session),
         Some(Verb::Ip(args)) => ip::run(&args, &session),
         Some(Verb::Wait(args)) => wait::run(&args, &session),

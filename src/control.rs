@@ -31,6 +31,7 @@ pub(crate) mod card;
 pub(crate) mod client;
 pub(crate) mod convert;
 pub(crate) mod history;
+pub(crate) mod netcheck;
 pub(crate) mod policy;
 pub(crate) mod relays;
 pub(crate) mod report;
@@ -133,6 +134,8 @@ pub(crate) enum Request {
     Settings,
     /// Set keys, or with `None` forget them; all or none. Answer [`Response::Settings`].
     Set(Vec<(Key, Option<String>)>),
+    /// What the network around this machine is like. Answer [`Response::Netcheck`].
+    Netcheck,
     /// The card of a node. Answer [`Response::Card`].
     Whois(NodeId),
     /// Have no traffic with a node, or have it again. Answer [`Response::Blocked`].
@@ -160,6 +163,7 @@ impl Request {
             | Self::Admins
             | Self::Recovery
             | Self::Settings
+            | Self::Netcheck
             | Self::Relay(relays::RelayAsk::List)
             | Self::Whois(_) => Rights::Look,
             // Who may change this node must not make himself its operator.
@@ -315,6 +319,8 @@ pub(crate) enum Response {
     },
     /// What is set on this machine, all keys in their order.
     Settings(Vec<SettingReport>),
+    /// What the network around this machine is like.
+    Netcheck(Box<netcheck::NetcheckReport>),
     /// Who a node is, and who let it in.
     Card(Box<CardReport>),
     /// The node is blocked, or is not, as wanted; whether that was new.

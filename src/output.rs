@@ -8,6 +8,7 @@ pub(crate) mod acts;
 pub(crate) mod card;
 pub(crate) mod history;
 pub(crate) mod json;
+pub(crate) mod netcheck;
 pub(crate) mod networks;
 pub(crate) mod people;
 pub(crate) mod ping;

@@ -234,6 +234,7 @@ const STORIES: &[Story] = stories![
     local::a_card_says_by_which_invite_witness_and_admin_a_node_is_in,
     local::waiting_ends_when_a_node_answers_and_not_before,
     paths::two_sites_behind_nats_talk_directly_and_go_on_without_the_introducer,
+    paths::netcheck_says_what_others_see_and_who_was_spoken_to,
     paths::a_node_that_gets_another_address_is_found_again,
     paths::a_node_that_moves_behind_another_nat_is_found_again,
     paths::two_nodes_meet_where_only_ipv6_is,

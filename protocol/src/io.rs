@@ -8,6 +8,7 @@ mod policy;
 mod refusal;
 mod relays;
 mod status;
+mod surroundings;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use self::status::{
     Attempt, Member, Method, Outcome, Peer, PeerPath, Presence, RevokedBy, Search, Snapshot,
     Standing, State, Unheard, Warning,
 };
+pub use self::surroundings::{RelayNearby, Surroundings, Vantage};
 
 /// A command of a person; counted by the driver, named in its replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -32,6 +32,7 @@ mod service;
 #[cfg(test)]
 mod stage;
 mod start;
+mod surroundings;
 mod timekeepers;
 mod ways;
 mod whereabouts;

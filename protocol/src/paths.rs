@@ -212,6 +212,11 @@ impl Paths {
         observed
     }
 
+    /// Who saw this node where, lately.
+    pub fn sightings(&self) -> impl Iterator<Item = (Vantage, SocketAddr)> {
+        self.outside.sightings()
+    }
+
     /// How our router maps, and which port it takes next.
     #[must_use]
     pub fn router(&self, own: &[IpAddr]) -> (Nat, PortPlan) {

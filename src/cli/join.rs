@@ -130,6 +130,7 @@ fn follow(
             | Response::Log { .. }
             | Response::Settings(_)
             | Response::Card(_)
+            | Response::Netcheck(_)
             | Response::Blocked(_)
             | Response::RelayChanged(_)
             | Response::Relays(_)

@@ -113,6 +113,7 @@ fn follow(
             | Response::Rotated { .. }
             | Response::Settings(_)
             | Response::Card(_)
+            | Response::Netcheck(_)
             | Response::Blocked(_)
             | Response::RelayChanged(_)
             | Response::Relays(_)

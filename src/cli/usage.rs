@@ -15,7 +15,7 @@ Usage: meshnode [-n NETWORK] VERB ...
   Every day     status, ping, up, down, whois, ip, wait
   People        pending, approve, deny, revoke, rename, tag, admin
   Rules         policy
-  Trouble       block, unblock
+  Trouble       netcheck, block, unblock
   Safety        recovery, rotate, log, verify, export, import
   This machine  set, get, unset, network, leave, daemon
   For others    relay

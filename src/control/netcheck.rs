@@ -15,8 +15,6 @@ pub(crate) struct NetcheckReport {
     pub(crate) mapping: NatReport,
     /// Who saw this node where.
     pub(crate) seen: Vec<VantageReport>,
-    /// Whether somebody from outside came through without having been called.
-    pub(crate) called_from_outside: bool,
     /// Relays, the nearest first.
     pub(crate) relays: Vec<RelayReport>,
     /// Members that answer directly.
@@ -107,7 +105,6 @@ impl NetcheckReport {
                 Nat::Random => NatReport::Random,
             },
             seen: around.seen.into_iter().map(vantage).collect(),
-            called_from_outside: around.called_from_outside,
             relays: around.relays.into_iter().map(relay).collect(),
             direct,
             relayed,

@@ -9,6 +9,7 @@ use tokio::task::block_in_place;
 use super::{Daemon, fresh_seed, phrase, ports, store_failure};
 use crate::config::settings::{Key, Settings};
 use crate::control::convert::LocalFacts;
+use crate::control::netcheck::NetcheckReport;
 use crate::control::report::{NodeState, StatusReport};
 use crate::control::server::People;
 use crate::control::{Response, SettingReport};
@@ -63,6 +64,16 @@ impl Daemon {
             }
             None => Err(Failure::no_network()),
         }
+    }
+
+    /// What the core and the router's adapter know of the network around this machine.
+    pub(super) fn netcheck(&self) -> Result<Response, Failure> {
+        let now = self.clock.now();
+        let machine = self.machine.as_ref().ok_or_else(Failure::no_network)?;
+        let around = machine.node.surroundings(now);
+        let around = around.ok_or_else(Failure::no_network)?;
+        let report = NetcheckReport::of(around, machine.router());
+        Ok(Response::Netcheck(Box::new(report)))
     }
 
     /// A look at a network that was down already when the daemon started: the stored set is enough for that.

@@ -23,10 +23,11 @@ use super::{notices, sleep_until_ms};
 use crate::carrier::Carrier;
 use crate::clock::Clock;
 use crate::config::DaemonConfig;
+use crate::control::netcheck::{MethodReport, RouterReport};
 use crate::endpoints::Changes;
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
-use crate::mapping::{Mapping, MappingConfig, Router};
+use crate::mapping::{Finding, Mapping, MappingConfig, Router};
 use crate::store::{SledStore, Store as _};
 use crate::swarm::{Swarm, SwarmConfig};
 use crate::tunnel::Tunnel;
@@ -402,6 +403,25 @@ impl Machine {
             tunnel.apply(PeerChange::Set(config.clone()));
             tunnel.apply(PeerChange::Path(*key, self.paths.get(key).copied()));
         }
+    }
+
+    /// What the router says about mapping ports, if one is asked.
+    pub(super) fn router(&self) -> Option<RouterReport> {
+        let report = self.mapping.as_ref()?.report();
+        let methods = report.found.iter().map(|(method, finding)| {
+            let found = match finding {
+                Finding::Silent => MethodReport::Silent,
+                Finding::Serves => MethodReport::Serves,
+                Finding::Refuses => MethodReport::Refuses,
+                Finding::Inside(at) => MethodReport::Inside((*at).into()),
+            };
+            (method.to_string(), found)
+        });
+        Some(RouterReport {
+            gateway: report.router?.gateway.into(),
+            methods: methods.collect(),
+            mapped: report.lease.map(|lease| lease.tunnel.into()),
+        })
     }
 
     /// The device's name.

@@ -47,11 +47,9 @@ const RANGES: [([u8; 4], u8); 4] = [
 impl Daemon {
     pub(super) async fn on_call(&mut self, call: Call) {
         let answer = match call.request.clone() {
-            Request::Status => {
-                let report = self.status().await;
-                report.map(|report| Response::Status(Box::new(report)))
-            }
+            Request::Status => self.status().await.map(Box::new).map(Response::Status),
             Request::Settings => Ok(self.settings()),
+            Request::Netcheck => self.netcheck(),
             Request::Set(changes) => self.set(&changes).await,
             // The socket's end took its wrapping off.
             Request::Logged(_) => Err(Failure::usage("a request is logged once")),

@@ -2,6 +2,7 @@
 
 mod acts;
 mod card;
+mod netcheck;
 pub(crate) mod policy;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ pub(crate) use self::acts::{
     would_init,
 };
 pub(crate) use self::card::card;
+pub(crate) use self::netcheck::netcheck;
 
 /// A failure: `{"schema":1,"error":{..}}`.
 pub(crate) fn failure(failure: &Failure) -> String {

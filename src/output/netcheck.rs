@@ -29,12 +29,9 @@ impl Verdict {
     pub(crate) fn of(report: &NetcheckReport) -> Self {
         let outside = report.seen.iter().any(|vantage| is_outside(&vantage.at));
         if udp(report) && outside {
-            let open = report.called_from_outside
-                || report.mapping == NatReport::None
-                || report.router.as_ref().is_some_and(|r| r.mapped.is_some());
             return match report.mapping {
                 NatReport::Independent | NatReport::None => Self::Good,
-                _ if open => Self::Good,
+                _ if reachable(report).is_some() => Self::Good,
                 NatReport::Sequential | NatReport::Random | NatReport::Unknown => Self::Fair,
             };
         }
@@ -77,10 +74,7 @@ pub(crate) fn udp(report: &NetcheckReport) -> bool {
 
 /// The address at which this node can be called from outside, if there is one.
 pub(crate) fn reachable(report: &NetcheckReport) -> Option<SocketAddr> {
-    let mapped = report.router.as_ref().and_then(|router| router.mapped);
-    let seen = report.seen.iter().map(|vantage| vantage.at);
-    let open = report.called_from_outside || report.mapping == NatReport::None;
-    mapped.or_else(|| seen.filter(is_outside).find(|_| open))
+    report.router.as_ref().and_then(|router| router.mapped)
 }
 
 /// Whether the router's own outer address is inside of another network: a provider's NAT, or a second router.
@@ -122,10 +116,12 @@ pub(crate) fn screen(report: &NetcheckReport, style: Style) -> String {
     rows.extend(port_mapping(report).map(|text| ("Port mapping", text)));
     rows.extend(is_behind_two(report).map(|two| ("Carrier NAT", yes(two).to_owned())));
     rows.push(("Relays", relays(report)));
-    rows.push(match reachable(report) {
-        Some(at) => ("From outside", format!("reachable at {at}")),
-        None => ("From outside", "not reachable, as far as anybody could tell".to_owned()),
-    });
+    let outside = match (reachable(report), report.mapping) {
+        (Some(at), _) => format!("reachable at {at}"),
+        (None, NatReport::None) => "a public address, if no firewall stands before it".to_owned(),
+        (None, _) => "by whom this machine called first, and by relays".to_owned(),
+    };
+    rows.push(("From outside", outside));
     rows.push(("Verdict", Verdict::of(report).text().to_owned()));
     for text in advice(report) {
         rows.push(("Advice", text.to_owned()));
@@ -166,31 +162,29 @@ fn is_global_v6(ip: &IpAddr) -> bool {
 }
 
 fn nat(report: &NetcheckReport) -> String {
-    let text = match report.mapping {
+    match report.mapping {
         NatReport::Unknown => "not known: fewer than two others saw this machine",
         NatReport::None => "none",
         NatReport::Independent => "same port towards everybody (endpoint-independent)",
         NatReport::Sequential => "the next port towards everybody else (symmetric, sequential)",
         NatReport::Random => "another, random port towards everybody (symmetric)",
-    };
-    let open = report.called_from_outside && report.mapping != NatReport::None;
-    if open {
-        format!("{text}, lets callers in")
-    } else {
-        text.to_owned()
     }
+    .to_owned()
 }
 
 fn port_mapping(report: &NetcheckReport) -> Option<String> {
     let router = report.router.as_ref()?;
     let port = router.mapped.map(|at| at.port());
-    let told = router.methods.iter().map(|(name, found)| match (found, port) {
-        (MethodReport::Serves, Some(port)) => format!("{name} yes ({port})"),
-        (MethodReport::Serves, None) => format!("{name} yes"),
-        (MethodReport::Silent, _) => format!("{name} no"),
-        (MethodReport::Refuses, _) => format!("{name} refuses"),
-        (MethodReport::Inside(at), _) => format!("{name} of no use (behind {at})"),
-    });
+    let told = router
+        .methods
+        .iter()
+        .map(|(name, found)| match (found, port) {
+            (MethodReport::Serves, Some(port)) => format!("{name} yes ({port})"),
+            (MethodReport::Serves, None) => format!("{name} yes"),
+            (MethodReport::Silent, _) => format!("{name} no"),
+            (MethodReport::Refuses, _) => format!("{name} refuses"),
+            (MethodReport::Inside(at), _) => format!("{name} of no use (behind {at})"),
+        });
     Some(told.collect::<Vec<_>>().join(", "))
 }
 
@@ -227,7 +221,11 @@ pub(crate) fn contacts(report: &NetcheckReport) -> Vec<(String, &'static str, &'
         }
     }
     if let Some(router) = &report.router {
-        contacts.push((router.gateway.to_string(), "router", "was asked to map a port"));
+        contacts.push((
+            router.gateway.to_string(),
+            "router",
+            "was asked to map a port",
+        ));
     }
     contacts
 }

@@ -437,8 +437,19 @@ def record_body(rec, raw, network):
         for kinds in (4, 2):
             found = r.list(lambda: (r.u32(), r.socket()), 10)
             need(ascending(found) and all(kind < kinds for kind, _ in found), "candidates")
+        need(r.u32() <= 4, "an unknown kind of router")
+        homes = r.list(r.key, 2)
+        need(len(set(homes)) == len(homes), "two equal homes")
+        r.bool()
         r.u32()
         ext = r.ext()
+    elif rec.kind == 7:
+        key = r.key()
+        label(r.text(), 63, RESERVED_NODES)
+        need(ascending(r.list(r.socket, 4)), "addresses of a relay")
+        r.bool()
+        ext = r.ext()
+        need(rec.sub == H(key), "the sub of another relay")
     elif rec.kind == 3:
         r.ids(0, 16), r.u32(), r.id(), r.option(r.id), r.u32(), r.u64()
         ext = r.ext()

@@ -89,7 +89,7 @@ pub(crate) fn nothing_acknowledged_is_lost_by_fifteen_power_cuts(world: &World) 
             invited.insert(newcomer.name().to_owned());
             newcomers.push((newcomer, join));
         }
-        thread::sleep(Duration::from_millis(dice.below(400)));
+        thread::sleep(Duration::from_millis(dice.below(800)));
         nas.kill();
         codes.extend(acts.into_iter().filter_map(acknowledged));
         nas.switch_on();

@@ -76,6 +76,44 @@ pub(crate) fn two_sites_behind_nats_talk_directly_and_go_on_without_the_introduc
     assert!(through(&line, "203.0.113.2"), "{line}");
 }
 
+pub(crate) fn netcheck_says_what_others_see_and_who_was_spoken_to(world: &World) {
+    let lab = lab(world);
+    let town = Town::new(&lab);
+    town.nas.reaches("vps");
+    let mut told = Value::Null;
+    eventually(
+        "somebody saw nas, and measures it as a relay",
+        PATIENCE,
+        || {
+            told = town.nas.ask(&["netcheck"]);
+            let relays = told["relays"].as_array().map_or(0, Vec::len);
+            relays > 0 && told["ipv4"]["mapped"].is_string()
+        },
+    );
+    let mapped = text(&told, "/ipv4/mapped");
+    assert!(mapped.starts_with("203.0.113.2:"), "{told}");
+    assert_eq!(told["udp"], true, "{told}");
+    assert!(
+        ["good", "fair"].contains(&told["verdict"].as_str().unwrap()),
+        "{told}"
+    );
+    let contacts = told["contacts"].as_array().unwrap();
+    let whom = |kind: &str| -> Vec<String> {
+        let those = contacts.iter().filter(|contact| contact["kind"] == kind);
+        those.map(|contact| text(contact, "/who")).collect()
+    };
+    assert!(whom("member").contains(&"vps".to_owned()), "{told}");
+    assert!(whom("relay").is_empty(), "{told}");
+    // Nobody stands in the list who is not of this network, but the router.
+    let routers = whom("router");
+    assert!(
+        routers.iter().all(|router| router == "192.168.1.1"),
+        "{told}"
+    );
+    let vps = town.vps.ask(&["netcheck"]);
+    assert_eq!(vps["ipv4"]["mapping"], "none", "{vps}");
+}
+
 pub(crate) fn a_node_that_gets_another_address_is_found_again(world: &World) {
     let lab = lab(world);
     let lan = lab.switch("lan").unwrap();

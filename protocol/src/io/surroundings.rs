@@ -13,8 +13,6 @@ pub struct Surroundings {
     pub nat: Nat,
     /// Who saw this node where, the newest word of each.
     pub seen: Vec<Vantage>,
-    /// Whether somebody whom this node had not called was heard from outside within the last hour.
-    pub called_from_outside: bool,
     /// The relays that this node measures, the nearest first.
     pub relays: Vec<RelayNearby>,
     /// Members that answer by a direct path, by name, and those that only a relay leads to.

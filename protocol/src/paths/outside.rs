@@ -78,6 +78,15 @@ impl Outside {
         all.filter(move |sighting| sighting.last_ms + FRESH_MS >= newest)
     }
 
+    /// Who saw this node where, lately.
+    pub(super) fn sightings(&self) -> impl Iterator<Item = (Vantage, SocketAddr)> {
+        let newest = self.sightings.values().map(|s| s.last_ms).max();
+        let newest = newest.unwrap_or_default();
+        let fresh = move |s: &Sighting| s.last_ms + FRESH_MS >= newest;
+        let all = self.sightings.iter().filter(move |(_, s)| fresh(s));
+        all.map(|(who, sighting)| (*who, sighting.seen))
+    }
+
     /// The addresses that most saw lately, ascending.
     pub(super) fn observed(&self) -> Vec<SocketAddr> {
         let mut votes: BTreeMap<SocketAddr, usize> = BTreeMap::new();

@@ -53,11 +53,10 @@ fn family(
         // Whether the address or the port makes the difference is not told apart.
         NatReport::Sequential | NatReport::Random => Some("APDM"),
     });
-    let open = report.called_from_outside && !seen.is_empty();
     json!({
         "mapped": seen.first().map(|vantage| vantage.at.to_string()),
         "mapping": mapping,
-        "filtering": open.then_some("EIF"),
+        "filtering": Value::Null,
         "hairpin": Value::Null,
         "seen_by": seen.iter().map(|vantage| vantage.who.as_str()).collect::<Vec<_>>(),
     })

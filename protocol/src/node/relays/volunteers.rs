@@ -175,7 +175,17 @@ impl Node {
         command: CommandId,
         now: Moment,
     ) -> Result<(), Refusal> {
-        let net = self.member_net()?;
+        self.member_net()?;
+        let list = self.known_relays(now);
+        self.reply(command, Reply::Relays(list));
+        Ok(())
+    }
+
+    /// The relays that this node knows: those of the network, and members that it speaks to as relays.
+    pub(in crate::node) fn known_relays(&self, now: Moment) -> Vec<RelayInfo> {
+        let Some(net) = &self.net else {
+            return Vec::new();
+        };
         let known = net.volunteers(now.wall);
         let names: Vec<_> = known.values().map(|held| net.name_of(&held.by)).collect();
         let volunteers = known.into_iter().zip(names);
@@ -194,8 +204,7 @@ impl Node {
                 list.push(info);
             }
         }
-        self.reply(command, Reply::Relays(list));
-        Ok(())
+        list
     }
 
     fn relay_info(
