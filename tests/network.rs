@@ -192,7 +192,7 @@ const STORIES: &[Story] = stories![
     sites::a_narrow_link_says_so_unless_it_is_a_black_hole,
     sites::a_router_that_maps_ports_lets_strangers_in,
     matrix::forty_of_forty_five_pairs_can_be_direct,
-    matrix::plain_pairs_become_direct,
+    matrix::every_kind_of_pair_meets_as_it_can,
     joining::a_machine_joins_on_a_lan_without_internet_and_pings_within_ten_seconds,
     joining::a_code_redeems_at_any_member_while_its_maker_is_off,
     joining::a_code_for_one_machine_lets_no_second_one_in,

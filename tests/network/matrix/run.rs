@@ -102,26 +102,31 @@ fn cells() -> Vec<Cell> {
 }
 
 /// Pairs that run with every test: one for each way in which a plain pair can be filtered and mapped.
-const SHORT: [(Nat, Nat); 4] = [
+const SHORT: [(Nat, Nat); 7] = [
     (Nat::Public, Nat::Sym),
     (Nat::PubFw, Nat::FullCone),
     (Nat::Addr, Nat::Port),
     (Nat::Port, Nat::Port),
+    // By foretold ports, by chance, and by a relay alone.
+    (Nat::PortRand, Nat::SymSeq),
+    (Nat::Port, Nat::Sym),
+    (Nat::Sym, Nat::Sym),
 ];
 
-pub(crate) fn plain_pairs_become_direct(world: &World) {
+/// What is left to chance fails one time in fifty.
+const TRIES: usize = 3;
+
+pub(crate) fn every_kind_of_pair_meets_as_it_can(world: &World) {
     for (one, other) in SHORT {
         let cell = places::pair(one, other);
-        let outcome = (cell.tell)(world, &cell.target);
-        measured(&cell.name, line(&outcome));
-        let verdict = outcome.verdict(&cell.target);
+        let mut tries = (0..TRIES).map(|_| {
+            let outcome = (cell.tell)(world, &cell.target);
+            measured(&cell.name, line(&outcome));
+            outcome.verdict(&cell.target)
+        });
         // How soon depends on what else the machine does; the matrix judges that.
-        assert!(
-            verdict <= Verdict::Late,
-            "{}: {}",
-            cell.name,
-            line(&outcome)
-        );
+        let met = tries.any(|verdict| verdict <= Verdict::Late);
+        assert!(met, "{}", cell.name);
     }
 }
 
