@@ -155,7 +155,7 @@ impl Carrier {
     }
 }
 
-/// Readable while a datagram may wait for [`Carrier::take`].
+/// Readable while a datagram may wait for `Carrier::take`.
 impl AsFd for Carrier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.arrived.as_fd()
