@@ -35,6 +35,7 @@ pub(crate) mod netcheck;
 pub(crate) mod policy;
 pub(crate) mod relays;
 pub(crate) mod report;
+pub(crate) mod search;
 mod secret;
 pub(crate) mod server;
 

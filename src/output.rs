@@ -18,6 +18,7 @@ pub(crate) mod signed;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod verify;
+pub(crate) mod why;
 
 /// How to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::node;
 use super::session::{Session, unexpected};
-use crate::control::report::{MemberReport, NodeState, StatusReport};
+use crate::control::report::{MemberReport, NodeState, PeerReport, StatusReport};
 use crate::control::{PingRequest, Request, Response};
 use crate::failure::{Exit, Failure};
-use crate::output::{self, json, ping};
+use crate::output::{self, json, ping, why};
 use crate::units;
 
 /// Probe a node over the network and say by which path it answers
@@ -16,6 +16,7 @@ use crate::units;
 Examples:
   meshnode ping nas
   meshnode ping nas -c 1 --json
+  meshnode ping nas --why
   meshnode ping 100.90.17.33 -i 200ms")]
 pub(crate) struct Args {
     /// A name, an address of the network, or 6 or more symbols of an id
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     #[arg(short = 'i', long, value_name = "DUR", default_value = "1s")]
     #[arg(value_parser = units::parse_duration)]
     interval: Duration,
+    /// Say what was tried to find a direct path, and what would help
+    #[arg(long)]
+    why: bool,
 }
 
 /// Probes.
@@ -51,16 +55,40 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
         timeout_ms: ANSWER_MS_MAX,
     });
     let responses = session.client(&alive[found.network])?.send(&request)?;
-    let rtts_us = follow(responses, args.count, &found.peer.member, session)?;
+    let rtts_us = follow(responses, &found.peer.member, session)?;
+    let place = &alive[found.network];
+    let why = args
+        .why
+        .then(|| way_to(found.peer.member.id, place, session));
+    let why = why.transpose()?.flatten();
+    output::data(&if session.style.json {
+        json::ping_summary(args.count, &rtts_us, why.as_ref())
+    } else {
+        let summary = ping::summary(args.count, &rtts_us);
+        format!(
+            "{summary}{}",
+            why.as_ref().map(why::screen).unwrap_or_default()
+        )
+    })?;
     if rtts_us.is_empty() {
         return Err(silent(&found.peer.member, &reports[found.network]));
     }
     Ok(Exit::Done)
 }
 
+/// The node as it is reached after the probes.
+fn way_to(
+    node: meshnode_protocol::id::NodeId,
+    place: &crate::config::place::Place,
+    session: &Session,
+) -> Result<Option<PeerReport>, Failure> {
+    let report = session.report(place)?;
+    let mut peers = report.peers.into_iter();
+    Ok(peers.find(|peer| peer.member.id == node))
+}
+
 fn follow(
     mut responses: crate::control::client::Responses,
-    sent: u32,
     member: &MemberReport,
     session: &Session,
 ) -> Result<Vec<u64>, Failure> {
@@ -82,14 +110,7 @@ fn follow(
             } else {
                 ping::silence(name, &address)
             })?,
-            Response::Done => {
-                output::data(&if json {
-                    json::ping_summary(sent, &rtts_us)
-                } else {
-                    ping::summary(sent, &rtts_us)
-                })?;
-                return Ok(rtts_us);
-            }
+            Response::Done => return Ok(rtts_us),
             Response::Progress(_)
             | Response::Status(_)
             | Response::Inited(_)

@@ -15,6 +15,7 @@ use super::report::{
     MemberReport, NetworkReport, NodeState, PathReport, PeerReport, RevokedReport, StandingReport,
     StatusReport, Tier,
 };
+use super::search::SearchReport;
 use super::{
     CardReport, Imported, Invited, Joined, Membership, Progress, Response, SecretText, relays,
 };
@@ -275,6 +276,7 @@ fn peer_report(peer: &io::Peer, local: &LocalFacts) -> PeerReport {
     let last_seen_ms = peer.last_seen_ms.filter(|_| !local.down);
     PeerReport {
         blocked: local.blocked.contains(&peer.member.id),
+        search: peer.search.as_ref().map(SearchReport::of),
         member: member(&peer.member),
         online: peer.online && !local.down,
         last_seen_s: last_seen_ms.map(|ms| ms / 1_000),

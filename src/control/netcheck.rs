@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use meshnode_protocol::io::{RelayNearby, Surroundings, Vantage};
-use meshnode_protocol::record::Nat;
 use serde::{Deserialize, Serialize};
+
+use super::search::nat;
 
 /// The facts behind `netcheck`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,13 +98,7 @@ impl NetcheckReport {
         let (direct, relayed) = around.members;
         Self {
             addresses: around.addresses,
-            mapping: match around.nat {
-                Nat::Unknown => NatReport::Unknown,
-                Nat::None => NatReport::None,
-                Nat::Independent => NatReport::Independent,
-                Nat::Sequential => NatReport::Sequential,
-                Nat::Random => NatReport::Random,
-            },
+            mapping: nat(around.nat),
             seen: around.seen.into_iter().map(vantage).collect(),
             relays: around.relays.into_iter().map(relay).collect(),
             direct,

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::search::SearchReport;
 use meshnode_protocol::id::{NetworkId, NodeId};
 use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
 use meshnode_protocol::time::Timestamp;
@@ -167,6 +168,8 @@ pub(crate) struct PeerReport {
     pub(crate) last_handshake_s: Option<u64>,
     /// Whether a person blocked it on this machine.
     pub(crate) blocked: bool,
+    /// The newest search for a way to it.
+    pub(crate) search: Option<SearchReport>,
 }
 
 /// How a path travels.

@@ -207,7 +207,7 @@ pub(crate) fn probe(seq: u32, answer: Option<(u64, &PathReport)>) -> String {
 }
 
 /// The last line of `ping`.
-pub(crate) fn ping_summary(sent: u32, rtts_us: &[u64]) -> String {
+pub(crate) fn ping_summary(sent: u32, rtts_us: &[u64], why: Option<&PeerReport>) -> String {
     let sum: u64 = rtts_us.iter().sum();
     let average = sum.checked_div(rtts_us.len() as u64);
     line(&json!({"summary": {
@@ -216,8 +216,29 @@ pub(crate) fn ping_summary(sent: u32, rtts_us: &[u64]) -> String {
         "min_ms": rtts_us.iter().min().map(|us| millis(*us)),
         "avg_ms": average.map(millis),
         "max_ms": rtts_us.iter().max().map(|us| millis(*us)),
-        "why": Value::Null,
+        "why": why.map(self::why),
     }}))
+}
+
+fn why(peer: &PeerReport) -> Value {
+    let search = peer.search.as_ref();
+    let tried = search
+        .map(|search| search.tried.as_slice())
+        .unwrap_or_default();
+    let tried = tried.iter().map(|attempt| {
+        json!({
+            "at_ms": attempt.at_ms,
+            "method": attempt.method,
+            "target": attempt.target,
+            "result": attempt.result,
+        })
+    });
+    json!({
+        "text": super::why::sentence(peer),
+        "tried": tried.collect::<Vec<_>>(),
+        "helps": super::why::helps(peer),
+        "next_retry_s": search.and_then(|search| search.next_ms).map(|ms| ms / 1000),
+    })
 }
 
 fn line(value: &Value) -> String {
@@ -444,14 +465,14 @@ mod tests {
     #[test]
     fn a_ping_without_an_answer_has_nulls_and_no_division_by_zero() {
         assert_eq!(read(&probe(1, None))["rtt_ms"], Value::Null);
-        let value = read(&ping_summary(4, &[]));
+        let value = read(&ping_summary(4, &[], None));
         assert_eq!(value["summary"]["received"], 0);
         assert_eq!(value["summary"]["avg_ms"], Value::Null);
     }
 
     #[test]
     fn a_ping_summary_has_the_smallest_the_mean_and_the_largest() {
-        let value = read(&ping_summary(4, &[400, 600, 800]));
+        let value = read(&ping_summary(4, &[400, 600, 800], None));
         assert_eq!(value["summary"]["min_ms"], 0.4);
         assert_eq!(value["summary"]["avg_ms"], 0.6);
         assert_eq!(value["summary"]["max_ms"], 0.8);

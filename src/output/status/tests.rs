@@ -33,6 +33,19 @@ pub(crate) fn member(name: &str, address: &str, level: u8) -> MemberReport {
     }
 }
 
+/// A node that is reached by a relay.
+pub(crate) fn relayed(name: &str, via: &str) -> PeerReport {
+    let mut peer = peer(
+        name,
+        "100.101.6.3",
+        Some((Tier::UdpRelay, "203.0.113.7:443")),
+    );
+    if let Some(path) = &mut peer.path {
+        path.via = Some(via.to_owned());
+    }
+    peer
+}
+
 fn peer(name: &str, address: &str, path: Option<(Tier, &str)>) -> PeerReport {
     let path = path.map(|(tier, endpoint)| PathReport {
         tier,
@@ -52,6 +65,7 @@ fn peer(name: &str, address: &str, path: Option<(Tier, &str)>) -> PeerReport {
         tx_bytes: 310_000_000,
         last_handshake_s: known.then_some(20),
         blocked: false,
+        search: None,
     }
 }
 
