@@ -97,7 +97,8 @@ pub(crate) fn advice(report: &NetcheckReport) -> Vec<&'static str> {
     if !udp(report) && report.linked {
         advice.push("let UDP out of this network, if it is yours");
     }
-    if report.relays.is_empty() {
+    if report.relays.is_empty() && reachable(report).is_none() && report.mapping != NatReport::None
+    {
         advice.push("name a relay (meshnode relay add), or let one node be reached from outside");
     }
     advice

@@ -3,12 +3,17 @@
 use super::clean;
 use super::status::path_text;
 use crate::control::PathReport;
+use crate::control::report::Tier;
 use crate::units;
 
 /// `cabin 100.101.6.3: 63.4 ms direct, LAN 192.168.1.20:41641`.
 pub(crate) fn answer(name: &str, address: &str, rtt_us: u64, path: &PathReport) -> String {
     let rtt = units::rtt_fine(rtt_us);
-    format!("{} {address}: {rtt} {}\n", clean(name), path_text(path))
+    let by = match path.tier {
+        Tier::Lan | Tier::Direct => "",
+        Tier::UdpRelay | Tier::Circuit => "by ",
+    };
+    format!("{} {address}: {rtt} {by}{}\n", clean(name), path_text(path))
 }
 
 /// `cabin 100.101.6.3: no answer`.
@@ -32,7 +37,6 @@ pub(crate) fn summary(sent: u32, rtts_us: &[u64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::report::Tier;
 
     #[test]
     fn a_ping_says_how_long_and_by_which_path() {
@@ -44,6 +48,15 @@ mod tests {
         assert_eq!(
             answer("laptop", "100.90.17.33", 412, &path),
             "laptop 100.90.17.33: 0.4 ms direct, LAN 192.168.1.20:41641\n"
+        );
+        let relayed = PathReport {
+            tier: Tier::UdpRelay,
+            endpoint: Some("203.0.113.7:443".parse().unwrap()),
+            via: Some("vps".to_owned()),
+        };
+        assert_eq!(
+            answer("cabin", "100.101.6.3", 63_400, &relayed),
+            "cabin 100.101.6.3: 63.4 ms by relay vps\n"
         );
         assert_eq!(
             silence("laptop", "100.90.17.33"),
