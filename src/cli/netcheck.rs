@@ -1,6 +1,7 @@
 //! `meshnode netcheck`: what the network around this machine is like.
 
 use std::thread;
+use std::time::Duration;
 
 use super::session::{Session, unexpected};
 use crate::control::{Request, Response};
@@ -20,11 +21,17 @@ Examples:
 pub(crate) struct Args {
     /// Show it again, so often, until interrupted
     #[arg(long, value_name = "DUR", value_parser = units::parse_duration)]
-    every: Option<std::time::Duration>,
+    every: Option<Duration>,
 }
+
+/// What is shown changes no faster.
+const EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// Shows it.
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
+    if args.every.is_some_and(|pause| pause < EVERY_MIN) {
+        return Err(Failure::usage("--every needs at least 1s"));
+    }
     let place = session.place()?;
     loop {
         let response = session.client(&place)?.ask(&Request::Netcheck)?;
