@@ -34,7 +34,7 @@ const FOUND_ADDRESSES_MAX: usize = 16;
 pub(super) struct Links {
     pub(super) peers: Watched<BTreeMap<TransportKey, Peer>>,
     dials: BTreeMap<DialId, Option<TransportKey>>,
-    redials: Watched<BTreeMap<TransportKey, Redial>>,
+    redials: Watched<BTreeMap<TransportKey, calls::Redial>>,
     /// When something is due, as long as nobody touches peers and redials.
     due_ms: Option<u64>,
     /// Whom this node may call, in its own order; `None` until somebody asks after a change of the view.
@@ -45,15 +45,6 @@ pub(super) struct Links {
     pub(super) unsettled: bool,
     /// What this LAN announced: not proven, used to call members there.
     pub(super) found: BTreeMap<TransportKey, Vec<ControlAddress>>,
-}
-
-#[derive(Debug, Default)]
-struct Redial {
-    at_ms: u64,
-    tries: usize,
-    dialing: bool,
-    /// Whether it is among those that are called in these days.
-    wanted: bool,
 }
 
 /// A connected peer.

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::net::{Net, Phase};
@@ -25,6 +25,10 @@ use crate::wire::{Items, News, NewsAnswer};
 const NEWS_EVERY_MS: u64 = 60_000;
 /// Addresses whose news are counted.
 const ADDRESSES_MAX: usize = 1024;
+/// Revocations of one author that lie no further apart were said in one go.
+const ONE_GO_MS: u64 = 60_000;
+/// How many of them are told with one's own.
+const REVOKED_TOLD_MAX: usize = 64;
 /// Room that the frame and the lengths take in a message of news.
 const FRAME_BYTES: usize = 64;
 
@@ -103,14 +107,14 @@ impl Node {
     /// Tells a peer that was put out by which op. Gives whether anything is on its way: then the call is hung up on
     /// when it came.
     pub(super) fn tell_revoked(&mut self, peer: TransportKey, device: &NodeId) -> bool {
-        let Some(net) = self.net.as_ref().filter(|net| net.is_open() && !net.out) else {
+        let Some(net) = self.net.as_ref().filter(|net| net.is_open()) else {
             return false;
         };
         let Some(revoke) = net.view.revoked().get(device).copied() else {
             return false;
         };
         let ops = if net.was_in(device) {
-            net.news(device, &[revoke])
+            net.news(device, &net.said_with(&revoke))
         } else {
             // Who only ever knocked learns that it is out, and nothing of the network.
             let revoke = net.authority().op(&revoke).map(|op| op.bytes().to_vec());
@@ -151,7 +155,10 @@ impl Node {
         result: &Result<Vec<u8>, CallError>,
     ) {
         let trusted = self.links.peers.get(&peer).is_some_and(|peer| peer.trusted);
-        if hang_up && !trusted {
+        // Who is out itself, or reaches nobody, gives the other time to tell news of its own.
+        let net = self.net.as_ref();
+        let waits = net.is_some_and(|net| net.out || net.isolated_ms.is_some());
+        if hang_up && !trusted && !waits {
             self.link(LinkOutput::HangUp { peer });
         }
         if let Ok(bytes) = result
@@ -196,6 +203,25 @@ impl Net {
         authority.titled(device) || authority.admits().any(let_in)
     }
 
+    /// A revocation, and those that its author said in one go with it: of many that are put out at once each can tell
+    /// the others, who may hear it from nobody else.
+    fn said_with(&self, revoke: &OpId) -> Vec<OpId> {
+        let authority = self.authority();
+        let Some(op) = authority.op(revoke) else {
+            return Vec::new();
+        };
+        let (author, said) = (op.header().author, op.header().time);
+        let goes_along = |other: &&Op| {
+            let header = other.header();
+            let apart = header.time.since_ms(said).max(said.since_ms(header.time));
+            other.body().revoke().is_some() && header.author == author && apart <= ONE_GO_MS
+        };
+        let entries = authority.entries().iter().map(|entry| &*entry.op);
+        let others = entries.filter(goes_along).map(Op::id);
+        let others = others.filter(|id| id != revoke).take(REVOKED_TOLD_MAX);
+        std::iter::once(*revoke).chain(others).collect()
+    }
+
     /// Whether an op is by the root set or by a device with a stored grant that makes it an admin.
     fn vouches(&self, bytes: &[u8]) -> bool {
         let Ok(op) = Op::parse(bytes, self.authority().realm()) else {
@@ -214,7 +240,7 @@ impl Net {
         let seen = self.ledger.records.seen(device);
         let has = authority.with_past(places(seen.map_or(&[][..], |seen| &seen.heads)));
         let wanted = authority.with_past(places(goal));
-        let goal: BTreeSet<u32> = goal.iter().filter_map(|id| authority.place(id)).collect();
+        let goal: Vec<u32> = goal.iter().filter_map(|id| authority.place(id)).collect();
         let mut room = PUSH_BYTES_MAX - FRAME_BYTES;
         let mut chosen = Vec::new();
         // Who is told of its own revocation is told it even if it said that it had heard.

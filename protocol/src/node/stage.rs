@@ -20,7 +20,7 @@ use crate::link::{LinkId, LinkInput, LinkOutput, Service};
 use crate::name::{NetworkName, NodeName};
 use crate::op::{Draft, Op};
 use crate::path::Punch;
-use crate::record::{ControlAddress, Record, RecordBody, Tip, Transport};
+use crate::record::{ControlAddress, NodeRecord, Record, RecordBody, Tip, Transport};
 use crate::time::{Moment, Timestamp};
 
 /// When the network was founded.
@@ -163,6 +163,19 @@ pub(super) fn say(node: &mut Node, body: Body, now: Moment) -> Op {
     let op = Op::sign(body, draft(node, genesis(node)), &node.keys.device.clone());
     store(node, &op, now);
     op
+}
+
+/// What a device says of its keys.
+pub(super) fn node_record(node: &Node, keys: &Keys) -> RecordBody {
+    let network = node.net.as_ref().unwrap().authority().network();
+    RecordBody::Node(Box::new(NodeRecord {
+        transport: keys.transport_binding(&network),
+        tunnel: keys.tunnel_binding(&network),
+        tunnel_next: None,
+        os: "test".to_owned(),
+        version: "1".to_owned(),
+        ext: Ext::NONE,
+    }))
 }
 
 /// What a grant says that gives an admin all caps.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Node;
 use super::net::Net;
-use crate::id::{NodeId, TransportKey, TunnelKey, WireGuardKey};
+use crate::id::{NodeId, TunnelKey, WireGuardKey};
 use crate::io::{Interface, Notice, Output, Reply, Standing};
 use crate::path::{PathEvent, PeerPath, kind_of};
 use crate::paths::Vantage;
@@ -59,7 +59,6 @@ impl Node {
             return;
         };
         let moved = std::mem::take(&mut net.moved);
-        let out = net.out;
         let mut turn = std::mem::take(&mut net.dirty).then(|| {
             let beginning = Timestamp::default();
             let left = net.ledger.records.left();
@@ -75,11 +74,9 @@ impl Node {
         }
         self.note_own_revocation();
         if let Some(net) = &mut self.net {
-            let followed = turn
-                .as_ref()
-                .filter(|turn| !turn.anew && !moved && net.out == out);
+            let followed = turn.as_ref().filter(|turn| !turn.anew && !moved);
             if !followed.is_some_and(|turn| net.follow_transports(&turn.before)) {
-                net.learn_transports(now);
+                net.learn_transports();
             }
             self.links.callable = None;
             if turn.is_some() {
@@ -331,11 +328,13 @@ impl Node {
 }
 
 impl Net {
-    fn learn_transports(&mut self, now: Moment) {
+    fn learn_transports(&mut self) {
         let members = self.view.members().values();
         let keyed = members.filter(|member| self.transport_key(member).is_some());
         let keyed = keyed.count();
-        self.transports = transports(self, now);
+        let members = self.view.members().values();
+        let keyed_members = members.filter_map(|m| Some((self.transport_key(m)?, m.id)));
+        self.transports = keyed_members.collect();
         let members = self.view.members();
         let named = self.transports.values();
         self.doubled = named.filter(|device| members.contains_key(*device)).count() != keyed;
@@ -343,7 +342,7 @@ impl Net {
 
     /// Learns the transport keys of devices that are not what they were; gives whether that could be.
     fn follow_transports(&mut self, before: &Before) -> bool {
-        if self.doubled || self.out || self.transports.is_empty() {
+        if self.doubled || self.transports.is_empty() {
             return false;
         }
         for (device, was) in before.iter() {
@@ -389,23 +388,6 @@ fn next_expiry(view: &View, now: Moment) -> Option<u64> {
             .saturating_add(1),
     )
 }
-
-/// The transport keys of members. Who is out itself knows those that were put out, too, for a while: what brings it
-/// back may have been said on one of them.
-fn transports(net: &Net, now: Moment) -> BTreeMap<TransportKey, NodeId> {
-    let members = net.view.members().values();
-    let members = members.filter_map(|member| Some((net.transport_key(member)?, member.id)));
-    let revoked = net.view.revoked().iter().filter_map(|(device, revoke)| {
-        let said = net.authority().op(revoke)?.header().time;
-        let node = net.ledger.records.node(device)?;
-        let fresh = net.out && now.wall.since_ms(said) <= REVOKED_KEPT_MS;
-        fresh.then_some((node.transport.key, *device))
-    });
-    revoked.chain(members).collect()
-}
-
-/// How long after its revocation a device is still called by others that are out: 30 days.
-const REVOKED_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 
 type Wanted = BTreeMap<NodeId, (PeerConfig, TunnelKey)>;
 

@@ -9,17 +9,18 @@ use crate::invariants::agree;
 use crate::machine::MachineId;
 use crate::world::{Broken, World};
 
-/// How long a node that is out may take until it calls somebody again.
-const OUT_MS_MAX: u64 = 1_500_000;
+/// How long it may take until all know that they are out, or in again. Some never heard where the thief is.
+const TURN_MS_MAX: u64 = 120_000;
 
 pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
     let thief = town::grow(world, nodes.max(6))?;
     let others: Vec<_> = world.all().into_iter().filter(|id| *id != thief).collect();
     let options = revoke(world, &others)?;
     let number = world.command(thief, Command::Revoke(Box::new(options)));
-    world.run_until("everybody is out", OUT_MS_MAX, |world| {
+    let took = world.run_until("everybody is out", TURN_MS_MAX, |world| {
         others.iter().all(|id| is_out(world, *id))
     })?;
+    world.milestone("all know that they are out", took);
     let replies = world.machine(thief).replies.iter();
     let acted = replies.rev().find_map(|(command, reply)| {
         let Reply::Acted(acted) = reply else {
@@ -46,7 +47,7 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
         act: ACT,
     };
     act(world, rescuer, Command::RecoveryUse(Box::new(options)))?;
-    let took = world.run_until("all are back", OUT_MS_MAX, |world| {
+    let took = world.run_until("all are back", TURN_MS_MAX, |world| {
         let back = |id: &MachineId| {
             let state = world.snapshot(*id).map(|snapshot| snapshot.state);
             state == Some(State::Running) && world.is_in(*id)
@@ -55,7 +56,7 @@ pub(super) fn run(world: &mut World, nodes: usize) -> Result<(), Broken> {
     })?;
     world.milestone("all are back by the phrase", took);
     let topic = world.machine(rescuer).topic;
-    world.run_until("all but the thief have one key", OUT_MS_MAX, |world| {
+    world.run_until("all but the thief have one key", TURN_MS_MAX, |world| {
         others.iter().all(|id| world.machine(*id).topic == topic)
             && world.machine(thief).topic != topic
     })?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Links, Redial};
+use super::Links;
 use crate::id::{NodeId, TransportKey};
 use crate::io::{Notice, Standing};
 use crate::link::DialId;
@@ -26,8 +26,14 @@ const SEEK_FROM: usize = 2;
 const SEEK_EVERY: usize = 6;
 /// Members that this node sees to be linked with; others call it.
 const LINKS_WANTED_MAX: usize = 32;
-/// Between two calls of a node that was put out: it may have been let in again.
+/// Between two calls of a node that was put out, after the first few: it may have been let in again.
 const OUT_REDIAL_MS: u64 = 600_000;
+/// How long after it was put out it calls for the first time.
+const OUT_FIRST_MS: u64 = 5_000;
+/// How long after its revocation a device is still called by others that are out: 30 days.
+const OUT_CALLED_MS: u64 = 30 * 24 * 3600 * 1000;
+/// The same by a member that reaches nobody: a day.
+const OUT_CALLED_BY_MEMBERS_MS: u64 = 24 * 3600 * 1000;
 /// Members that it calls.
 const OUT_LINKS_MAX: usize = 8;
 
@@ -35,6 +41,19 @@ const OUT_LINKS_MAX: usize = 8;
 pub(super) type Place = (bool, usize, u64);
 /// A member that may be called: its rank, which orders them, and who it is.
 pub(in crate::node) type Callable = (u64, TransportKey, NodeId);
+
+/// Calls to a member that is not connected.
+#[derive(Debug)]
+pub(super) struct Redial {
+    device: NodeId,
+    pub(super) at_ms: u64,
+    pub(super) tries: usize,
+    pub(super) dialing: bool,
+    /// Whether it is among those that are called in these days.
+    pub(super) wanted: bool,
+    /// Whether one of the two is out: then it is called now and then only.
+    rare: bool,
+}
 
 impl Node {
     /// Calls somebody and remembers that it was this node that called.
@@ -94,7 +113,7 @@ impl Node {
     pub(in crate::node) fn redial(&mut self, now: Moment) {
         let at = now.uptime_ms();
         if std::mem::take(&mut self.links.unsettled) {
-            self.choose_whom_to_call(at);
+            self.choose_whom_to_call(now);
         }
         if !self.links.is_due(at) {
             return;
@@ -104,16 +123,15 @@ impl Node {
         let due: Vec<_> = due.map(|(key, _)| *key).collect();
         let net = self.net.as_ref();
         let alone = net.is_some_and(|net| net.isolated_ms.is_some());
-        let out = net.is_some_and(|net| net.out);
         for peer in due {
-            let device = self.net.as_ref().and_then(|n| n.transports.get(&peer));
-            let (Some(device), Some(redial)) = (device.copied(), self.links.redials.get_mut(&peer))
-            else {
+            let Some(redial) = self.links.redials.get_mut(&peer) else {
                 continue;
             };
+            let device = redial.device;
             redial.plan(at);
-            if out {
-                redial.at_ms = at + OUT_REDIAL_MS;
+            if redial.rare {
+                // In the meantime it may be out for too long.
+                self.links.callable = None;
             } else if alone {
                 redial.at_ms = redial.at_ms.min(at + REDIAL_ALONE_MS);
             }
@@ -140,18 +158,20 @@ impl Node {
     ///
     /// How many links stand already does not matter: two halves that filled up while they could not hear each other
     /// would else stay two halves for ever.
-    pub(in crate::node) fn choose_whom_to_call(&mut self, at: u64) {
+    pub(in crate::node) fn choose_whom_to_call(&mut self, now: Moment) {
+        let at = now.uptime_ms();
         let Some(net) = self.net.as_ref().filter(|net| net.phase_dials()) else {
             return;
         };
         let me = self.id;
         if self.links.callable.is_none() {
             let known = |key: &TransportKey| net.transports.contains_key(key);
-            self.links.redials.retain(|key, _| known(key));
+            let redials = &mut self.links.redials;
+            redials.retain(|key, redial| redial.rare || known(key));
         }
         let own = TransportKey::new(self.keys.transport.public());
         let callable = self.links.callable.take();
-        let callable = callable.unwrap_or_else(|| callable_of(net, &me, &own));
+        let callable = callable.unwrap_or_else(|| callable_of(net, &me, &own, now));
         let out = net.out;
         let links_max = if out { OUT_LINKS_MAX } else { LINKS_WANTED_MAX };
         let candidates = self.links.first_places(net, &callable, links_max);
@@ -164,7 +184,7 @@ impl Node {
         }
         // Of two that could call each other the smaller calls first; the other gives it a moment.
         let polite = |device: &NodeId| match (out, *device > me) {
-            (true, _) => OUT_REDIAL_MS,
+            (true, _) => OUT_FIRST_MS,
             (false, true) => 0,
             (false, false) => POLITE_MS,
         };
@@ -172,10 +192,15 @@ impl Node {
             if self.links.peers.contains_key(&key) {
                 continue;
             }
-            let redial = redials.entry(key).or_insert_with(|| Redial {
-                at_ms: at + polite(&device),
-                ..Redial::default()
-            });
+            let soon = at + polite(&device);
+            let rare = out || !net.transports.contains_key(&key);
+            let redial = redials
+                .entry(key)
+                .or_insert_with(|| Redial::new(device, soon));
+            if redial.rare && !rare {
+                redial.at_ms = redial.at_ms.min(soon);
+            }
+            redial.rare = rare;
             redial.wanted = true;
         }
     }
@@ -205,6 +230,8 @@ impl Node {
                 .any(|node| net.paths.peer(node).is_some_and(PeerPath::answers));
         if alone != net.isolated_ms.is_some() {
             net.isolated_ms = alone.then_some(now.uptime_ms());
+            self.links.callable = None;
+            self.links.unsettled = true;
             self.notice(Notice::Isolated(alone));
         }
     }
@@ -269,21 +296,52 @@ impl Net {
     }
 }
 
-/// Whom a node may call, in the order of its ranks.
-fn callable_of(net: &Net, me: &NodeId, own: &TransportKey) -> Vec<Callable> {
-    let others = net.transports.iter().filter(|(_, device)| *device != me);
-    let served = others.filter(|(_, device)| net.serves(device) || net.out);
+/// Whom a node may call, in the order of its ranks. Who is out itself, or reaches nobody, calls those that were put
+/// out as well: what puts this node out, too, or brings it back, may be known on one of them alone.
+fn callable_of(net: &Net, me: &NodeId, own: &TransportKey, now: Moment) -> Vec<Callable> {
+    let members = net.transports.iter().map(|(key, device)| (*key, *device));
+    let served = members.filter(|(_, device)| net.serves(device) || net.out);
+    let kept_ms = match (net.out, net.isolated_ms) {
+        (true, _) => OUT_CALLED_MS,
+        (false, Some(_)) => OUT_CALLED_BY_MEMBERS_MS,
+        (false, None) => 0,
+    };
+    let outcasts = net.view.revoked().iter().filter_map(|(device, revoke)| {
+        let said = net.authority().op(revoke)?.header().time;
+        let key = net.ledger.records.node(device)?.transport.key;
+        let fresh = now.wall.since_ms(said) <= kept_ms;
+        (fresh && !net.transports.contains_key(&key)).then_some((key, *device))
+    });
+    let outcasts = outcasts.filter(|_| kept_ms > 0);
     let mut callable: Vec<_> = served
-        .map(|(key, device)| (rank(own, key), *key, *device))
+        .chain(outcasts)
+        .filter(|(_, device)| device != me)
+        .map(|(key, device)| (rank(own, &key), key, device))
         .collect();
     callable.sort_unstable();
     callable
 }
 
 impl Redial {
+    const fn new(device: NodeId, at_ms: u64) -> Self {
+        Self {
+            device,
+            at_ms,
+            tries: 0,
+            dialing: false,
+            wanted: false,
+            rare: false,
+        }
+    }
+
     /// Counts a try and plans the next.
     pub(super) fn plan(&mut self, at: u64) {
-        self.at_ms = at + REDIAL_MS[self.tries.min(REDIAL_MS.len() - 1)];
+        self.at_ms = at
+            + match (self.rare, REDIAL_MS.get(self.tries)) {
+                (_, Some(ms)) => *ms,
+                (true, None) => OUT_REDIAL_MS,
+                (false, None) => REDIAL_MS[REDIAL_MS.len() - 1],
+            };
         self.tries += 1;
     }
 }

@@ -16,12 +16,12 @@ use crate::identity::Keys;
 use crate::io::{CarryTerms, Command, CommandId, Input, Output, Refusal, RelayInfo, Reply};
 use crate::link::{DialId, LinkOutput};
 use crate::name::NodeName;
-use crate::node::stage::{at, founded, grant, keys, revoke, say};
+use crate::node::stage::{at, founded, grant, keys, node_record, revoke, say};
 use crate::node::{Founded, Node};
 use crate::peering::{Path, PeerChange, TunnelInput};
 use crate::record::{
-    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, NodeRecord, Record, RecordBody,
-    RelayRecord, Transport,
+    Candidate, CandidateKind, ControlAddress, Endpoints, Nat, Record, RecordBody, RelayRecord,
+    Transport,
 };
 use crate::relay::exchange::Exchange;
 
@@ -164,16 +164,8 @@ impl Stage {
         let keys = keys(number);
         let body = Body::Grant(Box::new(grant(keys.node(), 255, name, None)));
         say(&mut self.node, body, at(self.now_ms));
-        let network = self.node.net.as_ref().unwrap().authority().network();
-        let record = NodeRecord {
-            transport: keys.transport_binding(&network),
-            tunnel: keys.tunnel_binding(&network),
-            tunnel_next: None,
-            os: "test".to_owned(),
-            version: "1".to_owned(),
-            ext: Ext::NONE,
-        };
-        self.record(&keys, RecordBody::Node(Box::new(record)));
+        let record = node_record(&self.node, &keys);
+        self.record(&keys, record);
         keys
     }
 
