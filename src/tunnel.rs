@@ -124,7 +124,6 @@ impl Tunnel {
                 sockets,
                 carrier: config.carrier,
             },
-            mtu: config.mtu,
             terms: Terms {
                 control: config.control,
                 ..Terms::default()
@@ -234,6 +233,13 @@ impl Tunnel {
                 if let Some((path, bytes)) = peer.set_path(path, &mut out, self.engine.now()) {
                     self.engine.ways.send(path, bytes, Patience::Drop);
                 }
+            }
+            PeerChange::Mtu(key, bytes) => {
+                if let Some(peer) = router.by_key(key) {
+                    peer.set_mtu(bytes);
+                }
+                // Nothing that was judged is judged otherwise now.
+                return;
             }
             PeerChange::Remove(key) => {
                 self.engine.router.store(Arc::new(router.without(key)));

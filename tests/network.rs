@@ -122,6 +122,12 @@ mod rotation;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod sites;
+#[path = "network/sizes.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod sizes;
 #[path = "network/stream.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -227,6 +233,7 @@ const STORIES: &[Story] = stories![
     revoking::two_of_three_trustees_bring_a_network_back,
     revoking::a_new_network_key_reaches_everybody_and_traffic_goes_on,
     revoking::the_phrase_makes_another_node_an_admin,
+    sizes::packets_are_as_long_as_the_path_is_proven_to_carry,
     rotation::a_new_tunnel_key_is_in_force_at_once_and_traffic_goes_on,
     rotation::a_new_tunnel_key_is_told_through_the_tunnel_itself_where_nothing_else_leads,
     local::a_blocked_node_has_no_traffic_until_it_is_unblocked_and_its_word_still_comes,

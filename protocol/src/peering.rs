@@ -120,6 +120,8 @@ pub enum PeerChange {
     Set(PeerConfig),
     /// Send to the peer by this path; `None`: nowhere.
     Path(WireGuardKey, Option<Path>),
+    /// Inner packets of up to so many bytes pass on the peer's path, until it has another.
+    Mtu(WireGuardKey, u16),
     /// Forget the peer and its sessions.
     Remove(WireGuardKey),
 }

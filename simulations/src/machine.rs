@@ -209,6 +209,12 @@ impl Machine {
                 peer.ok_or("a path was set for a peer that the engine has not")?
                     .path = path;
             }
+            PeerChange::Mtu(key, _) => {
+                let known = self.engine.contains_key(&key);
+                return known
+                    .then_some(())
+                    .ok_or("a size was set for a peer that the engine has not");
+            }
             PeerChange::Remove(key) => {
                 self.touched = true;
                 self.forbid(&key);

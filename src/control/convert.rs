@@ -283,6 +283,7 @@ fn peer_report(peer: &io::Peer, local: &LocalFacts) -> PeerReport {
         path: path.map(|path| path_report(path.path, path.kind, path.via.clone())),
         rtt_us: path.and_then(|path| path.rtt_us),
         path_since_s: path.map(|path| path.since_ms / 1_000),
+        mtu: path.map(|path| path.mtu),
         heard: peer.in_sync,
         rx_bytes: peer.rx_bytes,
         tx_bytes: peer.tx_bytes,

@@ -158,6 +158,8 @@ pub(crate) struct PeerReport {
     pub(crate) rtt_us: Option<u64>,
     /// Seconds since the path is used.
     pub(crate) path_since_s: Option<u64>,
+    /// Bytes of an inner packet that are known to pass on it.
+    pub(crate) mtu: Option<u16>,
     /// Whether it has this node's authority ops.
     pub(crate) heard: bool,
     /// Bytes that came from it.

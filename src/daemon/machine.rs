@@ -34,8 +34,9 @@ use crate::tunnel::Tunnel;
 
 /// Inputs that may wait for the loop; a fuller queue slows the links down and drops the engine's reports.
 const QUEUE: usize = 1024;
-/// Bytes of the largest packet inside the tunnel: fits every path that carries 1400 bytes.
-const MTU: u16 = 1280;
+/// Bytes of the largest packet inside the tunnel, where the path is proven to carry it: fills an Ethernet frame over
+/// either family. The engine makes those of a TCP stream shorter for other paths, and answers the rest.
+const MTU: u16 = 1420;
 
 /// A node and everything it acts through.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ pub(super) struct Machine {
     /// None when a person does not want it.
     mapping: Option<Mapping>,
     peers: BTreeMap<WireGuardKey, PeerConfig>,
-    paths: BTreeMap<WireGuardKey, Path>,
+    /// The path of each peer, and how long a packet passes on it, if more is known than what passes on every one.
+    paths: BTreeMap<WireGuardKey, (Path, Option<u16>)>,
     /// What the engine lets through, also an engine that comes later.
     filter: Arc<Filter>,
     /// The same of relays, of what is carried for others, and of sockets.
@@ -285,7 +287,12 @@ impl Machine {
                 }
             }
             PeerChange::Path(key, Some(path)) => {
-                self.paths.insert(*key, *path);
+                self.paths.insert(*key, (*path, None));
+            }
+            PeerChange::Mtu(key, bytes) => {
+                if let Some((_, mtu)) = self.paths.get_mut(key) {
+                    *mtu = Some(*bytes);
+                }
             }
             PeerChange::Path(key, None) => {
                 self.paths.remove(key);
@@ -401,7 +408,11 @@ impl Machine {
         for (key, config) in &self.peers {
             self.route(&config.allowed_ips).await;
             tunnel.apply(PeerChange::Set(config.clone()));
-            tunnel.apply(PeerChange::Path(*key, self.paths.get(key).copied()));
+            let path = self.paths.get(key);
+            tunnel.apply(PeerChange::Path(*key, path.map(|(path, _)| *path)));
+            if let Some(mtu) = path.and_then(|(_, mtu)| *mtu) {
+                tunnel.apply(PeerChange::Mtu(*key, mtu));
+            }
         }
     }
 

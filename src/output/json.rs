@@ -290,7 +290,7 @@ fn peer(peer: &PeerReport) -> Value {
         "reason_code": reason_code(peer),
         "since_s": peer.path_since_s.filter(|_| path.is_some()),
         "retry_s": Value::Null,
-        "mtu_bytes": Value::Null,
+        "mtu_bytes": peer.mtu,
     });
     value["rx_bytes"] = json!(peer.rx_bytes);
     value["tx_bytes"] = json!(peer.tx_bytes);

@@ -39,13 +39,14 @@ pub struct Losses {
     pub denied: u64,
     /// Of a queue that does not get empty, so that its senders slow down.
     pub congested: u64,
+    /// Too long for the path, and not to be cut; the sender was told.
+    pub too_long: u64,
 }
 
 /// What the threads share.
 pub(super) struct Engine {
     pub(super) device: Device,
     pub(super) ways: Ways,
-    pub(super) mtu: u16,
     pub(super) terms: Terms,
     pub(super) identity: Identity,
     pub(super) router: ArcSwap<Router>,
@@ -73,10 +74,11 @@ pub(super) enum Loss {
     Overflow,
     Denied,
     Congested,
+    TooLong,
 }
 
 impl Loss {
-    pub(super) const COUNT: usize = Self::Congested as usize + 1;
+    pub(super) const COUNT: usize = Self::TooLong as usize + 1;
 }
 
 impl Engine {
@@ -126,6 +128,7 @@ impl Engine {
             overflow: count(Loss::Overflow),
             denied: count(Loss::Denied),
             congested: count(Loss::Congested),
+            too_long: count(Loss::TooLong),
         }
     }
 }

@@ -22,7 +22,7 @@ use super::allowance::Allowance;
 use super::filter::Verdict;
 use super::flows::Direction;
 use super::merge::{Added, Merge};
-use super::packet::Packet;
+use super::packet::{PACKET_BYTES_MAX, Packet};
 use super::peer::{Content, Message, Peer};
 use super::router::Router;
 use super::sockets::{Arrival, Aside, Patience, aside};
@@ -304,7 +304,8 @@ impl Inbound {
         tracing::debug!(%error, "the host takes no merged packet: one by one");
         let vnet = merged.vnet;
         let (bytes, length) = merged.whole();
-        let Some(mut split) = Split::new(bytes, length, vnet) else {
+        // What came is no longer than its path lets pass.
+        let Ok(mut split) = Split::new(bytes, length, vnet, PACKET_BYTES_MAX) else {
             return;
         };
         for number in 0..split.count() {

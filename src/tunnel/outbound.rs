@@ -15,7 +15,7 @@ use super::packet::{PACKET_BYTES_MAX, Packet};
 use super::peer::{OVERHEAD, Peer, Sent};
 use super::refusal::refusal;
 use super::router::Router;
-use super::split::Split;
+use super::split::{Split, Unfit};
 use super::standing::Standing;
 use super::train::Train;
 use super::watch::Wake;
@@ -97,9 +97,21 @@ impl Outbound {
             return;
         };
         let length = length - VNET_BYTES;
-        let Some(mut split) = Split::new(&mut self.packet[VNET_BYTES..], length, vnet) else {
-            self.engine.count(Loss::Malformed);
-            return;
+        let mtu = peer.mtu();
+        let split = Split::new(&mut self.packet[VNET_BYTES..], length, vnet, mtu);
+        let mut split = match split {
+            Ok(split) => split,
+            Err(Unfit::Malformed) => {
+                self.engine.count(Loss::Malformed);
+                return;
+            }
+            Err(Unfit::TooLong) => {
+                self.engine.count(Loss::TooLong);
+                let packet = Packet::parse(&self.packet[VNET_BYTES..][..length]);
+                let error = packet.and_then(|packet| packet.too_long(mtu));
+                self.answer(error, now);
+                return;
+            }
         };
         let count = split.count();
         // A packet that stands alone is perhaps all that its flow has: it is never the one that is lost.
@@ -111,10 +123,7 @@ impl Outbound {
                 continue;
             }
             let length = packet.len();
-            let padded = length
-                .next_multiple_of(PADDING)
-                .min(usize::from(self.engine.mtu))
-                .max(length);
+            let padded = length.next_multiple_of(PADDING).min(mtu).max(length);
             let ways = &self.engine.ways;
             let room = self.train.room(padded + OVERHEAD, ways);
             let sent = split.padded(packet, padded, |packet| {
@@ -133,6 +142,15 @@ impl Outbound {
         }
     }
 
+    /// Tells the host what became of its packet, if so many answers may go.
+    fn answer(&mut self, answer: Option<Vec<u8>>, now: Moment) {
+        if let Some(answer) = answer
+            && self.answers.one_more(now)
+        {
+            self.engine.write(&answer);
+        }
+    }
+
     /// Judges the packet that was read, and answers one that goes nowhere: how to cut it, and whose it is.
     fn admit<'a>(
         &mut self,
@@ -148,22 +166,16 @@ impl Outbound {
         };
         let Some(peer) = router.by_address(packet.destination()) else {
             self.engine.count(Loss::Unroutable);
-            if self.answers.one_more(now)
-                && let Some(error) = packet.unreachable()
-            {
-                self.engine.write(&error);
-            }
+            let error = packet.unreachable();
+            self.answer(error, now);
             return None;
         };
         match peer.filter().judge(&packet, Direction::Out, now) {
             Verdict::Pass => Some((vnet, peer)),
             Verdict::Denied => {
                 self.engine.count(Loss::Denied);
-                if self.answers.one_more(now)
-                    && let Some(refusal) = refusal(&packet)
-                {
-                    self.engine.write(&refusal);
-                }
+                let refusal = refusal(&packet);
+                self.answer(refusal, now);
                 None
             }
             Verdict::Malformed => {

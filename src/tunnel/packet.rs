@@ -105,7 +105,13 @@ impl<'a> Packet<'a> {
     /// [`Self::prohibited`].
     pub(crate) fn unreachable(&self) -> Option<Vec<u8>> {
         // Host unreachable, and address unreachable.
-        self.error(1, 3)
+        self.error([3, 1], [1, 3], 0)
+    }
+
+    /// The ICMP error that tells the longest packet which passes (RFC 1191 §4, RFC 4443 §3.2), as if the destination
+    /// had sent it; `None` as [`Self::prohibited`]. Also for what may be cut on its way: it is told where to cut.
+    pub(crate) fn too_long(&self, mtu: usize) -> Option<Vec<u8>> {
+        self.error([3, 4], [2, 0], u32::try_from(mtu).ok()?)
     }
 
     /// The ICMP error "administratively prohibited" for this packet, as if its destination had sent it.
@@ -113,29 +119,35 @@ impl<'a> Packet<'a> {
     /// `None` where RFC 1122 §3.2.2 and RFC 4443 §2.4 forbid one: for errors, fragments that are not the first, and
     /// packets to or from something that is no single host.
     pub(crate) fn prohibited(&self) -> Option<Vec<u8>> {
-        self.error(13, 1)
+        self.error([3, 13], [1, 1], 0)
     }
 
-    /// The error "destination unreachable" with a code of ICMP and one of `ICMPv6`.
-    fn error(&self, code_v4: u8, code_v6: u8) -> Option<Vec<u8>> {
+    /// An error with type and code of ICMP and of `ICMPv6`, and what it says besides.
+    fn error(&self, v4: [u8; 2], v6: [u8; 2], word: u32) -> Option<Vec<u8>> {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                self.error_v4(code_v4, source, destination)
+                self.error_v4(v4, word, source, destination)
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                self.error_v6(code_v6, source, destination)
+                self.error_v6(v6, word, source, destination)
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
         }
     }
 
-    fn error_v4(&self, code: u8, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Vec<u8>> {
+    fn error_v4(
+        &self,
+        kind: [u8; 2],
+        word: u32,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+    ) -> Option<Vec<u8>> {
         const ICMP: u8 = 1;
         let header_bytes = usize::from(self.bytes[0] & 15) * 4;
         let later_fragment = u16::from_be_bytes([self.bytes[6], self.bytes[7]]) & 0x1fff != 0;
         let icmp_type = self.bytes.get(header_bytes).copied();
-        // Only an echo request among the ICMP messages is surely no error.
-        let icmp_error = self.bytes[9] == ICMP && icmp_type != Some(8);
+        // An echo and its answer are surely no errors.
+        let icmp_error = self.bytes[9] == ICMP && !matches!(icmp_type, Some(0 | 8));
         if later_fragment || icmp_error || !single_v4(source) || !single_v4(destination) {
             return None;
         }
@@ -149,15 +161,21 @@ impl<'a> Packet<'a> {
         error[12..16].copy_from_slice(&destination.octets());
         error[16..20].copy_from_slice(&source.octets());
         sum_v4(&mut error);
-        // Type 3, destination unreachable.
-        error.extend_from_slice(&[3, code, 0, 0, 0, 0, 0, 0]);
+        error.extend_from_slice(&[kind[0], kind[1], 0, 0]);
+        error.extend_from_slice(&word.to_be_bytes());
         error.extend_from_slice(quoted);
         let sum = Sum::default().bytes(&error[V4_HEADER..]).checksum();
         error[V4_HEADER + 2..V4_HEADER + 4].copy_from_slice(&sum);
         Some(error)
     }
 
-    fn error_v6(&self, code: u8, source: Ipv6Addr, destination: Ipv6Addr) -> Option<Vec<u8>> {
+    fn error_v6(
+        &self,
+        kind: [u8; 2],
+        word: u32,
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+    ) -> Option<Vec<u8>> {
         const ICMPV6: u8 = 58;
         let icmp_type = self.bytes.get(V6_HEADER).copied();
         // The types below 128 are errors.
@@ -174,8 +192,8 @@ impl<'a> Packet<'a> {
         error[7] = 64;
         error[8..24].copy_from_slice(&destination.octets());
         error[24..40].copy_from_slice(&source.octets());
-        // Type 1, destination unreachable.
-        error.extend_from_slice(&[1, code, 0, 0, 0, 0, 0, 0]);
+        error.extend_from_slice(&[kind[0], kind[1], 0, 0]);
+        error.extend_from_slice(&word.to_be_bytes());
         error.extend_from_slice(quoted);
         let message = &error[V6_HEADER..];
         let sum = Sum::pseudo(&error[8..40], ICMPV6, message.len()).bytes(message);
@@ -268,6 +286,25 @@ pub(crate) mod tests {
         assert_eq!(error[40..42], [1, 3]);
         let pseudo = Sum::pseudo(&error[8..40], 58, 8 + 48);
         assert!(pseudo.bytes(&error[40..]).is_right());
+    }
+
+    #[test]
+    fn a_packet_that_is_too_long_is_told_what_passes() {
+        let echo_reply = {
+            let mut bytes = v4([10, 0, 0, 1], [10, 0, 0, 2]);
+            bytes[9] = 1;
+            bytes
+        };
+        for bytes in [v4([10, 0, 0, 1], [10, 0, 0, 2]), echo_reply] {
+            let error = Packet::parse(&bytes).unwrap().too_long(1280).unwrap();
+            assert_eq!(error[20..22], [3, 4]);
+            assert_eq!(error[24..28], [0, 0, 5, 0]);
+            assert!(Sum::default().bytes(&error[20..]).is_right());
+        }
+        let bytes = v6("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        let error = Packet::parse(&bytes).unwrap().too_long(1400).unwrap();
+        assert_eq!(error[40..42], [2, 0]);
+        assert_eq!(error[44..48], 1400_u32.to_be_bytes());
     }
 
     #[test]

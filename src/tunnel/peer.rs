@@ -1,6 +1,7 @@
 //! One peer: its WireGuard sessions, its path, and what there is to report of it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use boringtun::noise::errors::WireGuardError;
@@ -8,6 +9,7 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use meshnode_protocol::id::WireGuardKey;
+use meshnode_protocol::limits::OVERLAY_MTU;
 use meshnode_protocol::peering::{Path, PeerConfig, Roaming, TunnelInput};
 use meshnode_protocol::time::{Moment, Timestamp};
 
@@ -105,6 +107,8 @@ pub(crate) struct Peer {
     key: WireGuardKey,
     index: u32,
     filter: PeerFilter,
+    /// Bytes of an inner packet that pass on the path in use.
+    mtu: AtomicU16,
     state: Mutex<State>,
 }
 
@@ -177,6 +181,7 @@ impl Peer {
             key: config.key,
             index,
             filter,
+            mtu: AtomicU16::new(OVERLAY_MTU),
             state: Mutex::new(state),
         }
     }
@@ -194,6 +199,16 @@ impl Peer {
     /// What passes between this node and it.
     pub(crate) const fn filter(&self) -> &PeerFilter {
         &self.filter
+    }
+
+    /// Bytes of the longest inner packet that passes on its path.
+    pub(crate) fn mtu(&self) -> usize {
+        self.mtu.load(Ordering::Relaxed).into()
+    }
+
+    /// Takes what the core found out about the path in use; less than passes on every path is none.
+    pub(crate) fn set_mtu(&self, bytes: u16) {
+        self.mtu.store(bytes.max(OVERLAY_MTU), Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -225,6 +240,7 @@ impl Peer {
             return None;
         }
         state.path = path;
+        self.set_mtu(OVERLAY_MTU);
         // Due at the next tick, so that the way there is open at once.
         state.sent_ms = 0;
         let path = path?;

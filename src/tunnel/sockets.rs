@@ -1,5 +1,7 @@
 //! The UDP sockets: one for each address family, on one port, and the extra ones that meet a peer by chance.
 
+mod uncut;
+
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
@@ -284,6 +286,21 @@ impl Sockets {
         });
         if let Err(error) = result {
             tracing::trace!(%error, "datagram not sent");
+        }
+    }
+
+    /// Sends one datagram that neither this host nor a router may cut, whatever the host believes of the way.
+    pub(crate) fn send_uncut(&self, way: (Socket, SocketAddr), bytes: &[u8]) {
+        let Some(raw) = self.raw(way.0) else {
+            return;
+        };
+        let v6 = way.1.is_ipv6();
+        // A datagram of the other threads in between goes uncut, too; that is nearly always how it would have gone.
+        if uncut::set(&raw, v6, true).is_ok() {
+            self.send(way, &[], bytes, Patience::Drop);
+        }
+        if let Err(error) = uncut::set(&raw, v6, false) {
+            tracing::debug!(%error, "datagrams stay uncut");
         }
     }
 

@@ -22,6 +22,10 @@ pub(crate) const PADDING_MAX: usize = 15;
 const CWR: u8 = 0x80;
 const FIN_PSH: u8 = 1 | 8;
 
+/// Bytes of an IPv4 header without options, and its flags (RFC 791 §3.1).
+const IPV4_HEADER: usize = 20;
+const DONT_FRAGMENT: u8 = 0x40;
+const MORE_FRAGMENTS: u16 = 0x2000;
 /// Bytes of the UDP header, and of the smallest TCP header.
 const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
@@ -38,46 +42,68 @@ pub(crate) struct Split<'a> {
     cut: Option<Headers>,
 }
 
+/// What is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Udp,
+    /// A packet over IPv4 that routers may cut.
+    Fragments,
+}
+
+/// Why a packet cannot go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// The header and the packet contradict each other.
+    Malformed,
+    /// It is longer than what passes, and must not be cut.
+    TooLong,
+}
+
 #[derive(Debug)]
 struct Headers {
     bytes: [u8; HEADERS_MAX],
     length: usize,
     /// Where the transport begins.
     at: usize,
-    tcp: bool,
+    kind: Kind,
     /// Bytes of payload in each packet but the last.
     segment: usize,
 }
 
 impl<'a> Split<'a> {
     /// Prepares a packet of `length` bytes in front of room for padding; its checksum is completed when it is left to
-    /// us. `None` when the header and the packet contradict each other.
-    pub(crate) fn new(bytes: &'a mut [u8], length: usize, vnet: Vnet) -> Option<Self> {
-        let packet = Packet::parse(bytes.get(..length)?)?;
+    /// us. No packet that comes out is longer than `mtu`: of a TCP stream the segments become shorter, as no receiver
+    /// minds where they end.
+    pub(crate) fn new(
+        bytes: &'a mut [u8],
+        length: usize,
+        vnet: Vnet,
+        mtu: usize,
+    ) -> Result<Self, Unfit> {
+        let whole = bytes.get(..length).and_then(Packet::parse);
+        let packet = whole.ok_or(Unfit::Malformed)?;
         let length = packet.bytes().len();
         if bytes.len() < length + PADDING_MAX {
-            return None;
+            return Err(Unfit::Malformed);
         }
-        let segment = match vnet.cut {
+        let cut = match vnet.cut {
+            Cut::Whole if length <= mtu => None,
             Cut::Whole => {
-                if let Some(unsummed) = vnet.unsummed {
-                    complete(&mut bytes[..length], unsummed.from, unsummed.at)?;
-                }
-                return Some(Self {
-                    bytes,
-                    length,
-                    cut: None,
-                });
+                let stream = Headers::of(&packet, Kind::Tcp, mtu, mtu).ok();
+                let shorter = stream.or_else(|| Headers::of_fragments(&packet, mtu));
+                Some(shorter.ok_or(Unfit::TooLong)?)
             }
-            Cut::TcpV4(segment) | Cut::TcpV6(segment) | Cut::Udp(segment) => usize::from(segment),
+            Cut::TcpV4(segment) | Cut::TcpV6(segment) => {
+                Some(Headers::of(&packet, Kind::Tcp, segment.into(), mtu)?)
+            }
+            Cut::Udp(segment) => Some(Headers::of(&packet, Kind::Udp, segment.into(), mtu)?),
         };
-        let tcp = !matches!(vnet.cut, Cut::Udp(_));
-        let headers = Headers::of(&packet, tcp, segment)?;
-        Some(Self {
-            bytes,
-            length,
-            cut: Some(headers),
-        })
+        if let (Cut::Whole, Some(unsummed)) = (vnet.cut, vnet.unsummed) {
+            let packet = &mut bytes[..length];
+            complete(packet, unsummed.from, unsummed.at).ok_or(Unfit::Malformed)?;
+        }
+        Ok(Self { bytes, length, cut })
     }
 
     /// How many packets come out.
@@ -141,7 +167,54 @@ impl<'a> Split<'a> {
 }
 
 impl Headers {
-    fn of(packet: &Packet<'_>, tcp: bool, segment: usize) -> Option<Self> {
+    /// For packets with up to `segment` bytes of payload, and of up to `mtu` bytes.
+    fn of(packet: &Packet<'_>, kind: Kind, segment: usize, mtu: usize) -> Result<Self, Unfit> {
+        let tcp = kind == Kind::Tcp;
+        let whole = packet.bytes();
+        let (at, length) = Self::extent(packet, tcp).ok_or(Unfit::Malformed)?;
+        let room = mtu.min(CUT_MAX).saturating_sub(length);
+        let longest = segment.min(whole.len() - length);
+        let segment = if tcp { segment.min(room) } else { segment };
+        if segment == 0 {
+            return Err(Unfit::Malformed);
+        }
+        if !tcp && longest > room {
+            return Err(Unfit::TooLong);
+        }
+        let mut bytes = [0; HEADERS_MAX];
+        bytes[..length].copy_from_slice(&whole[..length]);
+        Ok(Self {
+            bytes,
+            length,
+            at,
+            kind,
+            segment,
+        })
+    }
+
+    /// For fragments of up to `mtu` bytes (RFC 791 §3.2). `None` where they are forbidden, and beside options, which
+    /// not every fragment repeats.
+    fn of_fragments(packet: &Packet<'_>, mtu: usize) -> Option<Self> {
+        let whole = packet.bytes();
+        let header = whole.first_chunk::<IPV4_HEADER>()?;
+        if header[0] != 0x45 || header[6] & DONT_FRAGMENT != 0 {
+            return None;
+        }
+        let mut bytes = [0; HEADERS_MAX];
+        bytes[..IPV4_HEADER].copy_from_slice(header);
+        // Where a fragment begins is told in units of 8 bytes.
+        let segment = (mtu.min(CUT_MAX) - IPV4_HEADER) & !7;
+        Some(Self {
+            bytes,
+            length: IPV4_HEADER,
+            at: IPV4_HEADER,
+            kind: Kind::Fragments,
+            segment,
+        })
+    }
+
+    /// Where the transport begins, and where its header ends.
+    fn extent(packet: &Packet<'_>, tcp: bool) -> Option<(usize, usize)> {
         let whole = packet.bytes();
         let transport = Transport::parse(packet, Extent::Whole)?;
         let at = transport.at;
@@ -151,26 +224,24 @@ impl Headers {
             _ => return None,
         };
         let least = at + if tcp { TCP_HEADER } else { UDP_HEADER };
-        let fits = (least..=HEADERS_MAX.min(whole.len())).contains(&length)
-            && (1..=CUT_MAX - length).contains(&segment);
-        if !fits || transport.fragment.is_some() {
-            return None;
-        }
-        let mut bytes = [0; HEADERS_MAX];
-        bytes[..length].copy_from_slice(&whole[..length]);
-        Some(Self {
-            bytes,
-            length,
-            at,
-            tcp,
-            segment,
-        })
+        let fits = (least..=HEADERS_MAX.min(whole.len())).contains(&length);
+        (fits && transport.fragment.is_none()).then_some((at, length))
     }
 
     /// Gives a packet with a copy of these headers its own lengths, numbers and checksums.
     fn number(&self, packet: &mut [u8], number: usize, last: bool) {
         let total = u16::try_from(packet.len()).expect("shorter than the packet it was cut of");
         let length = packet.len() - self.at;
+        if self.kind == Kind::Fragments {
+            packet[2..4].copy_from_slice(&total.to_be_bytes());
+            let place = u16::from_be_bytes([packet[6], packet[7]]);
+            // A packet's last byte is at most the 65535th, so its offset fits beside the flags.
+            let place = place + (number * self.segment / 8) as u16;
+            let more = if last { 0 } else { MORE_FRAGMENTS };
+            packet[6..8].copy_from_slice(&(place | more).to_be_bytes());
+            sum_v4(packet);
+            return;
+        }
         let addresses = if packet[0] >> 4 == 4 {
             packet[2..4].copy_from_slice(&total.to_be_bytes());
             let id = u16::from_be_bytes([packet[4], packet[5]]);
@@ -185,7 +256,7 @@ impl Headers {
             8..40
         };
         let transport = &mut packet[self.at..];
-        let (protocol, field) = if self.tcp {
+        let (protocol, field) = if self.kind == Kind::Tcp {
             let sequence = transport[4..8].try_into().expect("four bytes");
             let sequence = u32::from_be_bytes(sequence);
             // Sequence numbers wrap round by design.

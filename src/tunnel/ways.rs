@@ -2,14 +2,19 @@
 
 use std::net::SocketAddr;
 
+use meshnode_protocol::limits::OVERLAY_MTU;
 use meshnode_protocol::peering::{CircuitId, Path, Socket};
 use meshnode_protocol::relay::frame::{HEADER_BYTES, header};
 
+use super::peer::OVERHEAD;
 use super::sockets::{Patience, Sockets};
 use crate::carrier::Carrier;
 
 /// Bytes before a datagram at most, on any path.
 pub(crate) const LEAD_MAX: usize = HEADER_BYTES;
+
+/// A single datagram that is longer is a probe of how much passes.
+const SIZED_MIN: usize = OVERLAY_MTU as usize + OVERHEAD;
 
 /// All ways out of this node.
 #[derive(Debug)]
@@ -38,6 +43,10 @@ impl Ways {
     /// Sends one datagram, its lead not yet before it. Nobody is told of errors: what is lost is sent again.
     pub(crate) fn send(&self, path: Path, bytes: &[u8], patience: Patience) {
         match path {
+            // A probe of how much passes: it must arrive as it is, or not.
+            Path::Direct { socket, remote } if bytes.len() > SIZED_MIN => {
+                self.sockets.send_uncut((socket, remote), bytes);
+            }
             Path::Direct { socket, remote } => {
                 self.sockets.send((socket, remote), &[], bytes, patience);
             }

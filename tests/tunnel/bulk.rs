@@ -10,7 +10,7 @@ use meshnode_protocol::peering::{Path, Roaming};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::lab::{Namespace, as_root, outer};
-use crate::node::{Node, ipv4, ipv6};
+use crate::node::{MTU, Node, ipv4, ipv6};
 use crate::pair_with;
 use crate::stock;
 
@@ -93,6 +93,11 @@ fn what_arrives_is_what_was_sent_whatever_the_host_offers() {
             for offloads in [Offloads::All, Offloads::Tcp, Offloads::None] {
                 let (left, right, one, two) = pair_with(Roaming::Told, offloads);
                 left.ping("100.64.0.2");
+                if offloads == Offloads::Tcp {
+                    // The others leave the path unproven: what the host makes for the device is cut again.
+                    one.mtu(2, MTU);
+                    two.mtu(1, MTU);
+                }
                 for (to, back) in [
                     (ipv4(2).into(), ipv4(1).into()),
                     (ipv6(2).into(), ipv6(1).into()),
@@ -100,7 +105,7 @@ fn what_arrives_is_what_was_sent_whatever_the_host_offers() {
                     let before = handed(&left, &one);
                     streams(&left, &right, SocketAddr::new(to, 0));
                     let packets = handed(&left, &one) - before;
-                    let single = (STREAM_BYTES / 1280) as u64;
+                    let single = (STREAM_BYTES / usize::from(MTU)) as u64;
                     if offloads == Offloads::None {
                         assert!(packets > single, "{offloads:?}: {packets} packets");
                     } else {
@@ -118,6 +123,41 @@ fn what_arrives_is_what_was_sent_whatever_the_host_offers() {
                     );
                 }
             }
+        },
+    );
+}
+
+#[test]
+fn what_is_too_long_for_a_path_is_told_so_until_the_path_is_proven() {
+    as_root(
+        "bulk::what_is_too_long_for_a_path_is_told_so_until_the_path_is_proven",
+        || {
+            let (left, _right, one, two) = pair_with(Roaming::Told, Offloads::All);
+            let most = usize::from(MTU);
+            for (to, headers) in [("100.64.0.2", 28), ("fd77::2", 48)] {
+                let ping = |bytes: usize| {
+                    let bytes = bytes - headers;
+                    left.try_sh(&format!("ping -n -M do -c 2 -i 0.2 -w 3 -s {bytes} {to}"))
+                };
+                one.mtu(2, 1280);
+                assert!(ping(1280).0, "{to}");
+                let (passed, output) = ping(most);
+                assert!(!passed && output.contains("1280"), "{to}: {output}");
+                // The host keeps in mind what it was told.
+                left.ip("route flush cache");
+                left.ip("-6 route flush cache");
+                one.mtu(2, MTU);
+                two.mtu(1, MTU);
+                assert!(ping(most).0, "{to}");
+                // Another path has to prove itself anew.
+                let path = two.at("192.0.2.2");
+                one.path(2, None);
+                one.path(2, Some(path));
+                assert!(!ping(most).0, "{to}");
+                left.ip("route flush cache");
+                left.ip("-6 route flush cache");
+            }
+            assert!(one.tunnel.losses().too_long >= 4);
         },
     );
 }

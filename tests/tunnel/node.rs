@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::lab::Namespace;
 
 /// The MTU of every device here, as in the daemon.
-const MTU: u16 = 1280;
+pub(crate) const MTU: u16 = 1420;
 
 /// The TCP port that stands for every node's control plane.
 pub(crate) const CONTROL: u16 = 7000;
@@ -124,6 +124,11 @@ impl Node {
 
     pub(crate) fn meet(&self, number: u8, roaming: Roaming) {
         self.tunnel.apply(PeerChange::Set(config(number, roaming)));
+    }
+
+    /// Packets of up to so many bytes pass to a peer.
+    pub(crate) fn mtu(&self, number: u8, bytes: u16) {
+        self.tunnel.apply(PeerChange::Mtu(key(number), bytes));
     }
 
     pub(crate) fn path(&self, number: u8, path: Option<Path>) {

@@ -281,8 +281,11 @@ impl Node {
                     self.on_seen(Vantage::Member(node), by, address, now);
                 }
                 PathEvent::Wanted | PathEvent::Suspect => self.relays_want(&node, now),
-                // Sizes are the engine's business.
-                PathEvent::Mtu(_) => {}
+                PathEvent::Mtu(bytes) => {
+                    let peer = self.net.as_ref().and_then(|net| net.engine.get(&node));
+                    let change = peer.map(|peer| PeerChange::Mtu(peer.key, bytes));
+                    self.out.extend(change.map(Output::Peer));
+                }
                 PathEvent::Pong {
                     command,
                     seq,

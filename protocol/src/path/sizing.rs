@@ -16,7 +16,7 @@ const TRIES_MAX: u8 = 3;
 /// Between two of them.
 const TRY_MS: u64 = 500;
 /// Between two probes of a size that passes.
-const AGAIN_MS: u64 = 60_000;
+const AGAIN_MS: u64 = 5_000;
 /// After which a larger size is tried anew.
 const ANEW_MS: u64 = 600_000;
 

@@ -60,6 +60,7 @@ fn peer(name: &str, address: &str, path: Option<(Tier, &str)>) -> PeerReport {
         path,
         rtt_us: known.then_some(400),
         path_since_s: known.then_some(60),
+        mtu: known.then_some(1280),
         heard: true,
         rx_bytes: 1_200_000_000,
         tx_bytes: 310_000_000,

@@ -114,8 +114,13 @@ impl Flow {
 
 /// All packets that come out, each with room for padding behind it disturbed and put back.
 pub(crate) fn cut(packet: &[u8], vnet: Vnet) -> Option<Vec<Vec<u8>>> {
+    cut_to(packet, vnet, usize::MAX).ok()
+}
+
+/// The same, none longer than so many bytes.
+fn cut_to(packet: &[u8], vnet: Vnet, mtu: usize) -> Result<Vec<Vec<u8>>, Unfit> {
     let mut bytes = [packet, &[7; PADDING_MAX]].concat();
-    let mut split = Split::new(&mut bytes, packet.len(), vnet)?;
+    let mut split = Split::new(&mut bytes, packet.len(), vnet, mtu)?;
     let mut packets = Vec::new();
     for number in 0..split.count() {
         let packet = split.packet(number);
@@ -126,7 +131,7 @@ pub(crate) fn cut(packet: &[u8], vnet: Vnet) -> Option<Vec<Vec<u8>>> {
             padded[..length].to_vec()
         }));
     }
-    Some(packets)
+    Ok(packets)
 }
 
 fn whole(cut: Cut) -> Vnet {
@@ -223,6 +228,59 @@ fn a_header_that_fits_no_packet_is_refused() {
     assert!(cut(&packet, outside).is_none());
 }
 
+/// The packet that fragments are of, in which each is as long as it can be.
+fn joined(fragments: &[Vec<u8>], mtu: usize) -> Vec<u8> {
+    let mut whole = fragments[0][..20].to_vec();
+    for (number, fragment) in fragments.iter().enumerate() {
+        let last = number + 1 == fragments.len();
+        assert!(Sum::default().bytes(&fragment[..20]).is_right());
+        assert_eq!(fragment[4..6], fragments[0][4..6]);
+        let place = u16::from_be_bytes([fragment[6], fragment[7]]);
+        assert_eq!(place & 0x2000 != 0, !last);
+        assert_eq!(usize::from(place & 0x1fff) * 8, whole.len() - 20);
+        let length = u16::from_be_bytes([fragment[2], fragment[3]]);
+        assert_eq!(usize::from(length), fragment.len());
+        assert!(fragment.len() <= mtu && (last || fragment.len() > mtu - 8));
+        whole.extend_from_slice(&fragment[20..]);
+    }
+    let length = u16::try_from(whole.len()).unwrap();
+    whole[2..4].copy_from_slice(&length.to_be_bytes());
+    whole[6..8].fill(0);
+    sum_v4(&mut whole);
+    whole
+}
+
+proptest! {
+    #[test]
+    fn where_less_passes_a_stream_is_cut_shorter_and_a_datagram_is_not(
+        flow in flow(),
+        payload in proptest::collection::vec(any::<u8>(), 1..6000),
+        mtu in 300..1500_usize,
+        alone in any::<bool>(),
+    ) {
+        let packet = flow.packet(0, 0, flow.flags, &payload);
+        let vnet = whole(if alone { Cut::Whole } else { flow.cut() });
+        let headers = packet.len() - payload.len();
+        let segment = if alone { payload.len() } else { flow.segment.into() };
+        let fits = headers + segment.min(payload.len()) <= mtu;
+        let result = cut_to(&packet, vnet, mtu);
+        if !flow.tcp && !fits {
+            if alone && !flow.v6 && !flow.whole {
+                prop_assert_eq!(joined(&result.unwrap(), mtu), packet);
+            } else {
+                prop_assert_eq!(result, Err(Unfit::TooLong));
+            }
+            return Ok(());
+        }
+        let packets = result.unwrap();
+        prop_assert!(packets.iter().all(|packet| packet.len() <= mtu));
+        let segment = segment.min(mtu - headers);
+        let shorter = Flow { segment: u16::try_from(segment).unwrap(), ..flow };
+        let one_by_one = if fits && alone { vec![packet] } else { shorter.packets(&payload) };
+        prop_assert_eq!(packets, one_by_one);
+    }
+}
+
 #[test]
 fn congestion_is_told_where_the_flow_listens_and_the_header_stays_right() {
     for v6 in [false, true] {
@@ -241,7 +299,7 @@ fn congestion_is_told_where_the_flow_listens_and_the_header_stays_right() {
             };
             let packet = flow.packet(0, 0, 16, &[5; 35]);
             let mut bytes = [&packet[..], &[0; PADDING_MAX]].concat();
-            let mut split = Split::new(&mut bytes, packet.len(), whole(flow.cut())).unwrap();
+            let mut split = Split::new(&mut bytes, packet.len(), whole(flow.cut()), 9000).unwrap();
             let first = split.packet(0);
             assert_eq!(split.mark(first.clone()), class != 0);
             let marked = split.padded(first, 0, <[u8]>::to_vec);

@@ -87,7 +87,7 @@ fn take(merge: &mut Merge, taken: &mut Vec<Vec<u8>>) -> bool {
 /// All packets that come out, each with room for padding behind it disturbed and put back.
 fn parts(packet: &[u8], vnet: Vnet) -> Option<Vec<Vec<u8>>> {
     let mut bytes = [packet, &[7; PADDING_MAX]].concat();
-    let mut split = Split::new(&mut bytes, packet.len(), vnet)?;
+    let mut split = Split::new(&mut bytes, packet.len(), vnet, usize::MAX).ok()?;
     let mut parts = Vec::new();
     for number in 0..split.count() {
         let range = split.packet(number);
