@@ -34,6 +34,7 @@ mod stage;
 mod start;
 mod surroundings;
 mod timekeepers;
+mod turns;
 mod ways;
 mod whereabouts;
 mod witness;
