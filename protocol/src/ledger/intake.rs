@@ -11,7 +11,7 @@ use crate::id::{Digest, OpId};
 use crate::op::{Author, Header, Op};
 use crate::quota::{Arrival, Load, Payers};
 use crate::reconcile::ShortHash;
-use crate::record::{Record, RecordKind};
+use crate::record::RecordKind;
 use crate::seal::SealError;
 use crate::wire::{Items, Set};
 

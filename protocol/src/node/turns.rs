@@ -7,7 +7,7 @@ mod tests;
 use super::Node;
 use super::links::Links;
 use crate::id::{Digest, TransportKey};
-use crate::pull::Turn;
+use crate::pull::{Pull, Turn};
 use crate::time::Moment;
 
 /// How long a round keeps the turn: a peer that answers slowly does not hold up the others.
@@ -16,7 +16,7 @@ const TURN_MS: u64 = 2000;
 impl Links {
     /// Whether a round may go on to the records, or another one compares them now.
     pub(super) fn turn_of_records(&self, now: Moment) -> Turn {
-        let since = |pull: &crate::pull::Pull| pull.records_since_ms();
+        let since = |pull: &Pull| pull.records_since_ms();
         let mut running = self.peers.values().filter_map(|peer| peer.pull.as_ref());
         if running.any(|pull| since(pull).is_some_and(|since| since + TURN_MS > now.uptime_ms())) {
             Turn::Taken

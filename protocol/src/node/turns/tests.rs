@@ -15,14 +15,17 @@ const MEMBERS: u8 = 6;
 type Question = (CallId, TransportKey, SyncRequest);
 
 fn questions(outputs: Vec<Output>) -> Vec<Question> {
-    let asked = outputs.into_iter().filter_map(|output| match output {
-        Output::Link(LinkOutput::Ask {
+    let asked = outputs.into_iter().filter_map(|output| {
+        let Output::Link(LinkOutput::Ask {
             call,
             peer,
             service: Service::Sync,
             bytes,
-        }) => Some((call, peer, SyncRequest::parse(&bytes).ok()?)),
-        _ => None,
+        }) = output
+        else {
+            return None;
+        };
+        Some((call, peer, SyncRequest::parse(&bytes).ok()?))
     });
     asked.collect()
 }
