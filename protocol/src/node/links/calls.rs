@@ -26,7 +26,8 @@ const SEEK_FROM: usize = 2;
 const SEEK_EVERY: usize = 6;
 /// Members that this node sees to be linked with; others call it.
 const LINKS_WANTED_MAX: usize = 32;
-/// All members are looked at to choose, and links come by the dozen: between two choices lies a millisecond for so many.
+/// All members are looked at to choose, and links come by the dozen: between two choices lies a millisecond for so many
+/// members.
 const CHOICE_PER_MS: u64 = 10;
 /// Between two calls of a node that was put out: it may have been let in again.
 const OUT_REDIAL_MS: u64 = 600_000;
