@@ -6,7 +6,7 @@
 //! `locators` where they are when nobody tells, `exchange` reconciliation and gossip, `joiner` and
 //! `witness` the two ends of a join, `author` what this node signs, `history` what it tells and takes as a
 //! file, `ways` the engine's peers and paths, `relays` the relays that this node uses and is, `rotation` a new tunnel
-//! key, `block` whom a person shut out here, `report` and `card` what
+//! key, `block` whom a person shut out here, `turns` from whom records come just now, `report` and `card` what
 //! people see.
 
 mod acts;
@@ -34,6 +34,7 @@ mod stage;
 mod start;
 mod surroundings;
 mod timekeepers;
+mod turns;
 mod ways;
 mod whereabouts;
 mod witness;

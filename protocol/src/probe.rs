@@ -14,7 +14,7 @@ use x25519_dalek::{PublicKey as X25519Key, StaticSecret};
 use zeroize::Zeroizing;
 
 use self::body::BODY_BYTES_MIN;
-use crate::id::{NetworkId, TunnelKey};
+use crate::id::{NetworkId, TunnelKey, WireGuardKey};
 use crate::identity::Secret;
 
 pub use self::body::{Call, PortPlan, Probe};
@@ -86,21 +86,33 @@ impl ProbeKeys {
     /// [`ProbeError::WeakKey`] when the peer's key is our own or of small order: then nothing secret is shared.
     pub fn new(own: &Secret, peer: &TunnelKey, network: &NetworkId) -> Result<Self, ProbeError> {
         let public = TunnelKey::new(own.public());
+        let known = [public.wireguard(), peer.wireguard()];
+        Self::converted(own, (&public, peer), known, network)
+    }
+
+    /// The same for a node with many peers, which converts each key once: the WireGuard keys of `public`, the key of
+    /// `own`, and of `peer` are given.
+    pub(crate) fn converted(
+        own: &Secret,
+        (public, peer): (&TunnelKey, &TunnelKey),
+        [ours, theirs]: [WireGuardKey; 2],
+        network: &NetworkId,
+    ) -> Result<Self, ProbeError> {
         // A key and its negative are one X25519 key, so our own is refused in that form.
-        let theirs = X25519Key::from(*peer.wireguard().as_bytes());
-        let secret = StaticSecret::from(*own.danger_x25519());
-        if X25519Key::from(*public.wireguard().as_bytes()) == theirs {
+        if ours == theirs {
             return Err(ProbeError::WeakKey);
         }
+        let theirs = X25519Key::from(*theirs.as_bytes());
+        let secret = StaticSecret::from(*own.danger_x25519());
         let shared = secret.diffie_hellman(&theirs);
         if !shared.was_contributory() {
             return Err(ProbeError::WeakKey);
         }
-        let first = public < *peer;
+        let first = public < peer;
         let (low, high) = if first {
-            (&public, peer)
+            (public, peer)
         } else {
-            (peer, &public)
+            (peer, public)
         };
         let parts = [
             shared.as_bytes().as_slice(),

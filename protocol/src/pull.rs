@@ -34,6 +34,15 @@ pub enum Asked {
     Stranger,
 }
 
+/// Whether a round may go on to the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It may.
+    Free,
+    /// Records come from somebody else just now, most likely the same ones.
+    Taken,
+}
+
 /// A round with one peer.
 #[derive(Debug)]
 pub struct Pull {
@@ -44,6 +53,11 @@ pub struct Pull {
     theirs: Option<[Digest; 3]>,
     differed: bool,
     brought: bool,
+    turn: Turn,
+    /// Whether the records were left for another round, as it was not their turn.
+    gave_way: bool,
+    /// Since when it compares records, uptime in milliseconds.
+    records_since_ms: Option<u64>,
     /// Questions that this round may ask.
     questions_max: usize,
     /// What held ops waited for when it was last asked for, by who pays for it.
@@ -94,6 +108,9 @@ impl Pull {
             theirs: None,
             differed: false,
             brought: false,
+            turn: Turn::Free,
+            gave_way: false,
+            records_since_ms: None,
             questions_max: match asked {
                 Asked::Member => QUESTIONS_MAX,
                 Asked::Stranger => STRANGER_QUESTIONS_MAX,
@@ -107,7 +124,25 @@ impl Pull {
     /// just these, it has nothing for this node.
     #[must_use]
     pub fn barren(&self) -> Option<[Digest; 3]> {
-        self.theirs.filter(|_| self.differed && !self.brought)
+        self.theirs
+            .filter(|_| self.differed && !self.brought && !self.gave_way)
+    }
+
+    /// Learns whether it may go on to the records: before every answer.
+    pub const fn learn_turn(&mut self, turn: Turn) {
+        self.turn = turn;
+    }
+
+    /// Whether the records were left for another round.
+    #[must_use]
+    pub const fn gave_way(&self) -> bool {
+        self.gave_way
+    }
+
+    /// Since when it compares records, uptime in milliseconds.
+    #[must_use]
+    pub const fn records_since_ms(&self) -> Option<u64> {
+        self.records_since_ms
     }
 
     /// The peer's set digests, once it told them.
@@ -144,10 +179,10 @@ impl Pull {
         let mut change = Change::default();
         let step = match (&self.stage, answer) {
             (Stage::Summary, SyncAnswer::Summary(theirs)) if theirs.is_bounded() => {
-                self.on_summary(theirs, ledger)
+                self.on_summary(theirs, ledger, arrival)
             }
             (Stage::Buckets(set), SyncAnswer::Buckets(theirs)) if theirs.len() == 256 => {
-                self.on_buckets(*set, &theirs, ledger)
+                self.on_buckets(*set, &theirs, ledger, arrival)
             }
             (Stage::Items(_), SyncAnswer::Keys { keys, more }) if keys.len() <= KEYS_SENT_MAX => {
                 self.on_keys(&keys, more, ledger, arrival)
@@ -215,23 +250,29 @@ impl Pull {
                 return Step::Ask(question);
             }
         }
-        self.next_set()
+        self.next_set(arrival)
     }
 
-    fn on_summary(&mut self, theirs: Summary, ledger: &mut Ledger) -> Step {
+    fn on_summary(&mut self, theirs: Summary, ledger: &mut Ledger, arrival: &Arrival) -> Step {
         let ours = ledger.summary();
         let differs = |at: &usize| ours.roots[*at] != theirs.roots[*at];
         self.sets = (0..3).filter(differs).map(|at| Set::ALL[at]).collect();
         self.differed = !self.sets.is_empty();
         self.theirs = Some(theirs.roots);
         self.heads = theirs.heads;
-        self.next_set()
+        self.next_set(arrival)
     }
 
-    fn on_buckets(&mut self, set: Set, theirs: &[[u8; 16]], ledger: &mut Ledger) -> Step {
+    fn on_buckets(
+        &mut self,
+        set: Set,
+        theirs: &[[u8; 16]],
+        ledger: &mut Ledger,
+        arrival: &Arrival,
+    ) -> Step {
         let map = ledger.index(set).differing(theirs);
         if map == [0; 32] {
-            return self.next_set();
+            return self.next_set(arrival);
         }
         self.stage = Stage::Items(Batch {
             set,
@@ -283,9 +324,16 @@ impl Pull {
         self.ask_items(ledger, arrival)
     }
 
-    fn next_set(&mut self) -> Step {
+    fn next_set(&mut self, arrival: &Arrival) -> Step {
         match self.sets.pop_front() {
+            Some(Set::Records) if self.turn == Turn::Taken => {
+                self.gave_way = true;
+                Step::Done
+            }
             Some(set) => {
+                if set == Set::Records {
+                    self.records_since_ms = Some(arrival.at_ms);
+                }
                 self.stage = Stage::Buckets(set);
                 Step::Ask(SyncRequest::Buckets(set))
             }
@@ -307,7 +355,7 @@ impl Pull {
             if batch.set == Set::Ops {
                 return self.go_on(&Trod::Over, ledger, arrival);
             }
-            return self.next_set();
+            return self.next_set(arrival);
         }
         let count = batch.wanted.len().min(KEYS_ASKED_MAX);
         batch.asked = batch.wanted.drain(..count).collect();

@@ -11,7 +11,7 @@ use crate::id::{Digest, OpId};
 use crate::op::{Author, Header, Op};
 use crate::quota::{Arrival, Load, Payers};
 use crate::reconcile::ShortHash;
-use crate::record::{Record, RecordKind};
+use crate::record::RecordKind;
 use crate::seal::SealError;
 use crate::wire::{Items, Set};
 
@@ -184,7 +184,8 @@ impl Ledger {
 
     /// Takes a record of a peer: its device pays. That one left is heard in any case.
     fn take_record(&mut self, bytes: &[u8], arrival: &Arrival, change: &mut Change) {
-        let slot = Record::peek(bytes).map(|(slot, _)| slot);
+        let network = self.authority.network();
+        let slot = self.records.peek(bytes, &network).map(|(slot, _)| slot);
         let Some(slot) = slot.filter(|slot| slot.kind != RecordKind::LEFT) else {
             return self.insert_record(bytes, change);
         };

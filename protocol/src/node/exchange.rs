@@ -71,6 +71,12 @@ impl Node {
         if barren.is_some_and(|(roots, _)| Some(roots) == theirs) {
             return;
         }
+        if theirs.is_some_and(|theirs| self.can_wait(&theirs, now)) {
+            return self.owe_round(peer, now);
+        }
+        let Some(entry) = self.links.peers.get_mut(peer) else {
+            return;
+        };
         if entry.pull.is_none() && entry.quiet_ms <= at {
             self.start_pull(*peer);
         } else {
@@ -112,6 +118,7 @@ impl Node {
             return;
         };
         let arrival = self.arrival(peer, now);
+        pull.learn_turn(self.links.turn_of_records(now));
         let Some(net) = &mut self.net else { return };
         let bytes = result.as_ref().map_or(0, Vec::len) as u64;
         let answer = result.ok().and_then(|bytes| SyncAnswer::parse(&bytes).ok());
@@ -152,6 +159,9 @@ impl Node {
                 }
                 self.quieten(peer, QUIET_MS, now);
                 self.on_round_done(peer, pull.theirs(), now);
+                if pull.gave_way() {
+                    self.owe_round(peer, now);
+                }
             }
             Step::Nonsense => {
                 self.notice(Notice::Refused(
@@ -316,9 +326,7 @@ impl Node {
             return;
         };
         let change = net.ledger.take(&items, &net.epochs, &arrival);
-        if let Some(entry) = self.links.peers.get_mut(&from) {
-            entry.heard_ms = now.uptime_ms();
-        }
+        self.links.heard(&from, now);
         let (held, lost) = (change.held, change.refused + change.sealed > 0);
         self.absorb(change, false, now);
         if held || lost {

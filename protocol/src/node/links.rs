@@ -41,8 +41,9 @@ pub(super) struct Links {
     pub(super) callable: Option<Vec<calls::Callable>>,
     /// The last place among those to be linked with, if there are members beyond it.
     worst: Option<calls::Place>,
-    /// Whom to call must be chosen anew.
+    /// Whom to call must be chosen anew, and not before.
     pub(super) unsettled: bool,
+    choice_ms: u64,
     /// What this LAN announced: not proven, used to call members there.
     pub(super) found: BTreeMap<TransportKey, Vec<ControlAddress>>,
 }
@@ -81,11 +82,13 @@ pub(super) struct Peer {
 
 impl Links {
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        if self.is_touched() {
+        let due = if self.is_touched() {
             self.next_due()
         } else {
             self.due_ms
-        }
+        };
+        let choice = self.unsettled.then_some(self.choice_ms);
+        due.into_iter().chain(choice).min()
     }
 
     fn is_touched(&self) -> bool {
@@ -175,11 +178,10 @@ impl Links {
         wastes
     }
 
-    /// Calls a member as soon as possible.
-    pub(super) fn hurry(&mut self, peer: &TransportKey) {
-        if let Some(redial) = self.redials.get_mut(peer) {
-            redial.at_ms = 0;
-            redial.tries = 0;
+    /// A peer is there: most messages of a large network change nothing else of a link.
+    pub(super) fn heard(&mut self, peer: &TransportKey, now: Moment) {
+        if let Some(peer) = self.peers.quietly().get_mut(peer) {
+            peer.heard_ms = now.uptime_ms();
         }
     }
 }
@@ -203,9 +205,7 @@ impl Node {
                 service,
                 bytes,
             } => {
-                if let Some(peer) = self.links.peers.get_mut(&peer) {
-                    peer.heard_ms = now.uptime_ms();
-                }
+                self.links.heard(&peer, now);
                 self.on_asked(answer, (peer, link), service, &bytes, now);
             }
             LinkInput::Answered { call, result, .. } => self.on_answered(call, result, now),

@@ -22,6 +22,7 @@ use self::volunteers::Volunteer;
 use super::Node;
 use crate::id::{NodeId, TransportKey};
 use crate::io::{Carrying, Output};
+use crate::limits::HOMES_MAX;
 use crate::link::LinkOutput;
 use crate::peering::{Mailbox, Path};
 use crate::relay::client::{Client, ClientEvent, Hold};
@@ -134,9 +135,23 @@ impl Node {
 
     /// Records of these devices are new.
     pub(super) fn relays_heard(&mut self, devices: &BTreeSet<NodeId>, now: Moment) {
-        if devices.iter().any(|device| *device != self.id) {
+        if !devices.iter().any(|device| *device != self.id) {
+            return;
+        }
+        let settled = self.relays.homes.len() == HOMES_MAX;
+        if !settled || devices.iter().any(|device| self.relays_concern(device)) {
             self.relays.look_for_homes(now);
         }
+    }
+
+    /// Whether relays or ways by them follow from a device's records now: it is a relay in use, or somebody wants it.
+    fn relays_concern(&self, device: &NodeId) -> bool {
+        let relays = &self.relays;
+        let wanted = relays.wanted.contains_key(device) || relays.ways.contains_key(device);
+        let client = |key| relays.clients.contains_key(&key);
+        let net = self.net.as_ref();
+        let key = net.and_then(|net| net.transport_key(net.view.members().get(device)?));
+        wanted || key.is_some_and(client)
     }
 
     /// The view changed: who was put out is to be out of everything at once.

@@ -237,7 +237,11 @@ impl Node {
             Some(known) => known.probe_tag,
             None => {
                 let network = net.authority().network();
-                let Ok(keys) = ProbeKeys::new(&self.keys.tunnel, &tunnel, &network) else {
+                let own = TunnelKey::new(self.keys.tunnel.public());
+                let ours = net.converted.entry(own).or_insert_with(|| own.wireguard());
+                let known = [*ours, config.key];
+                let (secret, both) = (&self.keys.tunnel, (&own, &tunnel));
+                let Ok(keys) = ProbeKeys::converted(secret, both, known, &network) else {
                     return;
                 };
                 let tag = keys.tag_in();

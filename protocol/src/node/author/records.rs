@@ -9,13 +9,17 @@ use crate::limits::{CANDIDATES_MAX, PARENTS_MAX, RECORD_SEQ_MAX};
 use crate::node::Node;
 use crate::path::is_public;
 use crate::record::{
-    ControlAddress, Endpoints, NodeRecord, Record, RecordBody, RecordKind, Tip, Transport,
+    Candidate, CandidateKind, ControlAddress, Endpoints, NodeRecord, Record, RecordBody,
+    RecordKind, Tip, Transport,
 };
 use crate::time::Moment;
 use crate::wire::Items;
 
 /// How soon changed endpoints are published after the last time, milliseconds.
 const ENDPOINTS_MS: u64 = 2000;
+/// How long after its start a node that stands where its record says waits to say so again: by then its links stand,
+/// so that gossip tells it to all, and it was told how it is seen from outside, so that it says it once.
+const RETURN_MS: u64 = 1500;
 /// How long the endpoints in a record rank as fresh, seconds.
 const ENDPOINTS_TTL_S: u32 = 7200;
 /// Between two Tips that say the same.
@@ -134,6 +138,12 @@ impl Node {
 
     pub(in crate::node) fn publish_endpoints(&mut self, now: Moment) {
         self.announce_ways(now);
+        if let Some(wait) = self.waits_to_return(now) {
+            if let Some(net) = &mut self.net {
+                net.timers.endpoints_ms = Some(wait);
+            }
+            return;
+        }
         let Some(net) = &self.net else { return };
         let (nat, _) = net.paths.router(&self.interfaces);
         let tunnel = self.own_tunnel();
@@ -148,6 +158,22 @@ impl Node {
             ext: Ext::NONE,
         };
         self.publish(RecordBody::Endpoints(endpoints), now);
+    }
+
+    /// Until when the first endpoints of a life are put off: the record of the last life still leads here.
+    fn waits_to_return(&self, now: Moment) -> Option<u64> {
+        let net = self.net.as_ref()?;
+        let until = net.opened_ms + RETURN_MS;
+        let first = !net.published.contains_key(&RecordKind::ENDPOINTS);
+        let held = net.ledger.records.endpoints(&self.id)?;
+        let hosts = |tunnel: &[Candidate]| -> Vec<_> {
+            let hosts = tunnel.iter().filter(|c| c.kind == CandidateKind::Host);
+            hosts.map(|c| c.address).collect()
+        };
+        let stands = hosts(&self.own_tunnel()) == hosts(&held.tunnel);
+        let heard = self.own_control();
+        let heard = heard.iter().all(|own| held.control.contains(own));
+        (first && stands && heard && now.uptime_ms() < until).then_some(until)
     }
 
     pub(in crate::node) fn publish_tip(&mut self, now: Moment) {

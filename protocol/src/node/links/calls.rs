@@ -26,6 +26,9 @@ const SEEK_FROM: usize = 2;
 const SEEK_EVERY: usize = 6;
 /// Members that this node sees to be linked with; others call it.
 const LINKS_WANTED_MAX: usize = 32;
+/// All members are looked at to choose, and links come by the dozen: between two choices lies a millisecond for so many
+/// members.
+const CHOICE_PER_MS: u64 = 10;
 /// Between two calls of a node that was put out, after the first few: it may have been let in again.
 const OUT_REDIAL_MS: u64 = 600_000;
 /// How long after it was put out it calls for the first time.
@@ -112,7 +115,8 @@ impl Node {
     /// Calls members that are not connected.
     pub(in crate::node) fn redial(&mut self, now: Moment) {
         let at = now.uptime_ms();
-        if std::mem::take(&mut self.links.unsettled) {
+        if self.links.unsettled && self.links.choice_ms <= at {
+            self.links.unsettled = false;
             self.choose_whom_to_call(now);
         }
         if !self.links.is_due(at) {
@@ -175,6 +179,7 @@ impl Node {
         let out = net.out;
         let links_max = if out { OUT_LINKS_MAX } else { LINKS_WANTED_MAX };
         let candidates = self.links.first_places(net, &callable, links_max);
+        self.links.choice_ms = at + callable.len() as u64 / CHOICE_PER_MS;
         self.links.callable = Some(callable);
         let full = candidates.len() == links_max;
         self.links.worst = candidates.last().filter(|_| full).map(|(place, ..)| *place);
@@ -238,6 +243,14 @@ impl Node {
 }
 
 impl Links {
+    /// Calls a member as soon as possible.
+    pub(in crate::node) fn hurry(&mut self, peer: &TransportKey) {
+        if let Some(redial) = self.redials.get_mut(peer) {
+            redial.at_ms = 0;
+            redial.tries = 0;
+        }
+    }
+
     /// Whether a call to the peer is on its way.
     pub(in crate::node) fn is_calling(&self, peer: &TransportKey) -> bool {
         self.dials.values().any(|target| *target == Some(*peer))

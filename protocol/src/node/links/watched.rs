@@ -15,6 +15,11 @@ impl<T> Watched<T> {
         self.touched
     }
 
+    /// Lends it for a change from which nothing follows that is kept in mind.
+    pub(in crate::node) const fn quietly(&mut self) -> &mut T {
+        &mut self.value
+    }
+
     /// What follows from it was computed.
     pub(super) const fn settle(&mut self) {
         self.touched = false;

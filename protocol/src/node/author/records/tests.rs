@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::RETURN_MS;
 use crate::body::Tags;
 use crate::io::{Command, CommandId, Input, InviteOptions, Mapped, Output, Reply};
 use crate::limits::CANDIDATES_MAX;
@@ -150,4 +151,53 @@ fn a_code_leads_to_the_mapped_port() {
         Some(invited.hints.clone())
     });
     assert_eq!(hints.expect("a code"), ["25.0.1.2:41700"]);
+}
+
+/// The seq of the endpoints that a node published last.
+fn said(node: &Node) -> u64 {
+    let records = &node.net.as_ref().unwrap().ledger.records;
+    let endpoints = records.of(&node.id(), crate::record::RecordKind::ENDPOINTS);
+    endpoints.unwrap().seq()
+}
+
+/// The same device boots again over what it had.
+fn again(node: &Node, own: [u8; 4]) -> Node {
+    let mut node = crate::node::stage::resumed(node, &node.keys, at(2 * PUBLISHED_MS));
+    let listening = ControlAddress {
+        transport: Transport::Tcp,
+        address: (own, 41641).into(),
+    };
+    let now = at(2 * PUBLISHED_MS);
+    node.handle(Input::Interfaces(vec![own.into()]), now);
+    node.handle(Input::Link(LinkInput::Listening(vec![listening])), now);
+    node.handle(Input::Timeout, now);
+    node
+}
+
+/// What a node says before its links stand, no gossip tells.
+#[test]
+fn a_node_that_boots_where_it_was_says_so_once_and_when_its_links_stand() {
+    let node = at_home(1);
+    let before = said(&node);
+    let mut node = again(&node, [192, 168, 1, 1]);
+    assert_eq!(said(&node), before);
+    // It hears meanwhile how it is seen from outside.
+    let late = mapped(&["25.0.1.2:41641"], &[]);
+    node.handle(late, at(2 * PUBLISHED_MS + RETURN_MS / 2));
+    assert_eq!(said(&node), before);
+    let told = at(2 * PUBLISHED_MS + RETURN_MS);
+    node.handle(Input::Timeout, told);
+    assert_eq!(said(&node), told.wall.ms());
+    let outside = of_kind(published(&node), CandidateKind::Mapped);
+    assert_eq!(outside, [address("25.0.1.2:41641")]);
+}
+
+#[test]
+fn a_node_that_boots_elsewhere_says_so_at_once() {
+    let node = at_home(1);
+    let before = said(&node);
+    let node = again(&node, [192, 168, 1, 77]);
+    assert!(said(&node) > before);
+    let hosts = of_kind(published(&node), CandidateKind::Host);
+    assert_eq!(hosts, [address("192.168.1.77:41641")]);
 }
