@@ -9,7 +9,7 @@ use libp2p::request_response::{self, InboundRequestId, Message, OutboundFailure}
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, mdns, relay};
 use meshnode_protocol::link::{AnswerId, CallError, GossipId, LinkId, LinkInput, Service};
-use meshnode_protocol::record::ControlAddress;
+use meshnode_protocol::record::{ControlAddress, Transport};
 use tokio::time::Instant;
 
 use super::address;
@@ -40,6 +40,9 @@ impl State {
             }
             SwarmEvent::ConnectionClosed { connection_id, .. } => {
                 let link = self.links.remove(&connection_id);
+                if let Some(link) = &link {
+                    self.map.memory.ended(link.id);
+                }
                 if let Some(link) = link.filter(|link| !link.hidden) {
                     self.happened.push_back(LinkInput::Down {
                         link: link.id,
@@ -148,6 +151,13 @@ impl State {
                 active: now,
             },
         );
+        if by.is_none()
+            && endpoint.is_dialer()
+            && remote.transport == Transport::Tcp
+            && let Some(road) = self.map.memory.last(remote.address, now)
+        {
+            self.map.memory.stands(id, key, road);
+        }
         if !hidden {
             self.happened.push_back(LinkInput::Up {
                 link: id,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use meshnode::carrier::Carrier;
 use meshnode::lab::{Lab, Machine, Process, Stopwatch, Switch, World};
-use meshnode::swarm::{Swarm, SwarmConfig};
+use meshnode::swarm::{Certificate, Swarm, SwarmConfig};
 use meshnode_protocol::id::{TransportKey, base32_parse};
 use meshnode_protocol::link::{CallId, DialId, LinkInput, LinkOutput, Service};
 use meshnode_protocol::record::{ControlAddress, Transport};
@@ -305,6 +305,8 @@ impl Member {
                 port: PORT,
                 mdns: false,
                 carrier: Carrier::new().unwrap(),
+                certificate: Certificate::passing().unwrap(),
+                proxy: None,
             };
             let swarm = runtime.block_on(async { Swarm::start(config, events).unwrap() });
             (runtime, swarm, inputs)

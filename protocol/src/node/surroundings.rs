@@ -53,6 +53,7 @@ impl Node {
 
 fn nearby(relay: crate::io::RelayInfo) -> RelayNearby {
     RelayNearby {
+        key: relay.key,
         name: relay.name.as_str().to_owned(),
         volunteer: relay.member.is_none(),
         rtt_us: relay.rtt_us,
