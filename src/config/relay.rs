@@ -83,8 +83,10 @@ impl Said {
             (Some(chain), Some(key)) => Some((chain, key)),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
-                return Err(Failure::usage("a certificate needs its key, and a key its certificate")
-                    .hint("--tls-cert FILE --tls-key FILE"));
+                return Err(Failure::usage(
+                    "a certificate needs its key, and a key its certificate",
+                )
+                .hint("--tls-cert FILE --tls-key FILE"));
             }
         };
         let rate_bps = said.rate_bps.unwrap_or(RATE_BPS);

@@ -219,7 +219,9 @@ impl Settings {
     /// What `proxy` says.
     pub(crate) fn proxy(&self) -> String {
         let usual = || PROXY_ENVIRONMENT.to_owned();
-        self.get(Key::Proxy).0.map_or_else(usual, |said| said.value())
+        self.get(Key::Proxy)
+            .0
+            .map_or_else(usual, |said| said.value())
     }
 
     /// The person who needs no sudo.
@@ -245,7 +247,12 @@ impl Settings {
     pub(crate) fn same_machine(&self, other: &Self) -> bool {
         let machine = |settings: &Self| {
             let asked = (settings.mdns(), settings.port_mapping());
-            (settings.listen_port(), settings.tun_name(), asked, settings.proxy())
+            (
+                settings.listen_port(),
+                settings.tun_name(),
+                asked,
+                settings.proxy(),
+            )
         };
         machine(self) == machine(other)
     }

@@ -168,7 +168,11 @@ impl NetcheckReport {
             addresses: around.addresses,
             mapping: nat(around.nat),
             seen: around.seen.into_iter().map(vantage).collect(),
-            relays: around.relays.into_iter().map(|found| relay(found, &road)).collect(),
+            relays: around
+                .relays
+                .into_iter()
+                .map(|found| relay(found, &road))
+                .collect(),
             direct,
             relayed,
             linked: around.linked,
@@ -186,10 +190,7 @@ fn vantage(vantage: Vantage) -> VantageReport {
     }
 }
 
-fn relay(
-    relay: RelayNearby,
-    road: impl Fn(&TransportKey) -> Option<RoadReport>,
-) -> RelayReport {
+fn relay(relay: RelayNearby, road: impl Fn(&TransportKey) -> Option<RoadReport>) -> RelayReport {
     RelayReport {
         road: road(&relay.key),
         name: relay.name,

@@ -57,6 +57,9 @@ impl Daemon {
                 if report.state == NodeState::Isolated {
                     report.default_route = default_route().await;
                 }
+                if let Some(machine) = &self.machine {
+                    roads::tell(&mut report, machine, now);
+                }
                 Ok(report)
             }
             None if machine.is_some() || local.down => {

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use meshnode_protocol::id::TransportKey;
+use meshnode_protocol::time::Moment;
 
+use super::machine::Machine;
 use crate::config::environment;
 use crate::config::settings::{PROXY_ENVIRONMENT, PROXY_OFF, Settings};
 use crate::control::netcheck::{ProxyReport, ProxyState, RoadReport};
+use crate::control::report::{StatusReport, Tier};
 use crate::failure::{Exit, Failure};
 use crate::swarm::{Certificate, Proxy, Road, Travelled, Trouble};
 
@@ -53,6 +56,29 @@ pub(super) fn proxy_report(proxy: &Proxy, travelled: &Travelled) -> ProxyReport 
     ProxyReport {
         place: proxy.place(),
         state,
+    }
+}
+
+/// Says by which roads the paths over links go.
+pub(super) fn tell(report: &mut StatusReport, machine: &Machine, now: Moment) {
+    let peers = machine.travelled().peers;
+    let around = machine.node.surroundings(now);
+    let relays = around.map(|around| around.relays).unwrap_or_default();
+    let relays = relays.into_iter().map(|relay| (relay.name, relay.key));
+    let by_name: BTreeMap<_, _> = relays.collect();
+    let members = peers
+        .keys()
+        .filter_map(|key| Some((machine.node.member_of(key)?, *key)));
+    let by_node: BTreeMap<_, _> = members.collect();
+    for peer in &mut report.peers {
+        let Some(path) = peer.path.as_mut().filter(|path| path.tier == Tier::Circuit) else {
+            continue;
+        };
+        let key = match &path.via {
+            Some(relay) => by_name.get(relay),
+            None => by_node.get(&peer.member.id),
+        };
+        path.road = key.and_then(|key| road(&peers, key));
     }
 }
 

@@ -220,7 +220,8 @@ fn relays(report: &NetcheckReport) -> String {
     }
 }
 
-fn by_road(road: RoadReport) -> String {
+/// `, by TLS`.
+pub(crate) fn by_road(road: RoadReport) -> String {
     format!(", by {}", road.text())
 }
 
@@ -317,6 +318,7 @@ mod tests {
             volunteer,
             rtt_us: Some(rtt_us),
             home: true,
+            road: None,
         };
         NetcheckReport {
             addresses: vec!["192.168.1.20".parse().unwrap()],

@@ -15,9 +15,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{
-    PeerId, Transport as _, connection_limits, identify, ping, quic, relay,
-};
+use libp2p::{PeerId, Transport as _, connection_limits, identify, ping, quic, relay};
 use meshnode_protocol::id::TransportKey;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;

@@ -72,7 +72,7 @@ impl Key {
             Self::Operator | Self::GroupRights => true,
             Self::ListenPort | Self::TunName | Self::Mdns | Self::PortMapping | Self::Proxy => {
                 false
-            },
+            }
         }
     }
 }
@@ -225,7 +225,9 @@ fn is_user_name(text: &str) -> bool {
 fn is_proxy(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
     let is_place = |place: &str| {
-        let port = place.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+        let port = place
+            .rsplit_once(':')
+            .map(|(host, port)| (host, port.parse::<u16>()));
         let port = matches!(port, Some((host, Ok(1..))) if !host.is_empty());
         port && place.len() <= PROXY_BYTES_MAX && place.chars().all(is_plain)
     };

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::{line, millis};
-use crate::control::netcheck::{
-    MethodReport, NatReport, NetcheckReport, ProxyState, RoadReport,
-};
+use crate::control::netcheck::{MethodReport, NatReport, NetcheckReport, ProxyState, RoadReport};
 use crate::output::netcheck::{Verdict, advice, contacts, is_behind_two, reachable, udp};
 
 /// The report.

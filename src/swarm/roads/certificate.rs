@@ -105,8 +105,7 @@ fn keep(dir: &Path, text: &[u8]) -> std::io::Result<()> {
 }
 
 fn parse(chain: &[u8], key: &[u8]) -> anyhow::Result<Certificate> {
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>()?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>()?;
     anyhow::ensure!(!chain.is_empty(), "there is no certificate in it");
     let key = PrivateKeyDer::from_pem_slice(key)?;
     let signer = tls::provider().key_provider.load_private_key(key)?;
@@ -146,7 +145,11 @@ mod tests {
         fs::write(&other, fresh().unwrap().as_slice()).unwrap();
         Certificate::read(&one, &one).unwrap();
         let error = Certificate::read(&one, &other).unwrap_err();
-        assert!(error.to_string().contains("are no certificate with its key"));
+        assert!(
+            error
+                .to_string()
+                .contains("are no certificate with its key")
+        );
         let shown = format!("{:?}", Certificate::read(&one, &one).unwrap());
         assert_eq!(shown, "Certificate { .. }");
     }

@@ -44,7 +44,9 @@ async fn web(caller: TcpStream, config: Arc<ServerConfig>) -> io::Result<Wire> {
     let (head, rest) = head::read(&mut stream).await?;
     match head::question(&head)? {
         Asked::Socket { accept } => {
-            stream.write_all(head::switching(&accept).as_bytes()).await?;
+            stream
+                .write_all(head::switching(&accept).as_bytes())
+                .await?;
             stream.flush().await?;
             let stream = TlsStream::from(stream);
             Ok(Wire::Web(Box::new(

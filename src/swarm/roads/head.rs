@@ -83,9 +83,15 @@ pub(super) fn switching(accept: &str) -> String {
 /// A page for whoever looks.
 pub(super) fn page(found: bool) -> String {
     let (status, text) = if found {
-        ("200 OK", "<!doctype html><title>It works</title><p>It works.\n")
+        (
+            "200 OK",
+            "<!doctype html><title>It works</title><p>It works.\n",
+        )
     } else {
-        ("404 Not Found", "<!doctype html><title>Not Found</title><p>Not found.\n")
+        (
+            "404 Not Found",
+            "<!doctype html><title>Not Found</title><p>Not found.\n",
+        )
     };
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
@@ -140,9 +146,9 @@ fn field<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
 /// Whether a list in a head has a word.
 fn says(fields: &[httparse::Header<'_>], name: &str, word: &str) -> bool {
     let named = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name));
-    named.flat_map(|field| field.value.split(|byte| *byte == b',')).any(|said| {
-        said.trim_ascii().eq_ignore_ascii_case(word.as_bytes())
-    })
+    named
+        .flat_map(|field| field.value.split(|byte| *byte == b','))
+        .any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
 pub(super) fn invalid(what: &'static str) -> io::Error {

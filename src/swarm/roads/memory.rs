@@ -24,7 +24,7 @@ pub enum Road {
 
 /// What is known of roads; a handle.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Memory(Arc<Mutex<Known>>);
+pub(in crate::swarm) struct Memory(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {

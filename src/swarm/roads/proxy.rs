@@ -230,7 +230,14 @@ mod tests {
         ] {
             assert_eq!(Proxy::parse(text, "").unwrap().place(), place, "{text}");
         }
-        for text in ["", "https://proxy:1", "http://a b:1", "http://a:0", "http://a:x", "a:b@:1"] {
+        for text in [
+            "",
+            "https://proxy:1",
+            "http://a b:1",
+            "http://a:0",
+            "http://a:x",
+            "a:b@:1",
+        ] {
             assert!(Proxy::parse(text, "").is_err(), "{text}");
         }
     }
@@ -247,12 +254,25 @@ mod tests {
 
     #[test]
     fn what_is_near_or_excepted_needs_no_proxy() {
-        let proxy = Proxy::parse("a:1", "192.168.0.0/16, 203.0.113.7,example.org,fd00::/8").unwrap();
+        let proxy =
+            Proxy::parse("a:1", "192.168.0.0/16, 203.0.113.7,example.org,fd00::/8").unwrap();
         let leads = |ip: &str| proxy.leads_to(ip.parse().unwrap());
-        for ip in ["192.168.3.4", "203.0.113.7", "fd12::1", "127.0.0.1", "::1", "fe80::1"] {
+        for ip in [
+            "192.168.3.4",
+            "203.0.113.7",
+            "fd12::1",
+            "127.0.0.1",
+            "::1",
+            "fe80::1",
+        ] {
             assert!(!leads(ip), "{ip}");
         }
-        for ip in ["192.169.0.1", "203.0.113.8", "2001:db8::1", "::ffff:8.8.8.8"] {
+        for ip in [
+            "192.169.0.1",
+            "203.0.113.8",
+            "2001:db8::1",
+            "::ffff:8.8.8.8",
+        ] {
             assert!(leads(ip), "{ip}");
         }
         let never = Proxy::parse("a:1", "*").unwrap();

@@ -71,7 +71,9 @@ impl Web {
         ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(broken)?;
         let count = bytes.len().min(BUFFER_BYTES);
         let message = Message::Binary(Bytes::copy_from_slice(&bytes[..count]));
-        Pin::new(&mut self.socket).start_send(message).map_err(broken)?;
+        Pin::new(&mut self.socket)
+            .start_send(message)
+            .map_err(broken)?;
         Poll::Ready(Ok(count))
     }
 }

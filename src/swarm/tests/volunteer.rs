@@ -145,10 +145,16 @@ async fn a_look_tells_whose_a_relay_is_and_a_member_is_none() {
     assert_eq!((seen.key, seen.carries), (*volunteer.key(), true));
     let member = Peer::start(4);
     let at = member.at(Transport::Quic).address;
-    let seen = look(Transport::Quic, at, None, PATIENCE).await.unwrap().unwrap();
+    let seen = look(Transport::Quic, at, None, PATIENCE)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((seen.key, seen.carries), (member.key, false));
     let nobody = "127.0.0.1:9".parse().unwrap();
-    assert_eq!(look(Transport::Tcp, nobody, None, PATIENCE).await.unwrap(), None);
+    assert_eq!(
+        look(Transport::Tcp, nobody, None, PATIENCE).await.unwrap(),
+        None
+    );
 }
 
 #[tokio::test]
