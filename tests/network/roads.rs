@@ -8,9 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use meshnode::lab::{Lab, Machine, Stopwatch, Switch, World};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::circuits::{LONG, at_home, shut, start, status};
+use crate::internet::{Site, tools};
 use crate::lab;
 use crate::node::{Node, PATIENCE, PROGRAM, carries, eventually, measured, ms, text};
 
@@ -38,6 +39,15 @@ add chain inet site in { type filter hook input priority 0; policy drop; }
 add rule inet site in iif lo accept
 add rule inet site in iifname \"mn-*\" accept
 add rule inet site in tcp sport 443 accept";
+
+/// What a router does to have the middlebox on it see all that leaves to port 443.
+const TURN_ALL: &str = "
+table ip strict {
+    chain turn { type nat hook prerouting priority -110
+        iifname eth1 tcp dport 443 redirect to :9443
+    }
+}
+";
 
 /// Nothing leaves but what goes to the proxy.
 const ONLY_THE_PROXY: &str = "add table inet site
@@ -279,6 +289,12 @@ impl Drop for Door {
     }
 }
 
+/// A middlebox in the router of a site: TCP to port 443 alone leaves, and only as TLS.
+pub(crate) fn strict_router(site: &Site) -> impl Sized {
+    tools::nft(site.router(), TURN_ALL);
+    Door::open(site.router(), BOX_PORT, only_tls)
+}
+
 /// What a middlebox does that looks at the first byte and cuts what is no TLS; counts what it cut.
 fn only_tls(caller: TcpStream, cut: &AtomicUsize) {
     let mut first = [0];
@@ -286,9 +302,12 @@ fn only_tls(caller: TcpStream, cut: &AtomicUsize) {
         cut.fetch_add(1, Ordering::Relaxed);
         return;
     }
+    let Ok(to) = SockRef::from(&caller).original_dst_v4() else {
+        return;
+    };
     let out = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     out.set_mark(MARK).unwrap();
-    if out.connect(&SocketAddr::from(RELAY).into()).is_ok() {
+    if out.connect(&to).is_ok() {
         tie(caller, out.into());
     }
 }
