@@ -240,7 +240,7 @@ fn tie(one: TcpStream, other: TcpStream) {
 }
 
 /// Something that takes connections in a machine, until it is dropped.
-struct Door {
+pub(crate) struct Door {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
@@ -290,7 +290,7 @@ impl Drop for Door {
 }
 
 /// A middlebox in the router of a site: TCP to port 443 alone leaves, and only as TLS.
-pub(crate) fn strict_router(site: &Site) -> impl Sized {
+pub(crate) fn strict_router(site: &Site) -> Door {
     tools::nft(site.router(), TURN_ALL);
     Door::open(site.router(), BOX_PORT, only_tls)
 }

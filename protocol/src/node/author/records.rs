@@ -133,6 +133,7 @@ impl Node {
     }
 
     pub(in crate::node) fn publish_endpoints(&mut self, now: Moment) {
+        self.begin_at_home(now);
         self.announce_ways(now);
         let Some(net) = &self.net else { return };
         let (nat, _) = net.paths.router(&self.interfaces);
