@@ -17,6 +17,7 @@ use super::behaviour::LinksEvent;
 use super::datagrams::Carrying;
 use super::dial::Failed;
 use super::guard::Source;
+use super::roads::Road;
 use super::state::{Link, Question, State};
 
 type Said = request_response::Event<Vec<u8>, Vec<u8>>;
@@ -151,11 +152,7 @@ impl State {
                 active: now,
             },
         );
-        if by.is_none()
-            && endpoint.is_dialer()
-            && remote.transport == Transport::Tcp
-            && let Some(road) = self.map.memory.last(remote.address, now)
-        {
+        if let Some(road) = self.road(by, remote, endpoint) {
             self.map.memory.stands(id, key, road);
         }
         if !hidden {
@@ -172,6 +169,23 @@ impl State {
         }
         if by.is_none() {
             self.on_leg_up(peer);
+        }
+    }
+
+    /// By which road a connection came about that this node, or its own call to the relay between, made.
+    fn road(
+        &self,
+        by: Option<PeerId>,
+        remote: ControlAddress,
+        endpoint: &ConnectedPoint,
+    ) -> Option<Road> {
+        let memory = &self.map.memory;
+        match by {
+            Some(relay) => memory.of(self.direct_link(&relay)?.id),
+            None if endpoint.is_dialer() && remote.transport == Transport::Tcp => {
+                memory.last(remote.address, Instant::now())
+            }
+            None => None,
         }
     }
 

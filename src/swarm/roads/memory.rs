@@ -53,9 +53,14 @@ impl Memory {
         (now.duration_since(*at) < MEMORY_TIME).then_some(*road)
     }
 
-    /// A connection that this node made stands by a road.
+    /// A connection stands by a road, or its first leg does.
     pub(in crate::swarm) fn stands(&self, link: LinkId, peer: TransportKey, road: Road) {
         self.known().standing.insert(link, (peer, road));
+    }
+
+    /// The road of a connection that stands.
+    pub(in crate::swarm) fn of(&self, link: LinkId) -> Option<Road> {
+        self.known().standing.get(&link).map(|(_, road)| *road)
     }
 
     /// It does not any more.
