@@ -1,4 +1,4 @@
-//! TLS as clothing: its settings at both ends. It hides what is inside from who only lets HTTPS pass, and proves nothing.
+//! TLS as clothing: its settings at both ends. It hides what is inside where HTTPS alone passes, and proves nothing.
 
 use std::sync::{Arc, OnceLock};
 
