@@ -124,9 +124,17 @@ impl Carrier {
     /// A datagram came by a circuit. Never waits.
     pub fn arrived(&self, id: CircuitId, datagram: &[u8]) {
         let now_us = self.0.clock.now().uptime_us;
-        self.circuits().arrived(id, datagram, now_us);
-        // A full counter is readable already, which is all that is wanted.
-        let _ = self.0.arrived.write(1);
+        let is_first = {
+            let mut circuits = self.circuits();
+            let was_at_rest = circuits.ready.is_empty();
+            circuits.arrived(id, datagram, now_us);
+            was_at_rest && !circuits.ready.is_empty()
+        };
+        // While something waits, the descriptor is readable or about to be, and a call to the kernel is spared.
+        if is_first {
+            // A full counter is readable already, which is all that is wanted.
+            let _ = self.0.arrived.write(1);
+        }
     }
 
     /// The next datagram that came, the circuits in turn. With `None` the descriptor is at rest until more comes.

@@ -12,6 +12,7 @@ mod notices;
 mod phrase;
 mod ports;
 mod requests;
+mod roads;
 mod switch;
 mod withheld;
 

@@ -26,22 +26,27 @@ mod legs;
 mod look;
 mod orders;
 mod pulse;
+mod roads;
 mod start;
 mod state;
 #[cfg(test)]
 mod tests;
 mod volunteer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::link::{LinkInput, LinkOutput};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::carrier::Carrier;
 pub use look::{Seen, look};
+pub use roads::{Certificate, Proxy, Road, Trouble};
 pub use volunteer::{Carried, Volunteer, VolunteerConfig};
 
+use roads::Map;
 use state::State;
 
 /// What a swarm needs to start.
@@ -54,6 +59,19 @@ pub struct SwarmConfig {
     pub mdns: bool,
     /// Where the datagrams that go and come by streams are put.
     pub carrier: Carrier,
+    /// For the callers at the TCP port that speak TLS.
+    pub certificate: Certificate,
+    /// What leads out of this site.
+    pub proxy: Option<Proxy>,
+}
+
+/// How this node's own calls by TCP got through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Travelled {
+    /// By which road each peer was called, while that connection stands.
+    pub peers: BTreeMap<TransportKey, Road>,
+    /// What came of the proxy, the last time it was asked.
+    pub proxy: Option<Result<(), Trouble>>,
 }
 
 impl fmt::Debug for SwarmConfig {
@@ -69,6 +87,7 @@ impl fmt::Debug for SwarmConfig {
 #[derive(Debug)]
 pub struct Swarm {
     orders: mpsc::UnboundedSender<LinkOutput>,
+    map: Map,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -78,17 +97,27 @@ impl Swarm {
     /// # Errors
     /// When a port is in use; the message names it.
     pub fn start(config: SwarmConfig, events: mpsc::Sender<LinkInput>) -> anyhow::Result<Self> {
-        let swarm = start::open(config)?;
+        let map = Map::new(config.proxy.clone());
+        let swarm = start::open(config, &map)?;
         // Not bounded by a number but by what it answers: the core gives orders only for inputs and its own timers.
         let (orders, queue) = mpsc::unbounded_channel();
-        let task = tokio::spawn(State::new(swarm).run(queue, events));
-        Ok(Self { orders, task })
+        let task = tokio::spawn(State::new(swarm, map.clone()).run(queue, events));
+        Ok(Self { orders, map, task })
     }
 
     /// Hands one order to the links; never waits. Orders after the task's end are dropped.
     pub fn act(&self, output: LinkOutput) {
         if self.orders.send(output).is_err() {
             tracing::debug!("The links are closed");
+        }
+    }
+
+    /// How calls by TCP got through.
+    #[must_use]
+    pub fn travelled(&self) -> Travelled {
+        Travelled {
+            peers: self.map.memory.standing(),
+            proxy: self.map.memory.proxy(),
         }
     }
 

@@ -100,6 +100,7 @@ impl Relay {
         let config = VolunteerConfig {
             seed: identity::load(dir)?,
             port: settings.port,
+            certificate: certificate(dir, settings)?,
             allowed: settings.allowed.clone(),
             rate: settings.rate_bps / 8,
             pair_rate: settings.pair_bps / 8,
@@ -212,6 +213,15 @@ impl Relay {
             pairs: self.pairs.report(now_s),
         }
     }
+}
+
+/// The operator's own certificate, or one that is made at the first start.
+fn certificate(dir: &Path, settings: &RelaySettings) -> Result<swarm::Certificate, Failure> {
+    let found = match &settings.tls {
+        Some((chain, key)) => swarm::Certificate::read(chain, key),
+        None => swarm::Certificate::of(dir),
+    };
+    found.map_err(|error| Failure::new(Exit::Refused, "certificate", format!("{error:#}")))
 }
 
 /// The budget as an operator is told it.

@@ -110,6 +110,12 @@ mod policy;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod revoking;
+#[path = "network/roads.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod roads;
 #[path = "network/rotation.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -259,6 +265,10 @@ const STORIES: &[Story] = stories![
     circuits::two_nodes_that_reach_a_volunteer_alone_talk_by_it,
     circuits::two_nodes_that_may_only_call_tcp_443_talk_by_a_circuit,
     circuits::a_relay_that_was_killed_is_home_again_when_it_is_back,
+    roads::two_nodes_behind_a_box_that_passes_tls_alone_talk_by_a_circuit,
+    roads::two_nodes_that_reach_a_proxy_alone_talk_by_a_circuit,
+    roads::a_proxy_that_refuses_is_named_with_what_would_help,
+    roads::what_begins_as_tls_and_is_none_is_cut_and_others_are_served,
     policy::a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies,
     policy::a_friend_reaches_one_service_and_everybody_else_what_they_did,
     policy::a_policy_on_trial_is_undone_on_every_node_even_after_a_kill,

@@ -82,6 +82,12 @@ struct RunArgs {
     /// Only help others to meet
     #[arg(long)]
     introduce_only: bool,
+    /// Certificate for TLS (PEM, the whole chain), with --tls-key; without, it makes one that nobody trusts
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// How log lines look
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -112,6 +118,8 @@ fn carry(args: RunArgs, session: &Session) -> Result<Exit, Failure> {
         public: args.public,
         allowed: args.allow,
         introduces_only: args.introduce_only.then_some(true),
+        tls_cert: args.tls_cert,
+        tls_key: args.tls_key,
     };
     let settings = said.settle(Path::new(FILE))?;
     let style = session.style;

@@ -15,9 +15,9 @@ Examples:
   meshnode set mdns=off tun-name=mesh
   sudo meshnode set operator=alice group-rights=look
 
-Only what is named changes. Keys: listen-port, tun-name, mdns, port-mapping, operator,
+Only what is named changes. Keys: listen-port, tun-name, mdns, port-mapping, proxy, operator,
 group-rights.
-A new port, device name, mdns or port-mapping interrupts the traffic for a moment.")]
+A new port, device name, mdns, port-mapping or proxy interrupts the traffic for a moment.")]
 pub(crate) struct SetArgs {
     /// What to set
     #[arg(value_name = "KEY=VALUE", required = true)]

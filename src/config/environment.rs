@@ -2,6 +2,8 @@
 
 use std::env;
 
+use zeroize::Zeroizing;
+
 /// Variables of ours that mean something.
 pub(crate) const KNOWN: &[&str] = &[
     "MESHNODE_INVITE",
@@ -17,6 +19,20 @@ pub(crate) const KNOWN: &[&str] = &[
 /// A variable's text; nothing when unset, empty or not UTF-8.
 pub(crate) fn text(name: &str) -> Option<String> {
     env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+/// The proxy that all programs are told, and what does without it: `https_proxy` and `no_proxy`, in either case. The
+/// first may hold a password.
+pub(crate) fn proxy() -> Option<(Zeroizing<String>, String)> {
+    let either = |low: &str, high: &str| text(low).or_else(|| text(high));
+    let proxy = either("https_proxy", "HTTPS_PROXY").map(Zeroizing::new)?;
+    Some((proxy, no_proxy()))
+}
+
+/// What does without a proxy.
+pub(crate) fn no_proxy() -> String {
+    let said = text("no_proxy").or_else(|| text("NO_PROXY"));
+    said.unwrap_or_default()
 }
 
 /// Our own variables that mean nothing, each with the nearest one that does.

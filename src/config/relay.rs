@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use meshnode_protocol::id::{TransportKey, base32_parse};
 use meshnode_protocol::invite::Hint;
@@ -32,6 +32,8 @@ pub(crate) struct RelaySettings {
     pub(crate) allowed: Option<BTreeSet<TransportKey>>,
     /// Whether it only helps others to meet.
     pub(crate) introduces_only: bool,
+    /// Its own certificate and the key of that; `None`: one that it makes.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// What was said of it in one place.
@@ -45,6 +47,8 @@ pub(crate) struct Said {
     pub(crate) public: Option<String>,
     pub(crate) allowed: Option<Vec<TransportKey>>,
     pub(crate) introduces_only: Option<bool>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 impl Said {
@@ -59,6 +63,8 @@ impl Said {
             public: self.public.or(other.public),
             allowed: self.allowed.or(other.allowed),
             introduces_only: self.introduces_only.or(other.introduces_only),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
         }
     }
 
@@ -73,6 +79,16 @@ impl Said {
         } else {
             PORT_WITHOUT_ROOT
         };
+        let tls = match (said.tls_cert, said.tls_key) {
+            (Some(chain), Some(key)) => Some((chain, key)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Failure::usage(
+                    "a certificate needs its key, and a key its certificate",
+                )
+                .hint("--tls-cert FILE --tls-key FILE"));
+            }
+        };
         let rate_bps = said.rate_bps.unwrap_or(RATE_BPS);
         Ok(RelaySettings {
             rate_bps,
@@ -83,6 +99,7 @@ impl Said {
             public: said.public,
             allowed: said.allowed.map(|keys| keys.into_iter().collect()),
             introduces_only: said.introduces_only.unwrap_or(false),
+            tls,
         })
     }
 }
@@ -203,6 +220,8 @@ fn note(said: &mut Said, name: &str, value: &DeValue<'_>) -> Result<(), String> 
             };
             said.introduces_only = Some(*on);
         }
+        "tls-cert" => said.tls_cert = Some(PathBuf::from(word(name, value)?)),
+        "tls-key" => said.tls_key = Some(PathBuf::from(word(name, value)?)),
         _ => return Err(format!("{} means nothing here", name.escape_default())),
     }
     Ok(())

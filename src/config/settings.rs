@@ -15,7 +15,9 @@ use super::place::Place;
 use super::{state_dir, tun_name};
 use crate::failure::{Exit, Failure};
 
-pub(crate) use self::key::{GroupRights, Key, OnOff, Setting, TUN_NAME, is_tun_name};
+pub(crate) use self::key::{
+    GroupRights, Key, OnOff, PROXY_ENVIRONMENT, PROXY_OFF, Setting, TUN_NAME, is_tun_name,
+};
 
 mod file;
 mod key;
@@ -179,6 +181,7 @@ impl Settings {
             Key::TunName => Some(Setting::TunName(tun_name(&self.local_name))),
             Key::Mdns => Some(Setting::Mdns(OnOff::On)),
             Key::PortMapping => Some(Setting::PortMapping(OnOff::On)),
+            Key::Proxy => Some(Setting::Proxy(PROXY_ENVIRONMENT.to_owned())),
             Key::Operator => {
                 let user = User::from_uid(self.first_operator?).ok().flatten()?;
                 Some(Setting::Operator(user.name))
@@ -213,6 +216,14 @@ impl Settings {
         self.get(Key::PortMapping).0 != Some(Setting::PortMapping(OnOff::Off))
     }
 
+    /// What `proxy` says.
+    pub(crate) fn proxy(&self) -> String {
+        let usual = || PROXY_ENVIRONMENT.to_owned();
+        self.get(Key::Proxy)
+            .0
+            .map_or_else(usual, |said| said.value())
+    }
+
     /// The person who needs no sudo.
     pub(crate) fn operator(&self) -> Option<Uid> {
         let (setting, from) = self.get(Key::Operator);
@@ -236,7 +247,12 @@ impl Settings {
     pub(crate) fn same_machine(&self, other: &Self) -> bool {
         let machine = |settings: &Self| {
             let asked = (settings.mdns(), settings.port_mapping());
-            (settings.listen_port(), settings.tun_name(), asked)
+            (
+                settings.listen_port(),
+                settings.tun_name(),
+                asked,
+                settings.proxy(),
+            )
         };
         machine(self) == machine(other)
     }

@@ -247,6 +247,7 @@ fn path_report(path: Path, kind: PathKind, via: Option<String>) -> PathReport {
         tier,
         endpoint: path.next_hop(),
         via,
+        road: None,
     }
 }
 

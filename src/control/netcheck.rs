@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::io::{RelayNearby, Surroundings, Vantage};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ pub(crate) struct NetcheckReport {
     pub(crate) relayed: Vec<String>,
     /// Whether any member is linked, by whatever way.
     pub(crate) linked: bool,
+    /// What leads out of this site, if something is said to.
+    pub(crate) proxy: Option<ProxyReport>,
     /// What the router says to each protocol of port mapping; empty: none was asked.
     pub(crate) router: Option<RouterReport>,
 }
@@ -66,6 +69,66 @@ pub(crate) struct RelayReport {
     pub(crate) rtt_us: Option<u64>,
     /// Whether this node is to be found there.
     pub(crate) home: bool,
+    /// How it was called, if this node called it by TCP.
+    pub(crate) road: Option<RoadReport>,
+}
+
+/// How a call by TCP got through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RoadReport {
+    /// Plainly.
+    Tcp,
+    /// In TLS.
+    Tls,
+    /// In TLS, through the proxy.
+    Proxy,
+}
+
+impl RoadReport {
+    /// In words.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+            Self::Proxy => "TLS through the proxy",
+        }
+    }
+
+    /// One word for programs.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// A proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProxyReport {
+    /// Where it is.
+    pub(crate) place: String,
+    /// What came of it, the last time.
+    pub(crate) state: ProxyState,
+}
+
+/// What came of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ProxyState {
+    /// It was not needed.
+    Unasked,
+    /// It leads out.
+    Leads,
+    /// It does not answer.
+    Silent,
+    /// It wants a name and a password, or others.
+    Credentials,
+    /// It leads to no such place; its status.
+    Refuses(u16),
+    /// What answers is no proxy.
+    NoProxy,
 }
 
 /// The router in front of this machine.
@@ -94,16 +157,26 @@ pub(crate) enum MethodReport {
 
 impl NetcheckReport {
     /// The report of what the core knows; the router's part is the daemon's.
-    pub(crate) fn of(around: Surroundings, router: Option<RouterReport>) -> Self {
+    pub(crate) fn of(
+        around: Surroundings,
+        router: Option<RouterReport>,
+        proxy: Option<ProxyReport>,
+        road: impl Fn(&TransportKey) -> Option<RoadReport>,
+    ) -> Self {
         let (direct, relayed) = around.members;
         Self {
             addresses: around.addresses,
             mapping: nat(around.nat),
             seen: around.seen.into_iter().map(vantage).collect(),
-            relays: around.relays.into_iter().map(relay).collect(),
+            relays: around
+                .relays
+                .into_iter()
+                .map(|found| relay(found, &road))
+                .collect(),
             direct,
             relayed,
             linked: around.linked,
+            proxy,
             router,
         }
     }
@@ -117,8 +190,9 @@ fn vantage(vantage: Vantage) -> VantageReport {
     }
 }
 
-fn relay(relay: RelayNearby) -> RelayReport {
+fn relay(relay: RelayNearby, road: impl Fn(&TransportKey) -> Option<RoadReport>) -> RelayReport {
     RelayReport {
+        road: road(&relay.key),
         name: relay.name,
         volunteer: relay.volunteer,
         rtt_us: relay.rtt_us,

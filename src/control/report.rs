@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::netcheck::RoadReport;
 use super::search::SearchReport;
 use meshnode_protocol::id::{NetworkId, NodeId};
 use meshnode_protocol::name::{NetworkName, NodeName, Owner, Tag};
@@ -198,6 +199,8 @@ pub(crate) struct PathReport {
     pub(crate) endpoint: Option<SocketAddr>,
     /// The relay's name.
     pub(crate) via: Option<String>,
+    /// How the relay or the peer was called, where packets go over links.
+    pub(crate) road: Option<RoadReport>,
 }
 
 /// Something that needs attention.

@@ -6,7 +6,7 @@ use meshnode_protocol::io::{Snapshot, Warning};
 use meshnode_protocol::node::Node;
 use tokio::task::block_in_place;
 
-use super::{Daemon, fresh_seed, phrase, ports, store_failure};
+use super::{Daemon, fresh_seed, phrase, ports, roads, store_failure};
 use crate::config::settings::{Key, Settings};
 use crate::control::convert::LocalFacts;
 use crate::control::netcheck::NetcheckReport;
@@ -57,6 +57,9 @@ impl Daemon {
                 if report.state == NodeState::Isolated {
                     report.default_route = default_route().await;
                 }
+                if let Some(machine) = &self.machine {
+                    roads::tell(&mut report, machine, now);
+                }
                 Ok(report)
             }
             None if machine.is_some() || local.down => {
@@ -72,7 +75,12 @@ impl Daemon {
         let machine = self.machine.as_ref().ok_or_else(Failure::no_network)?;
         let around = machine.node.surroundings(now);
         let around = around.ok_or_else(Failure::no_network)?;
-        let report = NetcheckReport::of(around, machine.router());
+        let travelled = machine.travelled();
+        let proxy = roads::proxy(&self.config.settings);
+        let proxy = proxy.map(|proxy| roads::proxy_report(&proxy, &travelled));
+        let report = NetcheckReport::of(around, machine.router(), proxy, |key| {
+            roads::road(&travelled.peers, key)
+        });
         Ok(Response::Netcheck(Box::new(report)))
     }
 
@@ -139,7 +147,12 @@ impl Daemon {
                 (_, Some(setting)) => Some(setting.value()),
                 (Key::ListenPort, None) => machine.map(|machine| machine.port().to_string()),
                 (
-                    Key::TunName | Key::Mdns | Key::PortMapping | Key::Operator | Key::GroupRights,
+                    Key::TunName
+                    | Key::Mdns
+                    | Key::PortMapping
+                    | Key::Proxy
+                    | Key::Operator
+                    | Key::GroupRights,
                     None,
                 ) => None,
             };

@@ -19,7 +19,7 @@ use tokio::task::block_in_place;
 
 use self::opening::{carry, open_tunnel, port_failure};
 use super::withheld::Withheld;
-use super::{notices, sleep_until_ms};
+use super::{notices, roads, sleep_until_ms};
 use crate::carrier::Carrier;
 use crate::clock::Clock;
 use crate::config::DaemonConfig;
@@ -29,7 +29,7 @@ use crate::failure::{Exit, Failure};
 use crate::host::Host;
 use crate::mapping::{Finding, Mapping, MappingConfig, Router};
 use crate::store::{SledStore, Store as _};
-use crate::swarm::{Swarm, SwarmConfig};
+use crate::swarm::{Swarm, SwarmConfig, Travelled};
 use crate::tunnel::Tunnel;
 
 /// Inputs that may wait for the loop; a fuller queue slows the links down and drops the engine's reports.
@@ -114,6 +114,8 @@ impl Machine {
                 port,
                 mdns: config.settings.mdns(),
                 carrier: carrier.clone(),
+                certificate: roads::certificate(&config.state_dir)?,
+                proxy: roads::proxy(&config.settings),
             },
             link_events,
         );
@@ -414,6 +416,11 @@ impl Machine {
                 tunnel.apply(PeerChange::Mtu(*key, mtu));
             }
         }
+    }
+
+    /// How calls by TCP got through.
+    pub(super) fn travelled(&self) -> Travelled {
+        self.swarm.travelled()
     }
 
     /// What the router says about mapping ports, if one is asked.

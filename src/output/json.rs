@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use crate::control::netcheck::RoadReport;
 use crate::control::report::{
     MemberReport, NodeState, PeerReport, StandingReport, StatusReport, Tier, WarningReport,
 };
@@ -285,6 +286,7 @@ fn peer(peer: &PeerReport) -> Value {
         "tier": path.map(|path| tier(path.tier)),
         "endpoint": path.and_then(|path| path.endpoint).map(|at| at.to_string()),
         "via": path.and_then(|path| path.via.as_ref()),
+        "road": path.and_then(|path| path.road).map(RoadReport::code),
         "rtt_ms": peer.rtt_us.filter(|_| path.is_some()).map(millis),
         "reason": Value::Null,
         "reason_code": reason_code(peer),

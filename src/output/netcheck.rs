@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Style, clean};
-use crate::control::netcheck::{MethodReport, NatReport, NetcheckReport};
+use crate::control::netcheck::{
+    MethodReport, NatReport, NetcheckReport, ProxyReport, ProxyState, RoadReport,
+};
 use crate::units;
 
 /// Names in one line before the rest is only counted.
@@ -94,6 +96,19 @@ pub(crate) fn advice(report: &NetcheckReport) -> Vec<&'static str> {
     if hard && !mapped {
         advice.push("switch on UPnP, NAT-PMP or PCP in the router, or use IPv6");
     }
+    let asked = report.proxy.as_ref().map(|proxy| proxy.state);
+    match asked {
+        Some(ProxyState::Credentials) => {
+            advice.push("give the daemon https_proxy=http://USER:PASSWORD@HOST:PORT");
+        }
+        Some(ProxyState::Refuses(_)) => {
+            advice.push("use a relay at port 443: most proxies lead nowhere else");
+        }
+        Some(ProxyState::Silent | ProxyState::NoProxy) => {
+            advice.push("look at what https_proxy or the setting 'proxy' says");
+        }
+        Some(ProxyState::Unasked | ProxyState::Leads) | None => {}
+    }
     if !udp(report) && report.linked {
         advice.push("let UDP out of this network, if it is yours");
     }
@@ -116,6 +131,7 @@ pub(crate) fn screen(report: &NetcheckReport, style: Style) -> String {
     rows.push(("IPv6", seen(report, SocketAddr::is_ipv6, is_global_v6)));
     rows.extend(port_mapping(report).map(|text| ("Port mapping", text)));
     rows.extend(is_behind_two(report).map(|two| ("Carrier NAT", yes(two).to_owned())));
+    rows.extend(report.proxy.as_ref().map(|found| ("Proxy", proxy(found))));
     rows.push(("Relays", relays(report)));
     let outside = match (reachable(report), report.mapping) {
         (Some(at), _) => format!("reachable at {at}"),
@@ -193,7 +209,8 @@ fn relays(report: &NetcheckReport) -> String {
     let told = report.relays.iter().map(|relay| {
         let volunteer = if relay.volunteer { " (volunteer)" } else { "" };
         let rtt = relay.rtt_us.map_or("no answer".to_owned(), units::rtt);
-        format!("{}{volunteer} {rtt}", clean(&relay.name))
+        let road = relay.road.map_or(String::new(), by_road);
+        format!("{}{volunteer} {rtt}{road}", clean(&relay.name))
     });
     let told: Vec<_> = told.collect();
     if told.is_empty() {
@@ -201,6 +218,23 @@ fn relays(report: &NetcheckReport) -> String {
     } else {
         told.join(", ")
     }
+}
+
+/// `, by TLS`.
+pub(crate) fn by_road(road: RoadReport) -> String {
+    format!(", by {}", road.text())
+}
+
+fn proxy(proxy: &ProxyReport) -> String {
+    let state = match proxy.state {
+        ProxyState::Unasked => "not needed yet".to_owned(),
+        ProxyState::Leads => "leads out".to_owned(),
+        ProxyState::Silent => "does not answer".to_owned(),
+        ProxyState::Credentials => "wants a user and a password, or others (407)".to_owned(),
+        ProxyState::Refuses(status) => format!("refuses to lead there ({status})"),
+        ProxyState::NoProxy => "what answers there is no proxy".to_owned(),
+    };
+    format!("{}: {state}", clean(&proxy.place))
 }
 
 /// Who was spoken to, and as what.
@@ -284,6 +318,7 @@ mod tests {
             volunteer,
             rtt_us: Some(rtt_us),
             home: true,
+            road: None,
         };
         NetcheckReport {
             addresses: vec!["192.168.1.20".parse().unwrap()],

@@ -44,6 +44,7 @@ mod tests {
             tier: Tier::Lan,
             endpoint: Some("192.168.1.20:41641".parse().unwrap()),
             via: None,
+            road: None,
         };
         assert_eq!(
             answer("laptop", "100.90.17.33", 412, &path),
@@ -53,6 +54,7 @@ mod tests {
             tier: Tier::UdpRelay,
             endpoint: Some("203.0.113.7:443".parse().unwrap()),
             via: Some("vps".to_owned()),
+            road: None,
         };
         assert_eq!(
             answer("cabin", "100.101.6.3", 63_400, &relayed),

@@ -2,6 +2,7 @@
 
 use super::Style;
 use super::clean;
+use super::netcheck::by_road;
 use super::table::Table;
 use crate::control::report::{
     MemberReport, NodeState, PathReport, PeerReport, StandingReport, StatusReport, Tier,
@@ -192,10 +193,13 @@ fn path(peer: &PeerReport) -> String {
 pub(crate) fn path_text(path: &PathReport) -> String {
     let at = path.endpoint.map(|at| at.to_string()).unwrap_or_default();
     let via = path.via.as_deref().map_or(at.clone(), clean);
+    let road = path.road.map_or(String::new(), by_road);
     match path.tier {
         Tier::Lan => format!("direct, LAN {at}"),
         Tier::Direct => format!("direct, {at}"),
-        Tier::UdpRelay | Tier::Circuit => format!("relay {via}"),
+        Tier::Circuit if path.via.is_none() => format!("its link{road}"),
+        Tier::UdpRelay => format!("relay {via}"),
+        Tier::Circuit => format!("relay {via}{road}"),
     }
 }
 

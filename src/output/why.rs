@@ -76,6 +76,9 @@ pub(crate) fn screen(peer: &PeerReport) -> String {
     } else {
         format!("\nWhy not direct: {}.\n", sentence(peer))
     };
+    if let Some(path) = peer.path.as_ref().filter(|path| path.road.is_some()) {
+        text.push_str(&format!("Path: {}.\n", path_text(path)));
+    }
     if let Some(search) = &peer.search {
         text.push_str(&tried(search));
     }
@@ -117,6 +120,7 @@ fn tried(search: &SearchReport) -> String {
 mod tests {
     use super::*;
     use crate::control::PathReport;
+    use crate::control::netcheck::RoadReport;
     use crate::control::search::AttemptReport;
     use crate::output::status::tests::relayed;
 
@@ -153,12 +157,29 @@ Next try: when a network changes, or in 60 s.
     }
 
     #[test]
+    fn a_road_through_a_proxy_is_told() {
+        let mut cabin = relayed("cabin", "oak");
+        cabin.path = cabin.path.map(|path| PathReport {
+            tier: Tier::Circuit,
+            endpoint: None,
+            road: Some(RoadReport::Proxy),
+            ..path
+        });
+        let told = screen(&cabin);
+        assert!(
+            told.contains("\nPath: relay oak, by TLS through the proxy.\n"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn a_direct_path_is_told_and_nothing_would_help() {
         let mut laptop = relayed("laptop", "vps");
         laptop.path = Some(PathReport {
             tier: Tier::Lan,
             endpoint: Some("192.168.1.20:41641".parse().unwrap()),
             via: None,
+            road: None,
         });
         laptop.path_since_s = Some(3 * 3600);
         assert_eq!(

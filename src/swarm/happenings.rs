@@ -9,7 +9,7 @@ use libp2p::request_response::{self, InboundRequestId, Message, OutboundFailure}
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, mdns, relay};
 use meshnode_protocol::link::{AnswerId, CallError, GossipId, LinkId, LinkInput, Service};
-use meshnode_protocol::record::ControlAddress;
+use meshnode_protocol::record::{ControlAddress, Transport};
 use tokio::time::Instant;
 
 use super::address;
@@ -17,6 +17,7 @@ use super::behaviour::LinksEvent;
 use super::datagrams::Carrying;
 use super::dial::Failed;
 use super::guard::Source;
+use super::roads::Road;
 use super::state::{Link, Question, State};
 
 type Said = request_response::Event<Vec<u8>, Vec<u8>>;
@@ -40,6 +41,9 @@ impl State {
             }
             SwarmEvent::ConnectionClosed { connection_id, .. } => {
                 let link = self.links.remove(&connection_id);
+                if let Some(link) = &link {
+                    self.map.memory.ended(link.id);
+                }
                 if let Some(link) = link.filter(|link| !link.hidden) {
                     self.happened.push_back(LinkInput::Down {
                         link: link.id,
@@ -148,6 +152,9 @@ impl State {
                 active: now,
             },
         );
+        if let Some(road) = self.road(by, remote, endpoint) {
+            self.map.memory.stands(id, key, road);
+        }
         if !hidden {
             self.happened.push_back(LinkInput::Up {
                 link: id,
@@ -162,6 +169,23 @@ impl State {
         }
         if by.is_none() {
             self.on_leg_up(peer);
+        }
+    }
+
+    /// By which road a connection came about that this node, or its own call to the relay between, made.
+    fn road(
+        &self,
+        by: Option<PeerId>,
+        remote: ControlAddress,
+        endpoint: &ConnectedPoint,
+    ) -> Option<Road> {
+        let memory = &self.map.memory;
+        match by {
+            Some(relay) => memory.of(self.direct_link(&relay)?.id),
+            None if endpoint.is_dialer() && remote.transport == Transport::Tcp => {
+                memory.last(remote.address, Instant::now())
+            }
+            None => None,
         }
     }
 

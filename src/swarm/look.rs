@@ -7,11 +7,12 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{SwarmBuilder, identify, noise, relay, tcp, yamux};
+use libp2p::{SwarmBuilder, identify, relay};
 use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::record::{ControlAddress, Transport};
 use tokio::time::{Instant, timeout};
 
+use super::roads::{Certificate, Map, Proxy, Roads};
 use super::{address, behaviour, start};
 
 /// What was seen at one address.
@@ -32,18 +33,16 @@ pub struct Seen {
 pub async fn look(
     transport: Transport,
     address: SocketAddr,
+    proxy: Option<Proxy>,
     patience: Duration,
 ) -> anyhow::Result<Option<Seen>> {
     let pair = Keypair::generate_ed25519();
+    let (own, map) = (Certificate::passing()?, Map::new(proxy));
     let mut swarm = SwarmBuilder::with_existing_identity(pair)
         .with_tokio()
-        .with_tcp(
-            tcp::Config::new().nodelay(true),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .context("Failed to set up TCP")?
         .with_quic_config(start::quic_times)
+        .with_other_transport(|pair| Ok(Roads::new(pair, &own, &map)?))
+        .context("Failed to set up TCP")?
         .with_behaviour(|pair| Looker {
             identify: behaviour::identify(pair.public()),
         })

@@ -6,17 +6,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{SwarmBuilder, noise, quic, tcp, yamux};
+use libp2p::{SwarmBuilder, noise, quic, yamux};
 use meshnode_protocol::record::{ControlAddress, Transport};
 
 use super::behaviour::Links;
+use super::roads::{Map, Roads};
 use super::{SwarmConfig, address};
 
 /// A libp2p swarm that listens on both transports and both address families.
 ///
 /// # Errors
 /// When a port is in use; the message names it.
-pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> {
+pub(super) fn open(config: SwarmConfig, map: &Map) -> anyhow::Result<libp2p::Swarm<Links>> {
     let quic_port = config
         .port
         .checked_add(1)
@@ -28,13 +29,9 @@ pub(super) fn open(config: SwarmConfig) -> anyhow::Result<libp2p::Swarm<Links>> 
     let (mdns, carrier) = (config.mdns, config.carrier);
     let mut swarm = SwarmBuilder::with_existing_identity(pair)
         .with_tokio()
-        .with_tcp(
-            tcp::Config::new().nodelay(true),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .context("Failed to set up TCP")?
         .with_quic_config(quic_times)
+        .with_other_transport(|pair| Ok(Roads::new(pair, &config.certificate, map)?))
+        .context("Failed to set up TCP")?
         .with_relay_client(noise::Config::new, yamux::Config::default)
         .context("Failed to set up circuits")?
         .with_behaviour(|pair, client| Links::new(pair, client, carrier, mdns).map_err(Into::into))

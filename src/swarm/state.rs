@@ -20,6 +20,7 @@ use super::dial::Dials;
 use super::guard::Source;
 use super::homes::Homes;
 use super::legs::Legs;
+use super::roads::Map;
 
 /// Everything that the task owns.
 pub(super) struct State {
@@ -29,6 +30,7 @@ pub(super) struct State {
     pub(super) links: BTreeMap<ConnectionId, Link>,
     pub(super) dials: Dials,
     pub(super) legs: Legs,
+    pub(super) map: Map,
     pub(super) homes: Homes,
     /// Whom this node, as a relay, made reachable.
     pub(super) clients: BTreeSet<PeerId>,
@@ -67,13 +69,14 @@ pub(super) struct Question {
 }
 
 impl State {
-    pub(super) fn new(swarm: libp2p::Swarm<Links>) -> Self {
+    pub(super) fn new(swarm: libp2p::Swarm<Links>, map: Map) -> Self {
         Self {
             swarm,
             happened: VecDeque::new(),
             links: BTreeMap::new(),
             dials: Dials::default(),
             legs: Legs::default(),
+            map,
             homes: Homes::default(),
             clients: BTreeSet::new(),
             calls: BTreeMap::new(),

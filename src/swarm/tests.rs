@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{Swarm, SwarmConfig, address};
+use super::{Certificate, Swarm, SwarmConfig, address};
 use crate::carrier::Carrier;
 
 /// How long a test waits for what must come.
@@ -49,6 +49,8 @@ fn config(seed: u8, port: u16, carrier: &Carrier) -> SwarmConfig {
         port,
         mdns: false,
         carrier: carrier.clone(),
+        certificate: Certificate::passing().unwrap(),
+        proxy: None,
     }
 }
 

@@ -13,12 +13,9 @@ use futures::StreamExt as _;
 use futures::future::Either;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
-use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{
-    PeerId, Transport as _, connection_limits, identify, noise, ping, quic, relay, tcp, yamux,
-};
+use libp2p::{PeerId, Transport as _, connection_limits, identify, ping, quic, relay};
 use meshnode_protocol::id::TransportKey;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -26,6 +23,7 @@ use zeroize::Zeroizing;
 use self::meter::{Meter, Metered};
 use super::circuits::{self, CIRCUIT_TIME_MAX, Room};
 use super::guard::{Crowd, Guard};
+use super::roads::{Certificate, Map, Roads};
 use super::{address, behaviour, start};
 
 /// What a volunteer needs to start.
@@ -34,6 +32,8 @@ pub struct VolunteerConfig {
     pub seed: Zeroizing<[u8; 32]>,
     /// TCP port; QUIC listens on the UDP port after it.
     pub port: u16,
+    /// For the callers at the TCP port that speak TLS.
+    pub certificate: Certificate,
     /// Who may connect; `None`: everybody.
     pub allowed: Option<BTreeSet<TransportKey>>,
     /// Bytes a second of all circuits together.
@@ -110,7 +110,7 @@ impl Volunteer {
         let settings = libp2p::swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIME_MAX);
         let services = Services::new(&pair, &config);
-        let transport = transport(&pair, &meter)?;
+        let transport = transport(&pair, &config.certificate, &meter)?;
         let mut swarm = libp2p::Swarm::new(transport, services, own, settings);
         start::listen(&mut swarm, config.port, quic_port)?;
         let counts = Arc::<Counts>::default();
@@ -190,12 +190,8 @@ impl Services {
 type Boxed = libp2p::core::transport::Boxed<(PeerId, StreamMuxerBox)>;
 
 /// TCP and QUIC, every stream of both metered.
-fn transport(pair: &Keypair, meter: &Arc<Meter>) -> anyhow::Result<Boxed> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(pair).context("Failed to set up TCP")?)
-        .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+fn transport(pair: &Keypair, own: &Certificate, meter: &Arc<Meter>) -> anyhow::Result<Boxed> {
+    let tcp = Roads::new(pair, own, &Map::default())?;
     let quic = quic::tokio::Transport::new(start::quic_times(quic::Config::new(pair)))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let meter = Arc::clone(meter);

@@ -8,8 +8,9 @@ use meshnode_protocol::relay::frame::{Answer, Question, TXID_BYTES};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 
+use crate::config::environment;
 use crate::failure::Failure;
-use crate::swarm::look;
+use crate::swarm::{Proxy, look};
 
 pub(crate) use crate::swarm::Seen;
 
@@ -40,9 +41,9 @@ pub(crate) async fn sight(addresses: &[SocketAddr]) -> Result<Sight, Failure> {
         let quic = async {
             let Some(port) = beside else { return Ok(None) };
             let at = SocketAddr::new(address.ip(), port);
-            look(Transport::Quic, at, PATIENCE).await
+            look(Transport::Quic, at, None, PATIENCE).await
         };
-        let tcp = look(Transport::Tcp, *address, PATIENCE);
+        let tcp = look(Transport::Tcp, *address, proxy(), PATIENCE);
         let (tcp, quic, udp) = tokio::join!(tcp, quic, echo(*address));
         let sight = Sight {
             tcp: tcp.map_err(broken)?,
@@ -54,6 +55,12 @@ pub(crate) async fn sight(addresses: &[SocketAddr]) -> Result<Sight, Failure> {
         }
     }
     Ok(Sight::default())
+}
+
+/// The proxy that the environment tells, if it is one.
+fn proxy() -> Option<Proxy> {
+    let (proxy, but) = environment::proxy()?;
+    Proxy::parse(&proxy, &but).ok()
 }
 
 /// Asks by a datagram, a few times; `None` when no answer comes.

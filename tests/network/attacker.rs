@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use meshnode::carrier::Carrier;
 use meshnode::lab::{Lab, Machine, Stopwatch, Switch, World};
-use meshnode::swarm::{Swarm, SwarmConfig};
+use meshnode::swarm::{Certificate, Swarm, SwarmConfig};
 use meshnode_protocol::id::{Digest, TransportKey};
 use meshnode_protocol::link::{
     AnswerId, CallError, CallId, DialId, LinkInput, LinkOutput, Service,
@@ -233,6 +233,8 @@ impl Attacker {
                         port: PORT,
                         mdns: true,
                         carrier: Carrier::new().unwrap(),
+                        certificate: Certificate::passing().unwrap(),
+                        proxy: None,
                     },
                     events,
                 );

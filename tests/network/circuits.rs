@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use meshnode::carrier::Carrier;
 use meshnode::lab::{Lab, Machine, Process, Stopwatch, Switch, World};
-use meshnode::swarm::{Swarm, SwarmConfig};
+use meshnode::swarm::{Certificate, Swarm, SwarmConfig};
 use meshnode_protocol::id::{TransportKey, base32_parse};
 use meshnode_protocol::link::{CallId, DialId, LinkInput, LinkOutput, Service};
 use meshnode_protocol::record::{ControlAddress, Transport};
@@ -159,6 +159,15 @@ pub(crate) fn two_nodes_that_may_only_call_tcp_443_talk_by_a_circuit(world: &Wor
 
 /// Two nodes that are at home at a volunteer, and from now on behind firewalls with these rules.
 fn parted(lab: &Lab, rules: &str) -> (Machine, Process, [Node; 2]) {
+    let (_, volunteer, program, nodes) = at_home(lab);
+    for node in &nodes {
+        shut(node.machine(), rules);
+    }
+    (volunteer, program, nodes)
+}
+
+/// Two nodes that are at home at a volunteer with the name oak.
+pub(crate) fn at_home(lab: &Lab) -> (Switch, Machine, Process, [Node; 2]) {
     let inet = lab.switch("inet").unwrap();
     let volunteer = lab.machine("volunteer").unwrap();
     volunteer.attach(&inet, "192.168.1.250/24", None).unwrap();
@@ -186,19 +195,16 @@ fn parted(lab: &Lab, rules: &str) -> (Machine, Process, [Node; 2]) {
     });
     // Each tells the other where it is to be found, and nobody shows that to people.
     std::thread::sleep(TOLD);
-    for node in [&nas, &pi] {
-        shut(node.machine(), rules);
-    }
-    (volunteer, program, [nas, pi])
+    (inet, volunteer, program, [nas, pi])
 }
 
 /// How long a record takes from one node to another that it is linked with, and more.
 const TOLD: Duration = Duration::from_secs(8);
 
 /// How long nodes may take to find out that nothing gets through any more.
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
-fn shut(machine: &Machine, rules: &str) {
+pub(crate) fn shut(machine: &Machine, rules: &str) {
     for line in rules.lines() {
         let ended = machine.command("nft").arg(line).output(PATIENCE).unwrap();
         assert!(ended.status.success(), "{line}: {}", ended.stderr);
@@ -245,7 +251,7 @@ impl<'a> Town<'a> {
     }
 }
 
-fn start(machine: &Machine) -> Process {
+pub(crate) fn start(machine: &Machine) -> Process {
     let state = machine.directory().join("relay");
     let program = machine
         .command(PROGRAM)
@@ -271,7 +277,7 @@ fn ask(machine: &Machine) -> Option<Value> {
     serde_json::from_str(&told).ok()
 }
 
-fn status(machine: &Machine) -> Value {
+pub(crate) fn status(machine: &Machine) -> Value {
     ask(machine).expect("the relay runs")
 }
 
@@ -305,6 +311,8 @@ impl Member {
                 port: PORT,
                 mdns: false,
                 carrier: Carrier::new().unwrap(),
+                certificate: Certificate::passing().unwrap(),
+                proxy: None,
             };
             let swarm = runtime.block_on(async { Swarm::start(config, events).unwrap() });
             (runtime, swarm, inputs)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use meshnode::carrier::Carrier;
 use meshnode::clock::Clock;
 use meshnode::lab::{Machine, Stopwatch};
-use meshnode::swarm::{Swarm, SwarmConfig};
+use meshnode::swarm::{Certificate, Swarm, SwarmConfig};
 use meshnode_protocol::body::Body;
 use meshnode_protocol::codec::Ext;
 use meshnode_protocol::custody::Custody;
@@ -178,6 +178,8 @@ impl Member {
             port: PORT,
             mdns: true,
             carrier: Carrier::new().unwrap(),
+            certificate: Certificate::passing().unwrap(),
+            proxy: None,
         };
         Self {
             node,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use meshnode::carrier::Carrier;
 use meshnode::lab::{Machine, Stopwatch, World};
-use meshnode::swarm::{Swarm, SwarmConfig};
+use meshnode::swarm::{Certificate, Swarm, SwarmConfig};
 use meshnode_protocol::link::{CallId, DialId, LinkInput, LinkOutput};
 use meshnode_protocol::record::{ControlAddress, Transport};
 use serde_json::Value;
@@ -327,6 +327,8 @@ async fn stranger(number: u8, port: u16) -> usize {
         port: PORT + u16::from(number) * 2,
         mdns: false,
         carrier: Carrier::new().unwrap(),
+        certificate: Certificate::passing().unwrap(),
+        proxy: None,
     };
     let swarm = Swarm::start(config, events).unwrap();
     let dial = |swarm: &Swarm, dial: u64| {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::id::TransportKey;
 use crate::record::Nat;
 
 /// Where this node stands in the internet, as far as others told it.
@@ -35,6 +36,8 @@ pub struct Vantage {
 /// A relay that this node measures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayNearby {
+    /// Its transport key.
+    pub key: TransportKey,
     /// Its name.
     pub name: String,
     /// Whether it is no member.

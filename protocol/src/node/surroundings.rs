@@ -1,6 +1,7 @@
 //! What a node found out about the network around it, without asking anybody for it.
 
 use super::Node;
+use crate::id::{NodeId, TransportKey};
 use crate::io::{PathKind, RelayNearby, Surroundings, Vantage};
 use crate::path::kind_of;
 use crate::paths::Vantage as Seer;
@@ -49,10 +50,17 @@ impl Node {
             linked: self.links.trusted().next().is_some(),
         })
     }
+
+    /// The member with this transport key.
+    #[must_use]
+    pub fn member_of(&self, transport: &TransportKey) -> Option<NodeId> {
+        self.net.as_ref()?.transports.get(transport).copied()
+    }
 }
 
 fn nearby(relay: crate::io::RelayInfo) -> RelayNearby {
     RelayNearby {
+        key: relay.key,
         name: relay.name.as_str().to_owned(),
         volunteer: relay.member.is_none(),
         rtt_us: relay.rtt_us,

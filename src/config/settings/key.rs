@@ -20,6 +20,8 @@ pub(crate) enum Key {
     Mdns,
     /// Asking the router to lead outside ports here.
     PortMapping,
+    /// What leads out of this site by HTTP.
+    Proxy,
     /// The person who needs no sudo.
     Operator,
     /// What the group `meshnode` may do.
@@ -28,11 +30,12 @@ pub(crate) enum Key {
 
 impl Key {
     /// All of them, as they are listed.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::ListenPort,
         Self::TunName,
         Self::Mdns,
         Self::PortMapping,
+        Self::Proxy,
         Self::Operator,
         Self::GroupRights,
     ];
@@ -43,6 +46,7 @@ impl Key {
             Self::TunName => "tun-name",
             Self::Mdns => "mdns",
             Self::PortMapping => "port-mapping",
+            Self::Proxy => "proxy",
             Self::Operator => "operator",
             Self::GroupRights => "group-rights",
         }
@@ -66,7 +70,9 @@ impl Key {
     pub(crate) const fn is_about_rights(self) -> bool {
         match self {
             Self::Operator | Self::GroupRights => true,
-            Self::ListenPort | Self::TunName | Self::Mdns | Self::PortMapping => false,
+            Self::ListenPort | Self::TunName | Self::Mdns | Self::PortMapping | Self::Proxy => {
+                false
+            }
         }
     }
 }
@@ -108,6 +114,8 @@ pub(crate) enum Setting {
     Mdns(OnOff),
     /// `on` or `off`.
     PortMapping(OnOff),
+    /// `environment`, `off` or `http://HOST:PORT`.
+    Proxy(String),
     /// A user's name.
     Operator(String),
     /// `none`, `look` or `use`.
@@ -122,6 +130,7 @@ impl Setting {
             Self::TunName(_) => Key::TunName,
             Self::Mdns(_) => Key::Mdns,
             Self::PortMapping(_) => Key::PortMapping,
+            Self::Proxy(_) => Key::Proxy,
             Self::Operator(_) => Key::Operator,
             Self::GroupRights(_) => Key::GroupRights,
         }
@@ -146,6 +155,10 @@ impl Setting {
             }
             Key::Mdns => (on_off(text).map(Self::Mdns), "on or off"),
             Key::PortMapping => (on_off(text).map(Self::PortMapping), "on or off"),
+            Key::Proxy => {
+                let proxy = is_proxy(text).then(|| Self::Proxy(text.to_owned()));
+                (proxy, PROXY)
+            }
             Key::Operator => {
                 let name = is_user_name(text).then(|| Self::Operator(text.to_owned()));
                 (name, "the name of a user")
@@ -170,7 +183,7 @@ impl Setting {
     pub(crate) fn value(&self) -> String {
         match self {
             Self::ListenPort(port) => port.to_string(),
-            Self::TunName(text) | Self::Operator(text) => text.clone(),
+            Self::TunName(text) | Self::Proxy(text) | Self::Operator(text) => text.clone(),
             Self::Mdns(OnOff::On) | Self::PortMapping(OnOff::On) => "on".to_owned(),
             Self::Mdns(OnOff::Off) | Self::PortMapping(OnOff::Off) => "off".to_owned(),
             Self::GroupRights(GroupRights::None) => "none".to_owned(),
@@ -185,6 +198,13 @@ impl Setting {
     }
 }
 
+/// No proxy, whatever the environment says.
+pub(crate) const PROXY_OFF: &str = "off";
+/// The proxy of `https_proxy`, if it says one.
+pub(crate) const PROXY_ENVIRONMENT: &str = "environment";
+const PROXY: &str = "environment, off or http://HOST:PORT; with a password only by https_proxy";
+/// Bytes of a host and a port.
+const PROXY_BYTES_MAX: usize = 260;
 /// What a device's name is made of.
 pub(crate) const TUN_NAME: &str = "1 to 15 of a-z A-Z 0-9 - _";
 
@@ -198,6 +218,21 @@ pub(crate) fn is_tun_name(text: &str) -> bool {
 fn is_user_name(text: &str) -> bool {
     let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.@+$".contains(&b);
     !text.is_empty() && text.len() <= USER_NAME_BYTES_MAX && text.bytes().all(known)
+}
+
+/// Whether a text says where a proxy is. A name and a password would be read by everybody who may look, so they come
+/// by the environment alone.
+fn is_proxy(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    let is_place = |place: &str| {
+        let port = place
+            .rsplit_once(':')
+            .map(|(host, port)| (host, port.parse::<u16>()));
+        let port = matches!(port, Some((host, Ok(1..))) if !host.is_empty());
+        port && place.len() <= PROXY_BYTES_MAX && place.chars().all(is_plain)
+    };
+    [PROXY_OFF, PROXY_ENVIRONMENT].contains(&text)
+        || text.strip_prefix("http://").is_some_and(is_place)
 }
 
 fn on_off(text: &str) -> Option<OnOff> {

@@ -121,7 +121,7 @@ fn a_value_that_a_key_cannot_have_is_refused_with_what_it_can_have() {
     assert_eq!(failure.text, "relay-rate is no setting");
     assert_eq!(
         failure.hints,
-        ["there are listen-port, tun-name, mdns, port-mapping, operator, group-rights"]
+        ["there are listen-port, tun-name, mdns, port-mapping, proxy, operator, group-rights"]
     );
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::{line, millis};
-use crate::control::netcheck::{MethodReport, NatReport, NetcheckReport};
+use crate::control::netcheck::{MethodReport, NatReport, NetcheckReport, ProxyState, RoadReport};
 use crate::output::netcheck::{Verdict, advice, contacts, is_behind_two, reachable, udp};
 
 /// The report.
@@ -22,6 +22,7 @@ pub(crate) fn netcheck(report: &NetcheckReport) -> String {
             "volunteer": relay.volunteer,
             "rtt_ms": relay.rtt_us.map(millis),
             "home": relay.home,
+            "road": relay.road.map(RoadReport::code),
         })
     });
     line(&json!({
@@ -30,6 +31,10 @@ pub(crate) fn netcheck(report: &NetcheckReport) -> String {
         "ipv4": family(report, SocketAddr::is_ipv4, Some(report.mapping)),
         "ipv6": family(report, SocketAddr::is_ipv6, None),
         "port_mapping": port_mapping(report),
+        "proxy": report.proxy.as_ref().map(|proxy| json!({
+            "at": proxy.place,
+            "state": proxy_code(proxy.state),
+        })),
         "relays": relays.collect::<Vec<_>>(),
         "cgnat": is_behind_two(report),
         "captive_portal": Value::Null,
@@ -38,6 +43,17 @@ pub(crate) fn netcheck(report: &NetcheckReport) -> String {
         "advice": advice(report),
         "contacts": contacts,
     }))
+}
+
+const fn proxy_code(state: ProxyState) -> &'static str {
+    match state {
+        ProxyState::Unasked => "unasked",
+        ProxyState::Leads => "leads",
+        ProxyState::Silent => "silent",
+        ProxyState::Credentials => "credentials",
+        ProxyState::Refuses(_) => "refuses",
+        ProxyState::NoProxy => "no_proxy",
+    }
 }
 
 fn family(

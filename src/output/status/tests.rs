@@ -51,6 +51,7 @@ fn peer(name: &str, address: &str, path: Option<(Tier, &str)>) -> PeerReport {
         tier,
         endpoint: Some(endpoint.parse().unwrap()),
         via: None,
+        road: None,
     });
     let known = path.is_some();
     PeerReport {

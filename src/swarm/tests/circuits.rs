@@ -3,7 +3,7 @@
 use super::*;
 
 impl Peer {
-    fn homes(&self, homes: &[&Self]) {
+    pub(super) fn homes(&self, homes: &[&Self]) {
         let homes = homes.iter().map(|home| {
             let addresses = [Transport::Tcp, Transport::Quic].map(|way| home.at(way));
             (home.key, addresses.to_vec())

@@ -3,6 +3,7 @@
 use meshnode_protocol::peering::CircuitId;
 
 use super::*;
+use crate::carrier::Lost;
 
 const PACKET: u8 = 4;
 const HANDSHAKE: u8 = 1;
@@ -145,4 +146,47 @@ async fn what_a_slow_stream_does_not_take_is_lost_the_oldest_first() {
         assert_eq!(b.datagram().await.1, [PACKET, number]);
     }
     assert_eq!(a.carrier.lost().room, 200 - 64);
+}
+
+#[tokio::test]
+async fn a_circuit_that_nobody_reads_slows_no_other_of_its_relay() {
+    let (mut a, mut b, relay) = circuits::network().await;
+    let mut c = Peer::start(4);
+    relay.trust(&c);
+    c.homes(&[&relay]);
+    c.reserved(relay.key, true).await;
+    a.dial_by(5, b.key, &relay);
+    b.up_by().await;
+    a.up_by().await;
+    a.dial_by(6, c.key, &relay);
+    c.up_by().await;
+    a.up_by().await;
+    // Who is not trusted has nothing read of what it sends: no reader is slower than this one.
+    a.trust(&b);
+    a.carry(&b, true);
+    let deaf = a.carrying().await.unwrap();
+    a.trust(&c);
+    c.trust(&a);
+    a.carry(&c, true);
+    let (here, there) = (a.carrying().await.unwrap(), c.carrying().await.unwrap());
+    let large = vec![PACKET; 1400];
+    let flood = async {
+        // More than all windows on the way hold, so that datagrams are lost here.
+        while a.carrier.lost() == Lost::default() {
+            a.carrier.send(deaf, &large);
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    };
+    timeout(PATIENCE, flood)
+        .await
+        .expect("the windows are full");
+    for number in 0..300_u16 {
+        a.carrier.send(deaf, &large);
+        let [high, low] = number.to_be_bytes();
+        // A handshake is not lost for age, however slow this machine is today.
+        let datagram = vec![HANDSHAKE, high, low];
+        a.carrier.send(here, &datagram);
+        assert_eq!(c.datagram().await, (there, datagram));
+    }
+    assert_eq!(b.carrier.take(), None);
 }

@@ -10,6 +10,7 @@ fn terms(port: u16) -> VolunteerConfig {
     VolunteerConfig {
         seed: Zeroizing::new([3; 32]),
         port,
+        certificate: Certificate::passing().unwrap(),
         allowed: None,
         rate: 1_250_000,
         pair_rate: 125_000,
@@ -137,17 +138,23 @@ async fn a_volunteer_for_a_few_serves_nobody_else() {
 #[tokio::test]
 async fn a_look_tells_whose_a_relay_is_and_a_member_is_none() {
     let (volunteer, at) = volunteer(|_| {});
-    let seen = look(Transport::Tcp, at.address, PATIENCE)
+    let seen = look(Transport::Tcp, at.address, None, PATIENCE)
         .await
         .unwrap()
         .unwrap();
     assert_eq!((seen.key, seen.carries), (*volunteer.key(), true));
     let member = Peer::start(4);
     let at = member.at(Transport::Quic).address;
-    let seen = look(Transport::Quic, at, PATIENCE).await.unwrap().unwrap();
+    let seen = look(Transport::Quic, at, None, PATIENCE)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((seen.key, seen.carries), (member.key, false));
     let nobody = "127.0.0.1:9".parse().unwrap();
-    assert_eq!(look(Transport::Tcp, nobody, PATIENCE).await.unwrap(), None);
+    assert_eq!(
+        look(Transport::Tcp, nobody, None, PATIENCE).await.unwrap(),
+        None
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::scene::{Probes, Scene, VIA_MS, apart, end_of, home, is_linked};
 use super::target::{Path, Target};
 use super::{Cell, Company};
 use crate::internet::Internet;
-use crate::internet::plan::{Nat, Plan};
+use crate::internet::plan::{Nat, Plan, WayOut};
 use crate::internet::uplinks::Uplink;
 use crate::lab;
 use crate::node::{Node, agree, eventually};
@@ -42,6 +42,11 @@ pub(crate) fn cells() -> Vec<Cell> {
             relay_speed,
         ),
         Cell::new(
+            "by circuit at full speed",
+            Target::other(Path::Relay),
+            circuit_speed,
+        ),
+        Cell::new(
             "relay to direct at 100 Mbit/s",
             Target::other(Path::Direct),
             upgrade,
@@ -68,6 +73,28 @@ fn relay_speed(lab: &Lab, _: &Target) -> Outcome {
     let mut outcome = Outcome::new(Vec::new());
     let rate = copy(&scene.ann, &scene.ben, COPY_BYTES);
     outcome.add("rate", "Mbit/s", Some(rate), Bound::AtLeast(600.0));
+    outcome.end = Some(end_of(&scene.ann, "ben"));
+    outcome
+}
+
+fn circuit_speed(lab: &Lab, _: &Target) -> Outcome {
+    let places = apart(Plan::of(Nat::Port), Plan::of(Nat::Port));
+    let mut scene = Scene::new(lab, Uplink::IDEAL, places);
+    scene.separate();
+    for site in [scene.here(), scene.there()] {
+        site.change(|plan| plan.way_out = WayOut::Tcp443);
+    }
+    if scene.meet().is_none() {
+        return Outcome::missed("not linked to the public member");
+    }
+    let mut probes = Probes::start(&scene.ann, "ben");
+    if probes.await_first(Stopwatch::start(), PATIENCE).is_none() {
+        return Outcome::missed("no path by circuit");
+    }
+    drop(probes);
+    let mut outcome = Outcome::new(Vec::new());
+    let rate = copy(&scene.ann, &scene.ben, COPY_BYTES);
+    outcome.add("rate", "Mbit/s", Some(rate), Bound::AtLeast(300.0));
     outcome.end = Some(end_of(&scene.ann, "ben"));
     outcome
 }

@@ -10,6 +10,7 @@ use crate::internet::igd::{self, Speaks};
 use crate::internet::plan::{Nat, Plan, V6, WayOut};
 use crate::internet::uplinks::Uplink;
 use crate::internet::{Internet, Site};
+use crate::roads::strict_router;
 
 pub(crate) fn cells() -> Vec<Cell> {
     let direct = Target::direct;
@@ -36,6 +37,7 @@ pub(crate) fn cells() -> Vec<Cell> {
             Target::relay(1_500),
             |lab, target| restricted(lab, target, |_| WayOut::Tcp443),
         ),
+        Cell::new("TLS at 443 only x port", Target::relay(1_500), strict_tls),
         Cell::new(
             "relay host only x port",
             Target::relay(1_500),
@@ -131,6 +133,18 @@ fn restricted(lab: &Lab, target: &Target, way_out: fn(&Scene<'_>) -> WayOut) -> 
     let way_out = way_out(&scene);
     scene.here().change(|plan| plan.way_out = way_out);
     meet_and_measure(&mut scene, target)
+}
+
+/// A middlebox before one of the two cuts what is no TLS.
+fn strict_tls(lab: &Lab, target: &Target) -> Outcome {
+    let places = apart(home(Nat::Port), home(Nat::Port));
+    let mut scene = Scene::new(lab, Uplink::of_ms(VIA_MS), places);
+    scene.separate();
+    scene.here().change(|plan| plan.way_out = WayOut::Tcp443);
+    let middlebox = strict_router(scene.here());
+    let outcome = meet_and_measure(&mut scene, target);
+    drop(middlebox);
+    outcome
 }
 
 fn with_v6(lab: &Lab, target: &Target, other: V6) -> Outcome {

@@ -137,6 +137,7 @@ impl Node {
     }
 
     pub(in crate::node) fn publish_endpoints(&mut self, now: Moment) {
+        self.begin_at_home(now);
         self.announce_ways(now);
         if let Some(wait) = self.waits_to_return(now) {
             if let Some(net) = &mut self.net {

@@ -57,6 +57,14 @@ impl Node {
         self.relays.touch();
     }
 
+    /// Takes up the homes of the last life before a record of this one could say that there are none.
+    pub(in crate::node) fn begin_at_home(&mut self, now: Moment) {
+        if self.relays.weighed_ms.is_none() {
+            self.learn_volunteers(now);
+            self.return_home();
+        }
+    }
+
     /// Begins where this node was at home in its last life: peers have that in its record, and knock there now.
     fn return_home(&mut self) {
         let me = self.id;
@@ -132,8 +140,11 @@ impl Node {
     pub(super) fn choose_homes(&mut self, now: Moment) {
         let before = self.relays.homes.clone();
         let mut homes = before.clone();
+        let deaf = self.hears_no_relay();
         homes.retain(|home| {
-            self.rank(home).is_some() || self.is_new(home) || self.relays.circuits.keeps(home)
+            let stands = self.is_new(home) || self.relays.circuits.keeps(home);
+            let is_all = deaf && self.relays.volunteers.contains_key(home);
+            self.rank(home).is_some() || stands || is_all
         });
         if homes.len() < HOMES_MAX {
             let compared = self.relays.compared.iter();
@@ -148,7 +159,10 @@ impl Node {
                 .filter_map(|relay| Some((self.rank(relay)?, *relay)))
                 .collect();
             if homeless && ranked.is_empty() {
-                let linked = free.filter(|relay| self.is_only_linked(relay));
+                let volunteers = &self.relays.volunteers;
+                let linked = free.filter(|relay| {
+                    self.is_only_linked(relay) || deaf && volunteers.contains_key(*relay)
+                });
                 ranked.extend(linked.map(|relay| ((false, u64::MAX), *relay)));
             }
             ranked.sort_unstable();
@@ -170,9 +184,18 @@ impl Node {
 
     /// Whether a relay is silent by UDP, and linked all the same: where only TCP gets out, it is a home for circuits.
     fn is_only_linked(&self, relay: &TransportKey) -> bool {
+        self.is_silent(relay) && self.links.peers.contains_key(relay)
+    }
+
+    fn is_silent(&self, relay: &TransportKey) -> bool {
         let client = self.relays.clients.get(relay);
-        let silent = client.is_some_and(|client| !client.is_fresh() && client.rtt_us().is_none());
-        silent && self.links.peers.contains_key(relay)
+        client.is_some_and(|client| !client.is_fresh() && client.rtt_us().is_none())
+    }
+
+    /// Whether no relay answers by UDP at all. Then volunteers are tried for circuits: some sites let only TCP out.
+    fn hears_no_relay(&self) -> bool {
+        let compared = &self.relays.compared;
+        !compared.is_empty() && compared.iter().all(|relay| self.is_silent(relay))
     }
 
     /// Whether a home is worse than another relay, by enough and for long enough.

@@ -341,6 +341,29 @@ fn a_home_that_dies_is_replaced_by_the_next() {
 }
 
 #[test]
+fn where_no_relay_answers_by_udp_a_volunteer_is_tried_for_circuits() {
+    let mut stage = Stage::new();
+    let key = key_of(&relay_keys(1));
+    let added = stage.command(Command::RelayAdd {
+        key,
+        name: named("oak"),
+        addresses: vec![relay_at(1)],
+    });
+    assert_eq!(added, Reply::RelayChanged(true));
+    stage.run(30_000);
+    assert_eq!(stage.homes(), [key]);
+    let last = stage.links().rev().find_map(|link| match link {
+        LinkOutput::Homes(homes) => Some(homes.iter().map(|(home, _)| *home).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(last, Some(vec![key]));
+    // One that answers by UDP is better.
+    stage.add_relay(2, 20);
+    stage.run(400_000);
+    assert_eq!(stage.homes(), [key_of(&relay_keys(2))]);
+}
+
+#[test]
 fn only_an_admins_word_on_a_relay_counts_and_only_the_last() {
     let mut stage = Stage::new();
     let relay = |removed, name: &str| RelayRecord {
