@@ -424,7 +424,7 @@ pub(crate) struct Invited {
     pub(crate) approve: bool,
     /// The hints in the code.
     pub(crate) hints: Vec<String>,
-    /// The member behind the first hint, if it is another than this node.
+    /// The member behind the first hint, if it is another than this node; the relay, if a relay is there.
     pub(crate) via: Option<NodeName>,
     /// The network's name.
     pub(crate) network: NetworkName,

@@ -9,7 +9,7 @@ use meshnode_protocol::invite::InviteCode;
 use meshnode_protocol::io::{Command, CommandId, Input, InviteOptions, Reply, Snapshot};
 use meshnode_protocol::link::LinkInput;
 use meshnode_protocol::name::{NetworkName, NodeName};
-use meshnode_protocol::node::{Founding, Joining, Node, Setup, StartError};
+use meshnode_protocol::node::{Founding, HintAddress, Joining, Node, Setup, StartError};
 use meshnode_protocol::path::Punch;
 
 use crate::chance::{below, seed};
@@ -190,7 +190,11 @@ impl World {
             return;
         };
         let parsed = InviteCode::parse(&code.text).expect("the code was printed by an invite");
-        let hints = code.hints.iter().map(|hint| (hint.to_string(), *hint));
+        let hints = code.hints.iter().map(|hint| HintAddress {
+            place: hint.to_string(),
+            address: *hint,
+            member: None,
+        });
         let joining = Joining {
             code: parsed,
             hints: hints.collect(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use meshnode_protocol::io::{Snapshot, Warning};
+use meshnode_protocol::io::{Input, Snapshot, Warning};
 use meshnode_protocol::node::Node;
 use tokio::task::block_in_place;
 
@@ -139,7 +139,14 @@ impl Daemon {
                 (_, Some(setting)) => Some(setting.value()),
                 (Key::ListenPort, None) => machine.map(|machine| machine.port().to_string()),
                 (
-                    Key::TunName | Key::Mdns | Key::PortMapping | Key::Operator | Key::GroupRights,
+                    Key::TunName
+                    | Key::Mdns
+                    | Key::PortMapping
+                    | Key::Relay
+                    | Key::RelayRate
+                    | Key::Punch
+                    | Key::Operator
+                    | Key::GroupRights,
                     None,
                 ) => None,
             };
@@ -203,7 +210,23 @@ impl Daemon {
             self.restart().await?;
             return Err(failure);
         }
+        self.tell_wishes().await;
         self.server.admit(people(&self.config.settings))
+    }
+
+    /// Tells the node what of the settings is its own.
+    pub(super) async fn tell_wishes(&mut self) {
+        let settings = &self.config.settings;
+        let wishes = [
+            Input::Carrying(settings.carrying()),
+            Input::Punch(settings.punch()),
+        ];
+        if let Some(machine) = &mut self.machine {
+            for wish in wishes {
+                machine.node.handle(wish, self.clock.now());
+            }
+            self.carry().await;
+        }
     }
 
     /// Device, sockets and links anew.

@@ -21,8 +21,11 @@ use self::circuits::Circuits;
 use self::volunteers::Volunteer;
 use super::Node;
 use crate::id::{NodeId, TransportKey};
-use crate::io::{Carrying, Output};
+use crate::invite::Hint;
+use crate::io::{CarryWish, Output};
 use crate::link::LinkOutput;
+use crate::name::NodeName;
+use crate::path::is_public;
 use crate::peering::{Mailbox, Path};
 use crate::relay::client::{Client, ClientEvent, Hold};
 use crate::relay::frame::Reason;
@@ -40,7 +43,7 @@ const ROUND_HOMELESS_MS: u64 = 50;
 /// What a node knows of relays.
 #[derive(Debug, Default)]
 pub(super) struct Relays {
-    mode: Carrying,
+    wish: CarryWish,
     clients: BTreeMap<TransportKey, Client>,
     volunteers: BTreeMap<TransportKey, Volunteer>,
     /// The best first.
@@ -91,6 +94,15 @@ impl Relays {
         self.volunteers.contains_key(key)
     }
 
+    /// The name of a relay that admins named, and where a stranger can call it.
+    pub(super) fn place_of(&self, key: &TransportKey) -> Option<(NodeName, Hint)> {
+        let volunteer = self.volunteers.get(key)?;
+        let mut addresses = volunteer.addresses.iter();
+        let public = addresses.find(|address| is_public(address))?;
+        let hint = Hint::parse(&public.to_string()).ok()?;
+        Some((volunteer.name.clone(), hint))
+    }
+
     /// Something may follow from what happened.
     pub(super) const fn touch(&mut self) {
         self.touched = true;
@@ -123,9 +135,9 @@ impl Relays {
 }
 
 impl Node {
-    /// Whether this node carries for others.
-    pub(super) fn set_carrying(&mut self, mode: Carrying, now: Moment) {
-        if std::mem::replace(&mut self.relays.mode, mode) != mode {
+    /// What this node carries for others.
+    pub(super) fn set_carrying(&mut self, wish: CarryWish, now: Moment) {
+        if std::mem::replace(&mut self.relays.wish, wish) != wish {
             self.relays.members_ms = Some(now.uptime_ms());
             self.relays.touch();
             self.endpoints_changed(now);
@@ -208,7 +220,7 @@ impl Node {
             self.untell_relays(&told);
         }
         self.relays = Relays {
-            mode: self.relays.mode,
+            wish: self.relays.wish,
             ..Relays::default()
         };
         self.relays.round_ms = u64::MAX;
