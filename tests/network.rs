@@ -86,6 +86,12 @@ mod mapping;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod matrix;
+#[path = "network/meeting.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod meeting;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -251,6 +257,7 @@ const STORIES: &[Story] = stories![
     circuits::two_that_may_only_call_tcp_443_are_linked_by_a_volunteers_circuit,
     circuits::two_nodes_that_reach_a_volunteer_alone_talk_by_it,
     circuits::two_nodes_that_may_only_call_tcp_443_talk_by_a_circuit,
+    meeting::a_newcomer_finds_a_member_by_a_relay_that_learns_no_name,
     circuits::a_relay_that_was_killed_is_home_again_when_it_is_back,
     policy::a_policy_is_in_force_everywhere_at_once_and_cuts_only_what_it_denies,
     policy::a_friend_reaches_one_service_and_everybody_else_what_they_did,

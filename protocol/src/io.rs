@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::access::Filter;
 use crate::body::Tags;
 use crate::id::{NodeId, OpId, TransportKey};
+use crate::invite::CodeText;
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NodeName, Owner};
 use crate::path::Punch;
@@ -480,7 +481,7 @@ pub enum PathKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invited {
     /// What to type, hints included. `None` in a dry run.
-    pub code: Option<String>,
+    pub code: Option<CodeText>,
     /// The op; zero in a dry run.
     pub id: OpId,
     /// When it ends.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use meshnode_protocol::body::{Ipv4Range, Tags};
 use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::identity::Secret;
-use meshnode_protocol::invite::InviteCode;
+use meshnode_protocol::invite::{CodeText, InviteCode};
 use meshnode_protocol::io::{Command, CommandId, Input, InviteOptions, Reply, Snapshot};
 use meshnode_protocol::link::LinkInput;
 use meshnode_protocol::name::{NetworkName, NodeName};
@@ -134,7 +134,10 @@ impl World {
             world.reply(id, command).is_some()
         })?;
         match self.reply(id, command) {
-            Some(Reply::Invited(invited)) => Ok(invited.code.clone().unwrap_or_default()),
+            Some(Reply::Invited(invited)) => {
+                let code = invited.code.as_ref().map(CodeText::reveal);
+                Ok(code.unwrap_or_default().to_owned())
+            }
             other => {
                 let what = format!("an invite was not made: {other:?}");
                 self.fail(what.clone());

@@ -1,6 +1,6 @@
 //! What a person asks, as commands of the core and acts on this machine.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use meshnode_protocol::body::{Ipv4Range, Tags};

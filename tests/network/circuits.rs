@@ -245,7 +245,7 @@ impl<'a> Town<'a> {
     }
 }
 
-fn start(machine: &Machine) -> Process {
+pub(crate) fn start(machine: &Machine) -> Process {
     let state = machine.directory().join("relay");
     let program = machine
         .command(PROGRAM)
@@ -271,7 +271,7 @@ fn ask(machine: &Machine) -> Option<Value> {
     serde_json::from_str(&told).ok()
 }
 
-fn status(machine: &Machine) -> Value {
+pub(crate) fn status(machine: &Machine) -> Value {
     ask(machine).expect("the relay runs")
 }
 

@@ -252,6 +252,7 @@ fn no_secret_can_be_read_from_debug_output() {
     let code = InviteCode::parse(&format!("{CODE}@a:1")).unwrap();
     let shown = format!("{code:?}");
     assert!(shown.contains("InviteSecret(..)") && !shown.contains("20010"));
+    assert_eq!(format!("{:?}", CodeText::from(code.text())), "CodeText(..)");
 }
 
 proptest! {

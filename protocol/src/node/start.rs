@@ -19,7 +19,7 @@ use super::service::Served;
 use super::witness::Door;
 use crate::body::{Genesis, Ipv4Range};
 use crate::codec::Ext;
-use crate::custody::Custody;
+use crate::custody::{Custody, KeptSecrets};
 use crate::epochs::Epochs;
 use crate::id::{NodeId, RootKey, TransportKey};
 use crate::identity::{Keys, Secret};
@@ -85,7 +85,7 @@ pub struct Joining {
     /// Give up, uptime in milliseconds from now.
     pub timeout_ms: u64,
     /// What an earlier attempt left in the store.
-    pub secrets: Option<Zeroizing<Vec<u8>>>,
+    pub secrets: Option<KeptSecrets>,
 }
 
 /// Where a hint leads.

@@ -222,9 +222,9 @@ impl Setting {
     const fn word(&self) -> &'static str {
         match self {
             Self::ListenPort(_) | Self::TunName(_) | Self::Operator(_) | Self::RelayRate(_) => "",
-            Self::Mdns(OnOff::On)
-            | Self::PortMapping(OnOff::On)
-            | Self::Relay(Carrying::On) => "on",
+            Self::Mdns(OnOff::On) | Self::PortMapping(OnOff::On) | Self::Relay(Carrying::On) => {
+                "on"
+            }
             Self::Mdns(OnOff::Off)
             | Self::PortMapping(OnOff::Off)
             | Self::Relay(Carrying::Off)

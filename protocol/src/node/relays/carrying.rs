@@ -55,7 +55,11 @@ impl Node {
         let terms = self.carries().then(|| CarryTerms {
             key: TransportKey::new(self.keys.transport.public()),
             clients: Some(peers.into_keys().collect()),
-            rate: self.relays.wish.rate.map_or(RATE, |rate| (rate.min(RATE.0), rate.min(RATE.1))),
+            rate: self
+                .relays
+                .wish
+                .rate
+                .map_or(RATE, |rate| (rate.min(RATE.0), rate.min(RATE.1))),
             pairs: PAIRS,
             month_bytes: None,
         });
