@@ -91,7 +91,7 @@ pub(crate) fn shown(relays: Vec<RelayInfo>) -> Response {
     Response::Relays(relays.into_iter().map(Into::into).collect())
 }
 
-const fn words(reason: Reason) -> &'static str {
+pub(super) const fn words(reason: Reason) -> &'static str {
     match reason {
         Reason::NotAdmitted => "it does not serve this node",
         Reason::Full => "it has no room",

@@ -31,9 +31,10 @@ pub(crate) fn a_newcomer_finds_a_member_by_a_relay_that_learns_no_name(world: &W
                 ..Plan::of(Nat::Sym)
             },
         );
-        Node::on(site.host(&lab, name))
+        let node = Node::on(site.host(&lab, name));
+        (site, node)
     };
-    let mut attic = sym("attic");
+    let (_attic_site, mut attic) = sym("attic");
     attic.init("granary");
     assert!(!attic.invite(&[]).contains('@'), "nobody can be called");
     attic.ask(&[
@@ -46,7 +47,7 @@ pub(crate) fn a_newcomer_finds_a_member_by_a_relay_that_learns_no_name(world: &W
     at_home(&relay, 1);
     let code = attic.invite(&[]);
     assert!(code.contains(&format!("@{at}/")), "{code}");
-    let cellar = sym("cellar");
+    let (_cellar_site, cellar) = sym("cellar");
     let watch = Stopwatch::start();
     cellar.join(&code);
     measured("join by a relay, both sites symmetric", ms(watch.elapsed()));
@@ -64,7 +65,7 @@ pub(crate) fn a_newcomer_finds_a_member_by_a_relay_that_learns_no_name(world: &W
     });
     agree(&[&attic, &cellar], 2);
     attic.switch_off();
-    let loft = sym("loft");
+    let (_loft_site, loft) = sym("loft");
     let watch = Stopwatch::start();
     let joined = loft.join(&code);
     measured(

@@ -63,7 +63,7 @@ pub(super) struct Relays {
     /// The handles that were told of each peer.
     ways: BTreeMap<NodeId, Vec<Path>>,
     /// What relays lost lately, for people.
-    limits: BTreeMap<Mailbox, (Reason, u64)>,
+    limits: BTreeMap<Mailbox, Limit>,
     circuits: Circuits,
     told: Told,
     /// Something changed that ways or homes follow from.
@@ -71,6 +71,14 @@ pub(super) struct Relays {
     /// Members changed: so does who may bind here, and whose a mailbox is.
     members_ms: Option<u64>,
     due_ms: Option<u64>,
+}
+
+/// A relay lost what goes to a peer.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    reason: Reason,
+    by: Option<SocketAddr>,
+    when_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +100,11 @@ impl Relays {
     /// Whether somebody is a relay of others: it proves nothing, and its link is kept.
     pub(super) fn is_volunteer(&self, key: &TransportKey) -> bool {
         self.volunteers.contains_key(key)
+    }
+
+    /// Whether this node is at home where strangers can call.
+    pub(super) fn meets_strangers(&self) -> bool {
+        self.homes.iter().any(|home| self.place_of(home).is_some())
     }
 
     /// The name of a relay that admins named, and where a stranger can call it.
