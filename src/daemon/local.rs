@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use meshnode_protocol::io::{Input, Snapshot, Warning};
 use meshnode_protocol::node::Node;
+use meshnode_protocol::peering::Mailbox;
 use tokio::task::block_in_place;
 
 use super::{Daemon, fresh_seed, phrase, ports, store_failure};
 use crate::config::settings::{Key, Settings};
 use crate::control::convert::LocalFacts;
 use crate::control::netcheck::NetcheckReport;
+use crate::control::relays::CarriedReport;
 use crate::control::report::{NodeState, StatusReport};
 use crate::control::server::People;
 use crate::control::{Response, SettingReport};
@@ -74,6 +76,15 @@ impl Daemon {
         let around = around.ok_or_else(Failure::no_network)?;
         let report = NetcheckReport::of(around, machine.router());
         Ok(Response::Netcheck(Box::new(report)))
+    }
+
+    /// What this node carried for other members.
+    pub(super) fn carried(&self) -> Result<Response, Failure> {
+        let machine = self.machine.as_ref().ok_or_else(Failure::no_network)?;
+        let name = |mailbox: &Mailbox| machine.node.name_at(mailbox);
+        let report = machine.carried();
+        let report = report.map(|report| CarriedReport::of(report, name));
+        Ok(Response::Carried(report))
     }
 
     /// A look at a network that was down already when the daemon started: the stored set is enough for that.

@@ -50,6 +50,7 @@ impl Daemon {
             Request::Status => self.status().await.map(Box::new).map(Response::Status),
             Request::Settings => Ok(self.settings()),
             Request::Netcheck => self.netcheck(),
+            Request::Carried => self.carried(),
             Request::Set(changes) => self.set(&changes).await,
             // The socket's end took its wrapping off.
             Request::Logged(_) => Err(Failure::usage("a request is logged once")),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::{Limit, Wanted};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{PathKind, Warning};
+use crate::name::NodeName;
 use crate::node::Node;
 use crate::path::kind_of;
 use crate::paths::Vantage;
@@ -109,6 +110,14 @@ impl Node {
             Path::Relayed { relay, .. } => self.relay_at(*relay),
             Path::Direct { .. } | Path::Circuit(_) => None,
         }
+    }
+
+    /// The member whose mailbox this is.
+    #[must_use]
+    pub fn name_at(&self, mailbox: &Mailbox) -> Option<NodeName> {
+        self.net
+            .as_ref()?
+            .name_of(self.relays.mailboxes.get(mailbox)?)
     }
 
     fn relay_at(&self, relay: SocketAddr) -> Option<String> {
