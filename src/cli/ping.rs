@@ -94,7 +94,8 @@ fn way_to(
         warnings.find(|w| w.code == "relay_budget" && w.subject.as_deref() == Some(name))
     });
     let limits = limits.map(|limit| format!("Relay: {}.\n", output::clean(&limit.text)));
-    Ok((peer, limits.collect()))
+    let limits = limits.collect();
+    Ok((peer, limits))
 }
 
 fn follow(

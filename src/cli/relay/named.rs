@@ -96,7 +96,7 @@ pub(crate) fn carried(session: &Session, no_relay: Failure) -> Result<Exit, Fail
     let Ok(place) = session.place() else {
         return Err(no_relay);
     };
-    let Ok(mut client) = session.client(&place) else {
+    let Ok(client) = session.client(&place) else {
         return Err(no_relay);
     };
     let Response::Carried(report) = client.ask(&Request::Carried)? else {
