@@ -19,7 +19,6 @@ use crate::id::{NodeId, OpId, TransportKey};
 use crate::invite::CodeText;
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NodeName, Owner};
-use crate::path::Punch;
 use crate::peering::{Path, PeerChange, TunnelInput};
 use crate::policy::Service;
 use crate::time::Timestamp;
@@ -63,7 +62,7 @@ pub enum Input {
     /// What this node is to carry for other members; the default of it until the first of these.
     Carrying(CarryWish),
     /// What may be done against routers that map every destination anew; as in the setup until the first of these.
-    Punch(Punch),
+    Punch(crate::path::Punch),
     /// A person wants something.
     Command(CommandId, Command),
     /// The caller of a command went away: no more replies.

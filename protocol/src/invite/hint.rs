@@ -1,5 +1,5 @@
-//! Hints: where a joiner may ask when nobody on its LAN answers: at a member's address, or at a relay's, by whose circuit a
-//! member is reached.
+//! Hints: where a joiner may ask when nobody on its LAN answers: at a member's address, or at a relay's, by whose
+//! circuit a member is reached.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,8 +22,8 @@ pub enum Host {
     V6(Ipv6Addr),
 }
 
-/// `host:port`, with an IPv6 address in brackets; `host:port/KEY` where a relay is, and the member that is reached by it.
-/// The port is never zero.
+/// `host:port`, with an IPv6 address in brackets; `host:port/KEY` where a relay is, and the member that is reached by
+/// it. The port is never zero.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hint {
     host: Host,

@@ -13,8 +13,8 @@ const HINTS_MAX: usize = 2;
 
 impl Node {
     /// The hints typed, or those of a member that can be reached from outside: this node first, then the members at
-    /// which it is at home, which are the nearest. If there is none, members by the relays at which they are at home; the
-    /// name is then the relay's.
+    /// which it is at home, which are the nearest. If there is none, members by the relays at which they are at home;
+    /// the name is then the relay's.
     pub(super) fn invite_hints(
         &mut self,
         typed: &[String],
