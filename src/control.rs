@@ -137,6 +137,8 @@ pub(crate) enum Request {
     Set(Vec<(Key, Option<String>)>),
     /// What the network around this machine is like. Answer [`Response::Netcheck`].
     Netcheck,
+    /// What this node carried for other members. Answer [`Response::Carried`].
+    Carried,
     /// The card of a node. Answer [`Response::Card`].
     Whois(NodeId),
     /// Have no traffic with a node, or have it again. Answer [`Response::Blocked`].
@@ -165,6 +167,7 @@ impl Request {
             | Self::Recovery
             | Self::Settings
             | Self::Netcheck
+            | Self::Carried
             | Self::Relay(relays::RelayAsk::List)
             | Self::Whois(_) => Rights::Look,
             // Who may change this node must not make himself its operator.
@@ -322,6 +325,8 @@ pub(crate) enum Response {
     Settings(Vec<SettingReport>),
     /// What the network around this machine is like.
     Netcheck(Box<netcheck::NetcheckReport>),
+    /// What this node carried; `None`: it carries nothing.
+    Carried(Option<relays::CarriedReport>),
     /// Who a node is, and who let it in.
     Card(Box<CardReport>),
     /// The node is blocked, or is not, as wanted; whether that was new.
@@ -424,7 +429,7 @@ pub(crate) struct Invited {
     pub(crate) approve: bool,
     /// The hints in the code.
     pub(crate) hints: Vec<String>,
-    /// The member behind the first hint, if it is another than this node.
+    /// The member behind the first hint, if it is another than this node; the relay, if a relay is there.
     pub(crate) via: Option<NodeName>,
     /// The network's name.
     pub(crate) network: NetworkName,

@@ -143,7 +143,7 @@ impl Daemon {
     pub(super) async fn start(&mut self, node: Node, port: u16) -> Result<(), Failure> {
         let machine = Machine::start(node, &self.config, port).await?;
         self.machine = Some(machine);
-        self.carry().await;
+        self.tell_wishes().await;
         self.hear_listeners().await;
         Ok(())
     }

@@ -299,7 +299,7 @@ impl SledStore {
 impl Store for SledStore {
     fn load(&mut self) -> Result<Stored, StoreError> {
         let mut stored = Stored {
-            secrets: KEYS.read_or_old(&self.dir)?.map(|keys| keys.bytes),
+            secrets: KEYS.read_or_old(&self.dir)?.map(|keys| keys.bytes.into()),
             blocked: blocked::read(&self.dir)?,
             trial: trial::read(&self.dir)?,
             ..Stored::default()

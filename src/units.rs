@@ -213,6 +213,14 @@ fn amount(text: &str, units: &[(&str, u32)]) -> Option<u64> {
     number.checked_mul(10u64.pow(*power))
 }
 
+/// A rate as it is typed, in the largest unit that makes it a whole number; what is below 1 kbit/s is left out.
+pub(crate) fn whole_rate(bps: u64) -> String {
+    let units = [(1_000_000_000, "Gbit/s"), (1_000_000, "Mbit/s")];
+    let whole = units.iter().find(|(unit, _)| bps.is_multiple_of(*unit));
+    let (unit, name) = whole.copied().unwrap_or((1000, "kbit/s"));
+    format!("{}{name}", bps / unit)
+}
+
 /// A rate without its unit, in Mbit/s: `12.4`, `100`, `0.3`.
 pub(crate) fn mbits(bps: u64) -> String {
     let tenths = (bps + 50_000) / 100_000;

@@ -86,6 +86,12 @@ mod mapping;
     reason = "a story ends at the first thing that is not as told"
 )]
 mod matrix;
+#[path = "network/meeting.rs"]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a story ends at the first thing that is not as told"
+)]
+mod meeting;
 #[path = "network/node.rs"]
 #[expect(
     clippy::unwrap_used,
@@ -264,6 +270,7 @@ const STORIES: &[Story] = stories![
     circuits::two_that_may_only_call_tcp_443_are_linked_by_a_volunteers_circuit,
     circuits::two_nodes_that_reach_a_volunteer_alone_talk_by_it,
     circuits::two_nodes_that_may_only_call_tcp_443_talk_by_a_circuit,
+    meeting::a_newcomer_finds_a_member_by_a_relay_that_learns_no_name,
     circuits::a_relay_that_was_killed_is_home_again_when_it_is_back,
     roads::two_nodes_behind_a_box_that_passes_tls_alone_talk_by_a_circuit,
     roads::two_nodes_that_reach_a_proxy_alone_talk_by_a_circuit,

@@ -29,7 +29,7 @@ fn a_new_directory_is_fresh_and_after_a_write_it_is_whole() {
     let (mut store, opened) = SledStore::open(dir.path()).unwrap();
     assert_eq!(opened, Opened::Whole);
     let stored = store.load().unwrap();
-    assert_eq!(stored.secrets.unwrap().as_slice(), b"secret bytes");
+    assert_eq!(&*stored.secrets.unwrap(), b"secret bytes");
     assert_eq!(sorted(stored.ops), sorted((0..5).map(op_bytes).collect()));
     assert_eq!(stored.admits, vec![b"admit".to_vec()]);
     assert_eq!(stored.records, vec![b"record".to_vec()]);
@@ -199,7 +199,7 @@ fn damaged_keys_fall_back_to_the_copy_from_before_the_change() {
     };
     assert_eq!(opened, Opened::Mended(mended));
     let secrets = store.load().unwrap().secrets.unwrap();
-    assert_eq!(secrets.as_slice(), b"secret bytes");
+    assert_eq!(&*secrets, b"secret bytes");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn the_copy_of_the_keys_is_gone_once_the_new_ones_are_read_back() {
     }
     assert_eq!(names(dir.path()), ["keys", "store"]);
     let secrets = store.load().unwrap().secrets.unwrap();
-    assert_eq!(secrets.as_slice(), [2; 40]);
+    assert_eq!(*secrets, [2; 40]);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn op(number: u64) -> Write {
 }
 
 fn secrets(bytes: &[u8]) -> Write {
-    Write::Secrets(Zeroizing::new(bytes.to_vec()))
+    Write::Secrets(Zeroizing::new(bytes.to_vec()).into())
 }
 
 /// A small membership with so many ops.

@@ -28,6 +28,30 @@ pub struct Custody {
     ext: Ext,
 }
 
+/// The bytes of a secrets file: erased when dropped, and in no text for people.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptSecrets(Zeroizing<Vec<u8>>);
+
+impl From<Zeroizing<Vec<u8>>> for KeptSecrets {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl std::ops::Deref for KeptSecrets {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for KeptSecrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeptSecrets(..)")
+    }
+}
+
 impl std::fmt::Debug for Custody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Custody {{ joined: {}, .. }}", self.joined)
@@ -53,8 +77,8 @@ impl Custody {
 
     /// The bytes to store.
     #[must_use]
-    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(encode(self))
+    pub fn to_bytes(&self) -> KeptSecrets {
+        KeptSecrets(Zeroizing::new(encode(self)))
     }
 
     /// Reads stored bytes.

@@ -148,6 +148,30 @@ impl fmt::Debug for InviteKeys {
     }
 }
 
+/// A code as it is typed, hints included: shown to a person once, erased when dropped, and in no other text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CodeText(Zeroizing<String>);
+
+impl From<String> for CodeText {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl CodeText {
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CodeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CodeText(..)")
+    }
+}
+
 /// What a person types to join: a secret and where to ask. Hints are neither secret nor trusted.
 #[derive(Clone, Debug)]
 pub struct InviteCode {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::access::Filter;
 use crate::body::Tags;
 use crate::id::{NodeId, OpId, TransportKey};
+use crate::invite::CodeText;
 use crate::link::{LinkInput, LinkOutput};
 use crate::name::{NodeName, Owner};
 use crate::peering::{Path, PeerChange, TunnelInput};
@@ -36,7 +37,7 @@ pub use self::policy::{
     PolicyTest, PolicyText, PolicyTrial, PolicyVerdict,
 };
 pub use self::refusal::{InviteRefusal, Refusal};
-pub use self::relays::{CarryTerms, Carrying, RelayInfo};
+pub use self::relays::{CarryTerms, CarryWish, Carrying, RelayInfo};
 pub use self::status::{
     Attempt, Member, Method, Outcome, Peer, PeerPath, Presence, RevokedBy, Search, Snapshot,
     Standing, State, Unheard, Warning,
@@ -58,8 +59,10 @@ pub enum Input {
     Interfaces(Vec<IpAddr>),
     /// What the router leads here from outside now, all of it.
     Mapped(Mapped),
-    /// Whether this node is to carry for other members; [`Carrying::Auto`] until the first of these.
-    Carrying(Carrying),
+    /// What this node is to carry for other members; the default of it until the first of these.
+    Carrying(CarryWish),
+    /// What may be done against routers that map every destination anew; as in the setup until the first of these.
+    Punch(crate::path::Punch),
     /// A person wants something.
     Command(CommandId, Command),
     /// The caller of a command went away: no more replies.
@@ -477,7 +480,7 @@ pub enum PathKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invited {
     /// What to type, hints included. `None` in a dry run.
-    pub code: Option<String>,
+    pub code: Option<CodeText>,
     /// The op; zero in a dry run.
     pub id: OpId,
     /// When it ends.
@@ -488,7 +491,7 @@ pub struct Invited {
     pub approve: bool,
     /// The hints in the code.
     pub hints: Vec<String>,
-    /// The member behind the first hint, if it is another than this node.
+    /// The member behind the first hint, if it is another than this node; the relay, if a relay is there.
     pub via: Option<NodeName>,
     /// Nodes that hold the invite now, and nodes there are besides this one.
     pub heard: (usize, usize),

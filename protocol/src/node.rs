@@ -64,7 +64,7 @@ use crate::time::Moment;
 
 pub use history::History;
 pub use policy::{Former, Heritage, heritage};
-pub use start::{Founded, Founding, Joining, Setup, StartError};
+pub use start::{Founded, Founding, HintAddress, Joining, Setup, StartError};
 
 /// A node of a network, or one that is on its way in.
 #[derive(Debug)]
@@ -157,7 +157,8 @@ impl Node {
             Input::Tunnel(input) => self.on_tunnel(input, now),
             Input::Interfaces(addresses) => self.on_interfaces(addresses, now),
             Input::Mapped(mapped) => self.on_mapped(mapped, now),
-            Input::Carrying(mode) => self.set_carrying(mode, now),
+            Input::Carrying(wish) => self.set_carrying(wish, now),
+            Input::Punch(punch) => self.set_punch(punch),
             Input::Command(id, command) => self.on_command(id, command, now),
             Input::Hangup(id) => self.on_hangup(id),
             Input::PersistFailed(reason) => self.disk_failure = Some(reason),

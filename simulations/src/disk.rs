@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use meshnode_protocol::custody::KeptSecrets;
 use meshnode_protocol::id::{AdmitId, Digest, NodeId, OpId};
 use meshnode_protocol::io::{Stored, Trial, Write};
 use meshnode_protocol::ledger::Ledger;
 use meshnode_protocol::time::Timestamp;
 use rand_chacha::ChaCha20Rng;
-use zeroize::Zeroizing;
 
 use crate::chance::below;
 use crate::library::Pages;
@@ -42,7 +42,7 @@ pub(crate) struct Base {
 
 #[derive(Debug, Default)]
 struct Contents {
-    secrets: Option<Zeroizing<Vec<u8>>>,
+    secrets: Option<KeptSecrets>,
     ops: BTreeMap<OpId, Vec<u8>>,
     admits: BTreeMap<AdmitId, Vec<u8>>,
     records: BTreeMap<Digest, Arc<[u8]>>,
@@ -54,11 +54,7 @@ struct Contents {
 
 impl Disk {
     /// The disk of a machine that has been a member for long.
-    pub(crate) fn of_a_member(
-        base: &Arc<Base>,
-        secrets: Zeroizing<Vec<u8>>,
-        heads: Vec<OpId>,
-    ) -> Self {
+    pub(crate) fn of_a_member(base: &Arc<Base>, secrets: KeptSecrets, heads: Vec<OpId>) -> Self {
         let durable = Contents {
             secrets: Some(secrets),
             heads,

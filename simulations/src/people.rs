@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use meshnode_protocol::body::{Ipv4Range, Tags};
 use meshnode_protocol::id::TransportKey;
 use meshnode_protocol::identity::Secret;
-use meshnode_protocol::invite::InviteCode;
+use meshnode_protocol::invite::{CodeText, InviteCode};
 use meshnode_protocol::io::{Command, CommandId, Input, InviteOptions, Reply, Snapshot};
 use meshnode_protocol::link::LinkInput;
 use meshnode_protocol::name::{NetworkName, NodeName};
-use meshnode_protocol::node::{Founding, Joining, Node, Setup, StartError};
+use meshnode_protocol::node::{Founding, HintAddress, Joining, Node, Setup, StartError};
 use meshnode_protocol::path::Punch;
 
 use crate::chance::{below, seed};
@@ -134,7 +134,10 @@ impl World {
             world.reply(id, command).is_some()
         })?;
         match self.reply(id, command) {
-            Some(Reply::Invited(invited)) => Ok(invited.code.clone().unwrap_or_default()),
+            Some(Reply::Invited(invited)) => {
+                let code = invited.code.as_ref().map(CodeText::reveal);
+                Ok(code.unwrap_or_default().to_owned())
+            }
             other => {
                 let what = format!("an invite was not made: {other:?}");
                 self.fail(what.clone());
@@ -190,7 +193,11 @@ impl World {
             return;
         };
         let parsed = InviteCode::parse(&code.text).expect("the code was printed by an invite");
-        let hints = code.hints.iter().map(|hint| (hint.to_string(), *hint));
+        let hints = code.hints.iter().map(|hint| HintAddress {
+            place: hint.to_string(),
+            address: *hint,
+            member: None,
+        });
         let joining = Joining {
             code: parsed,
             hints: hints.collect(),

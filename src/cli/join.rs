@@ -133,6 +133,7 @@ fn follow(
             | Response::Netcheck(_)
             | Response::Blocked(_)
             | Response::RelayChanged(_)
+            | Response::Carried(_)
             | Response::Relays(_)
             | Response::Logged(_)
             | Response::Policy(_)

@@ -60,14 +60,17 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     let why = args
         .why
         .then(|| way_to(found.peer.member.id, place, session));
-    let why = why.transpose()?.flatten();
+    let (why, limits) = match why.transpose()? {
+        Some((peer, limits)) => (peer, limits),
+        None => (None, String::new()),
+    };
     output::data(&if session.style.json {
         json::ping_summary(args.count, &rtts_us, why.as_ref())
     } else {
         let summary = ping::summary(args.count, &rtts_us);
         format!(
             "{summary}{}",
-            why.as_ref().map(why::screen).unwrap_or_default()
+            why.as_ref().map(why::screen).unwrap_or_default() + &limits
         )
     })?;
     if rtts_us.is_empty() {
@@ -76,15 +79,23 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The node as it is reached after the probes.
+/// The node as it is reached after the probes, and what relays say of the way there.
 fn way_to(
     node: meshnode_protocol::id::NodeId,
     place: &crate::config::place::Place,
     session: &Session,
-) -> Result<Option<PeerReport>, Failure> {
+) -> Result<(Option<PeerReport>, String), Failure> {
     let report = session.report(place)?;
     let mut peers = report.peers.into_iter();
-    Ok(peers.find(|peer| peer.member.id == node))
+    let peer = peers.find(|peer| peer.member.id == node);
+    let limits = peer.iter().flat_map(|peer| {
+        let name = peer.member.name.as_str();
+        let mut warnings = report.warnings.iter();
+        warnings.find(|w| w.code == "relay_budget" && w.subject.as_deref() == Some(name))
+    });
+    let limits = limits.map(|limit| format!("Relay: {}.\n", output::clean(&limit.text)));
+    let limits = limits.collect();
+    Ok((peer, limits))
 }
 
 fn follow(
@@ -137,6 +148,7 @@ fn follow(
             | Response::Netcheck(_)
             | Response::Blocked(_)
             | Response::RelayChanged(_)
+            | Response::Carried(_)
             | Response::Relays(_)
             | Response::Logged(_)
             | Response::Policy(_)

@@ -141,7 +141,13 @@ fn say_ready(style: Style, settings: &relay::RelaySettings, key: &TransportKey) 
 }
 
 fn show(args: &StatusArgs, session: &Session) -> Result<Exit, Failure> {
-    let report = socket::ask(&state_dir(session))?;
+    let report = match socket::ask(&state_dir(session)) {
+        // A member carries, too, without a relay of its own.
+        Err(failure) if failure.exit == Exit::NoDaemon && session.typed_state_dir().is_none() => {
+            return named::carried(session, failure);
+        }
+        told => told?,
+    };
     if session.style.json {
         output::data(&status_json(&report))?;
     } else {

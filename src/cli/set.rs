@@ -13,10 +13,11 @@ use crate::output::{self, json};
 Examples:
   meshnode set listen-port=41641
   meshnode set mdns=off tun-name=mesh
+  meshnode set relay-rate=20Mbit/s
   sudo meshnode set operator=alice group-rights=look
 
-Only what is named changes. Keys: listen-port, tun-name, mdns, port-mapping, proxy, operator,
-group-rights.
+Only what is named changes. Keys: listen-port, tun-name, mdns, port-mapping, proxy, relay,
+relay-rate, punch, operator, group-rights.
 A new port, device name, mdns, port-mapping or proxy interrupts the traffic for a moment.")]
 pub(crate) struct SetArgs {
     /// What to set

@@ -106,7 +106,8 @@ fn unknown_verb(error: &clap::Error) -> Failure {
         return failure.hint(*ours);
     }
     let near = context(error, ContextKind::SuggestedSubcommand);
-    match near.split(", ").next() {
+    // The most similar comes last.
+    match near.rsplit(", ").next() {
         Some(near) if !near.is_empty() => failure.hint(format!("meshnode {near}")),
         _ => failure.hint("meshnode --help lists them"),
     }
@@ -133,4 +134,24 @@ fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     output::clean(line.trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_verb_is_the_one_that_is_suggested() {
+        for (typed, near) in [
+            ("netchek", "meshnode netcheck"),
+            ("statsu", "meshnode status"),
+            ("invte", "meshnode invite"),
+            ("netwrk", "meshnode network"),
+        ] {
+            let words = ["meshnode", typed].map(str::to_owned);
+            let parsed = super::super::command().try_get_matches_from(&words);
+            let failure = failure(&parsed.unwrap_err(), &words);
+            assert_eq!(failure.hints, [near], "{typed}");
+        }
+    }
 }

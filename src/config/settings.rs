@@ -8,6 +8,8 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use meshnode_protocol::io::{CarryWish, Carrying};
+use meshnode_protocol::path::Punch;
 use nix::unistd::{Uid, User};
 
 use self::file::Line;
@@ -182,6 +184,9 @@ impl Settings {
             Key::Mdns => Some(Setting::Mdns(OnOff::On)),
             Key::PortMapping => Some(Setting::PortMapping(OnOff::On)),
             Key::Proxy => Some(Setting::Proxy(PROXY_ENVIRONMENT.to_owned())),
+            Key::Relay => Some(Setting::Relay(Carrying::Auto)),
+            Key::RelayRate => Some(Setting::RelayRate(RELAY_RATE)),
+            Key::Punch => Some(Setting::Punch(Punch::Full)),
             Key::Operator => {
                 let user = User::from_uid(self.first_operator?).ok().flatten()?;
                 Some(Setting::Operator(user.name))
@@ -224,6 +229,27 @@ impl Settings {
             .map_or_else(usual, |said| said.value())
     }
 
+    /// What this node carries for other members.
+    pub(crate) fn carrying(&self) -> CarryWish {
+        let mode = match self.get(Key::Relay).0 {
+            Some(Setting::Relay(mode)) => mode,
+            Some(_) | None => Carrying::Auto,
+        };
+        let rate = match self.get(Key::RelayRate) {
+            (Some(Setting::RelayRate(bps)), from) if from != From::Default => Some(bps / 8),
+            (Some(_) | None, _) => None,
+        };
+        CarryWish { mode, rate }
+    }
+
+    /// What may be done against routers that map every destination anew.
+    pub(crate) fn punch(&self) -> Punch {
+        match self.get(Key::Punch).0 {
+            Some(Setting::Punch(punch)) => punch,
+            Some(_) | None => Punch::default(),
+        }
+    }
+
     /// The person who needs no sudo.
     pub(crate) fn operator(&self) -> Option<Uid> {
         let (setting, from) = self.get(Key::Operator);
@@ -257,6 +283,9 @@ impl Settings {
         machine(self) == machine(other)
     }
 }
+
+/// What a member carries unasked, in bits a second.
+const RELAY_RATE: u64 = 1_000_000_000;
 
 /// A person that is set must be one of this machine.
 fn check_exists(setting: &Setting) -> Result<(), Failure> {

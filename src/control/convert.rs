@@ -211,7 +211,9 @@ pub(crate) fn response(reply: Reply, snapshot: Option<&Snapshot>, about: &About)
 fn invited(made: io::Invited, snapshot: &Snapshot) -> Invited {
     Invited {
         id: made.code.is_some().then_some(made.id),
-        code: made.code.map(SecretText::new),
+        code: made
+            .code
+            .map(|code| SecretText::new(code.reveal().to_owned())),
         expires: made.expires,
         uses: made.uses,
         approve: made.approve,

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use meshnode_protocol::id::{NodeId, TransportKey};
 use meshnode_protocol::io::{Command, RelayInfo};
 use meshnode_protocol::name::NodeName;
+use meshnode_protocol::peering::Mailbox;
+use meshnode_protocol::relay::exchange::{PairReport, Report};
 use meshnode_protocol::relay::frame::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,46 @@ impl RelayAsk {
     }
 }
 
+/// What this node carried for other members since its daemon started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CarriedReport {
+    /// Members that are bound here.
+    pub(crate) clients: usize,
+    /// Bits a second, of the last seconds.
+    pub(crate) rate_bps: u64,
+    pub(crate) bytes: u64,
+    /// Between whom datagrams pass now.
+    pub(crate) pairs: Vec<CarriedPair>,
+}
+
+/// Two members between which this node passes datagrams on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CarriedPair {
+    /// Their names, if they are members still.
+    pub(crate) nodes: [Option<NodeName>; 2],
+    /// Bytes that each of them sent.
+    pub(crate) bytes: [u64; 2],
+    /// Whether it was slowed within the last minute.
+    pub(crate) limited: bool,
+}
+
+impl CarriedReport {
+    /// The report of a relay, with names for mailboxes.
+    pub(crate) fn of(report: Report, name: impl Fn(&Mailbox) -> Option<NodeName>) -> Self {
+        let pair = |pair: PairReport| CarriedPair {
+            nodes: [name(&pair.ends.0), name(&pair.ends.1)],
+            bytes: [pair.bytes.0, pair.bytes.1],
+            limited: pair.limited,
+        };
+        Self {
+            clients: report.clients,
+            rate_bps: report.rate_bps,
+            bytes: report.volume.bytes,
+            pairs: report.pairs.into_iter().map(pair).collect(),
+        }
+    }
+}
+
 /// A relay, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RelayLine {
@@ -91,7 +133,7 @@ pub(crate) fn shown(relays: Vec<RelayInfo>) -> Response {
     Response::Relays(relays.into_iter().map(Into::into).collect())
 }
 
-const fn words(reason: Reason) -> &'static str {
+pub(super) const fn words(reason: Reason) -> &'static str {
     match reason {
         Reason::NotAdmitted => "it does not serve this node",
         Reason::Full => "it has no room",

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use meshnode_protocol::io::{Snapshot, Warning};
+use meshnode_protocol::io::{Input, Snapshot, Warning};
 use meshnode_protocol::node::Node;
+use meshnode_protocol::peering::Mailbox;
 use tokio::task::block_in_place;
 
 use super::{Daemon, fresh_seed, phrase, ports, roads, store_failure};
 use crate::config::settings::{Key, Settings};
 use crate::control::convert::LocalFacts;
 use crate::control::netcheck::NetcheckReport;
+use crate::control::relays::CarriedReport;
 use crate::control::report::{NodeState, StatusReport};
 use crate::control::server::People;
 use crate::control::{Response, SettingReport};
@@ -84,6 +86,15 @@ impl Daemon {
         Ok(Response::Netcheck(Box::new(report)))
     }
 
+    /// What this node carried for other members.
+    pub(super) fn carried(&self) -> Result<Response, Failure> {
+        let machine = self.machine.as_ref().ok_or_else(Failure::no_network)?;
+        let name = |mailbox: &Mailbox| machine.node.name_at(mailbox);
+        let report = machine.carried();
+        let report = report.map(|report| CarriedReport::of(report, name));
+        Ok(Response::Carried(report))
+    }
+
     /// A look at a network that was down already when the daemon started: the stored set is enough for that.
     fn look_at_rest(&mut self) -> Result<Option<Box<Snapshot>>, Failure> {
         let stored = block_in_place(|| self.store.load()).map_err(store_failure)?;
@@ -151,6 +162,9 @@ impl Daemon {
                     | Key::Mdns
                     | Key::PortMapping
                     | Key::Proxy
+                    | Key::Relay
+                    | Key::RelayRate
+                    | Key::Punch
                     | Key::Operator
                     | Key::GroupRights,
                     None,
@@ -216,7 +230,23 @@ impl Daemon {
             self.restart().await?;
             return Err(failure);
         }
+        self.tell_wishes().await;
         self.server.admit(people(&self.config.settings))
+    }
+
+    /// Tells the node what of the settings is its own.
+    pub(super) async fn tell_wishes(&mut self) {
+        let settings = &self.config.settings;
+        let wishes = [
+            Input::Carrying(settings.carrying()),
+            Input::Punch(settings.punch()),
+        ];
+        if let Some(machine) = &mut self.machine {
+            for wish in wishes {
+                machine.node.handle(wish, self.clock.now());
+            }
+            self.carry().await;
+        }
     }
 
     /// Device, sockets and links anew.

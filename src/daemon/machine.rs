@@ -14,6 +14,7 @@ use meshnode_protocol::link::{CallError, CallId, LinkInput, LinkOutput};
 use meshnode_protocol::node::Node;
 use meshnode_protocol::peering::{Path, PeerChange, PeerConfig, TunnelInput};
 use meshnode_protocol::record::Transport;
+use meshnode_protocol::relay::exchange::Report;
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
@@ -445,6 +446,11 @@ impl Machine {
     /// The device's name.
     pub(super) fn device(&self) -> &str {
         &self.tun_name
+    }
+
+    /// What the tunnel carried for other members, if it does.
+    pub(super) fn carried(&self) -> Option<Report> {
+        self.tunnel.as_ref()?.carried()
     }
 
     /// The tunnel's UDP port.

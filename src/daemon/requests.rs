@@ -1,6 +1,6 @@
 //! What a person asks, as commands of the core and acts on this machine.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use meshnode_protocol::body::{Ipv4Range, Tags};
@@ -8,7 +8,7 @@ use meshnode_protocol::id::NodeId;
 use meshnode_protocol::invite::InviteCode;
 use meshnode_protocol::io::{Command, InviteOptions, RestrictedInvite, Snapshot};
 use meshnode_protocol::name::NetworkName;
-use meshnode_protocol::node::{Founding, Joining, Node, StartError};
+use meshnode_protocol::node::{Founding, HintAddress, Joining, Node, StartError};
 use meshnode_protocol::policy::Service;
 use meshnode_protocol::recovery::RecoveryPhrase;
 use tokio::net::lookup_host;
@@ -50,6 +50,7 @@ impl Daemon {
             Request::Status => self.status().await.map(Box::new).map(Response::Status),
             Request::Settings => Ok(self.settings()),
             Request::Netcheck => self.netcheck(),
+            Request::Carried => self.carried(),
             Request::Set(changes) => self.set(&changes).await,
             // The socket's end took its wrapping off.
             Request::Logged(_) => Err(Failure::usage("a request is logged once")),
@@ -365,18 +366,19 @@ fn parse_range(text: &str) -> Result<Ipv4Range, Failure> {
     })
 }
 
-/// The addresses of a code's hints, each with the hint's text.
-async fn resolve(code: &InviteCode) -> Vec<(String, SocketAddr)> {
+/// The addresses of a code's hints.
+async fn resolve(code: &InviteCode) -> Vec<HintAddress> {
     let mut found = Vec::new();
     for hint in code.hints() {
-        let text = hint.to_string();
-        match timeout(RESOLVE, lookup_host(text.clone())).await {
+        let place = hint.place();
+        match timeout(RESOLVE, lookup_host(place.clone())).await {
             Ok(Ok(addresses)) => {
-                found.extend(
-                    addresses
-                        .take(HINT_ADDRESSES_MAX)
-                        .map(|a| (text.clone(), a)),
-                );
+                let addresses = addresses.take(HINT_ADDRESSES_MAX);
+                found.extend(addresses.map(|address| HintAddress {
+                    place: place.clone(),
+                    address,
+                    member: hint.member().copied(),
+                }));
             }
             Ok(Err(_)) | Err(_) => tracing::warn!("a hint's name does not resolve"),
         }

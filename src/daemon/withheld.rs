@@ -116,7 +116,7 @@ mod tests {
 
     fn invited() -> Reply {
         Reply::Invited(Box::new(Invited {
-            code: Some("code".to_owned()),
+            code: Some("code".to_owned().into()),
             id: OpId::ZERO,
             expires: Timestamp::from_ms(0),
             uses: 1,

@@ -1,5 +1,6 @@
 //! The screens of acts: `init`, `invite`, `join`. They are talk; the code line alone is data.
 
+use meshnode_protocol::invite::Hint;
 use meshnode_protocol::name::{NetworkName, NodeName};
 
 use super::clean;
@@ -160,9 +161,13 @@ pub(crate) fn invite_head(invited: &Invited, ttl_ms: u64) -> String {
 pub(crate) fn invite_tail(invited: &Invited, spelled: bool) -> String {
     let held_elsewhere = invited.heard > 0;
     let mut text = match (&invited.via, invited.hints.first()) {
-        (Some(via), _) if held_elsewhere => format!(
+        (Some(via), Some(hint)) if held_elsewhere && !is_by_relay(hint) => format!(
             "Works from anywhere: {} answers, even while this machine is off.\n",
             clean(via.as_str())
+        ),
+        (Some(relay), Some(hint)) if is_by_relay(hint) => format!(
+            "Works on this LAN; elsewhere by volunteer relay {}.\n",
+            clean(relay.as_str())
         ),
         (_, Some(hint)) => format!(
             "Works from anywhere: the code says to ask at {}.\n",
@@ -185,6 +190,10 @@ pub(crate) fn invite_tail(invited: &Invited, spelled: bool) -> String {
         text.push_str("By telephone?  meshnode invite --spell\n");
     }
     text
+}
+
+fn is_by_relay(hint: &str) -> bool {
+    Hint::parse(hint).is_ok_and(|hint| hint.member().is_some())
 }
 
 /// A step of a join.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::table::Table;
 use super::{Style, width};
-use crate::control::relays::RelayLine;
+use crate::control::relays::{CarriedReport, RelayLine};
 use crate::units;
 use crate::volunteer::report::{Budget, Pair, Report, address};
 
@@ -205,6 +205,54 @@ pub(crate) fn list(relays: &[RelayLine], style: Style) -> String {
     }
 }
 
+/// What this node carries for the members of its network.
+pub(crate) fn carried(report: Option<&CarriedReport>, style: Style) -> String {
+    if style.json {
+        let pairs = report.iter().flat_map(|report| &report.pairs);
+        let pairs: Vec<Value> = pairs
+            .map(|pair| {
+                let [a, b] = &pair.nodes;
+                json!({
+                    "nodes": [a.as_ref().map(NodeName::as_str), b.as_ref().map(NodeName::as_str)],
+                    "rx_bytes": pair.bytes[0],
+                    "tx_bytes": pair.bytes[1],
+                    "limited": pair.limited,
+                })
+            })
+            .collect();
+        let told = json!({
+            "schema": 1,
+            "carries": report.is_some(),
+            "clients_n": report.map(|report| report.clients),
+            "rate_bps": report.map(|report| report.rate_bps),
+            "bytes": report.map(|report| report.bytes),
+            "pairs": pairs,
+        });
+        return format!("{told}\n");
+    }
+    let Some(report) = report else {
+        return "This node carries nothing for others (meshnode set relay=auto).\n".to_owned();
+    };
+    let mut text = format!(
+        "A member that carries for the others of its network: {} here, {} Mbit/s now, {} since \
+         its start.\n",
+        report.clients,
+        units::mbits(report.rate_bps),
+        units::bytes(report.bytes),
+    );
+    let name = |node: &Option<NodeName>| {
+        let name = node.as_ref().map(ToString::to_string);
+        name.unwrap_or_else(|| "one that left".to_owned())
+    };
+    for pair in &report.pairs {
+        let [one, other] = pair.nodes.each_ref().map(name);
+        let bytes = units::bytes(pair.bytes[0].saturating_add(pair.bytes[1]));
+        let limited = if pair.limited { ", at its limit" } else { "" };
+        text.push_str(&format!("  {one} and {other}: {bytes}{limited}\n"));
+    }
+    text
+}
+
 fn standing(relay: &RelayLine) -> String {
     match (&relay.refused, relay.home, relay.bound) {
         (Some(reason), ..) => reason.clone(),
@@ -254,6 +302,7 @@ fn round(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::relays::CarriedPair;
 
     const BUDGET: Budget = Budget {
         rate_bps: 100_000_000,
@@ -378,5 +427,28 @@ mod tests {
         assert_eq!(shown["address"], "k7q2m9fdx4@relay.example.org:443");
         assert_eq!(shown["pairs_n"], 38);
         assert_eq!(shown["budget"]["pair_bps"], 10_000_000);
+    }
+
+    #[test]
+    fn a_member_tells_between_whom_it_carries() {
+        let nas = NodeName::parse("nas").ok();
+        let report = CarriedReport {
+            clients: 3,
+            rate_bps: 12_400_000,
+            bytes: 4_000_000,
+            pairs: vec![CarriedPair {
+                nodes: [nas, None],
+                bytes: [1_500_000, 500_000],
+                limited: true,
+            }],
+        };
+        let style = Style::default();
+        assert_eq!(
+            carried(Some(&report), style),
+            "A member that carries for the others of its network: 3 here, 12.4 Mbit/s now, \
+             4.0 MB since its start.\n  nas and one that left: 2.0 MB, at its limit\n"
+        );
+        let none = carried(None, style);
+        assert!(none.contains("carries nothing"), "{none}");
     }
 }

@@ -215,7 +215,7 @@ pub fn custody(data: &[u8]) -> bool {
     let Ok(custody) = Custody::parse(data) else {
         return false;
     };
-    assert_eq!(*custody.to_bytes(), data);
+    assert_eq!(&*custody.to_bytes(), data);
     true
 }
 

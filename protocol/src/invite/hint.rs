@@ -1,9 +1,11 @@
-//! Hints: where a joiner may ask when nobody on its LAN answers.
+//! Hints: where a joiner may ask when nobody on its LAN answers: at a member's address, or at a relay's, by whose
+//! circuit a member is reached.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::CodeError;
+use crate::id::{TransportKey, base32_parse};
 
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
@@ -20,15 +22,17 @@ pub enum Host {
     V6(Ipv6Addr),
 }
 
-/// `host:port`, with an IPv6 address in brackets. The port is never zero.
+/// `host:port`, with an IPv6 address in brackets; `host:port/KEY` where a relay is, and the member that is reached by
+/// it. The port is never zero.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hint {
     host: Host,
     port: u16,
+    member: Option<TransportKey>,
 }
 
 impl Hint {
-    /// Reads `host:port`.
+    /// Reads `host:port` or `host:port/KEY`.
     ///
     /// # Errors
     /// [`CodeError::Hint`] with the text, cut to what fits on a line.
@@ -38,13 +42,41 @@ impl Hint {
     }
 
     fn read(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
+        let (place, member) = match text.split_once('/') {
+            Some((place, key)) => (place, Some(member_of(key)?)),
+            None => (text, None),
+        };
+        let (host, port) = place.rsplit_once(':')?;
         let port = port_of(port)?;
         let host = match host.strip_prefix('[') {
             Some(rest) => Host::V6(rest.strip_suffix(']')?.parse().ok()?),
             None => named(host)?,
         };
-        Some(Self { host, port })
+        Some(Self { host, port, member })
+    }
+
+    /// The same place, where this member is reached by a relay's circuit.
+    #[must_use]
+    pub fn by_circuit(self, member: TransportKey) -> Self {
+        let member = Some(member);
+        Self { member, ..self }
+    }
+
+    /// The member that is reached by a circuit, if a relay is at this place.
+    #[must_use]
+    pub const fn member(&self) -> Option<&TransportKey> {
+        self.member.as_ref()
+    }
+
+    /// `host:port`, whoever is there.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let port = self.port;
+        match &self.host {
+            Host::Name(name) => format!("{name}:{port}"),
+            Host::V4(address) => format!("{address}:{port}"),
+            Host::V6(address) => format!("[{address}]:{port}"),
+        }
     }
 
     /// The host.
@@ -62,12 +94,17 @@ impl Hint {
 
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-            Host::V4(address) => write!(f, "{address}:{}", self.port),
-            Host::V6(address) => write!(f, "[{address}]:{}", self.port),
+        f.write_str(&self.place())?;
+        match &self.member {
+            Some(member) => write!(f, "/{member}"),
+            None => Ok(()),
         }
     }
+}
+
+fn member_of(text: &str) -> Option<TransportKey> {
+    let bytes = base32_parse(&text.to_ascii_lowercase())?;
+    TransportKey::parse(bytes.try_into().ok()?).ok()
 }
 
 fn port_of(text: &str) -> Option<u16> {

@@ -230,10 +230,29 @@ fn three_hints_are_taken_and_a_fourth_is_refused() {
 }
 
 #[test]
+fn a_hint_at_a_relay_names_the_member_behind_it() {
+    let key = "txd9g0c2p45bfnabzv9wjs07787e2wqkvak269df08d6hxr7a4d0";
+    let typed = format!("{CODE}@relay.example.org:443/{key},[2001:db8::1]:443/{key},a:1");
+    let code = InviteCode::parse(&typed).unwrap();
+    assert_eq!(code.text(), typed);
+    let hint = &code.hints()[0];
+    assert_eq!(hint.place(), "relay.example.org:443");
+    assert_eq!(hint.member().unwrap().to_string(), key);
+    assert_eq!(code.hints()[2].member(), None);
+    let capitals = Hint::parse(&format!("a:1/{}", key.to_uppercase())).unwrap();
+    assert_eq!(capitals.member(), hint.member());
+    let weak = "0".repeat(52);
+    for wrong in ["", &key[1..], &weak, &format!("{key}/{key}")] {
+        assert!(Hint::parse(&format!("a:1/{wrong}")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn no_secret_can_be_read_from_debug_output() {
     let code = InviteCode::parse(&format!("{CODE}@a:1")).unwrap();
     let shown = format!("{code:?}");
     assert!(shown.contains("InviteSecret(..)") && !shown.contains("20010"));
+    assert_eq!(format!("{:?}", CodeText::from(code.text())), "CodeText(..)");
 }
 
 proptest! {

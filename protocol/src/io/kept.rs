@@ -1,7 +1,6 @@
 //! What a node keeps: what it writes, what a store gives back, what was new in a file.
 
-use zeroize::Zeroizing;
-
+use crate::custody::KeptSecrets;
 use crate::id::{AdmitId, Digest, NodeId, OpId};
 use crate::time::Timestamp;
 
@@ -19,7 +18,7 @@ pub enum Write {
     /// A device record that lost its place, by its slot's key.
     DropRecord(Digest),
     /// Keys of this membership and of the epochs; canonical bytes of the core's own, to be kept apart with mode 0600.
-    Secrets(Zeroizing<Vec<u8>>),
+    Secrets(KeptSecrets),
     /// The authority heads: what must be there again at the next start.
     Heads(Vec<OpId>),
     /// When an op came to this node, by its own clock: for people.
@@ -46,7 +45,7 @@ pub struct Trial {
 #[derive(Debug, Default)]
 pub struct Stored {
     /// The bytes of the last [`Write::Secrets`].
-    pub secrets: Option<Zeroizing<Vec<u8>>>,
+    pub secrets: Option<KeptSecrets>,
     /// All ops, any order.
     pub ops: Vec<Vec<u8>>,
     /// All admits.
@@ -76,4 +75,32 @@ pub struct Imported {
     pub records: usize,
     /// Items that do not hold: malformed, unsigned, or of another network.
     pub refused: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+    use crate::custody::Custody;
+    use crate::identity::Keys;
+
+    #[test]
+    fn what_a_node_keeps_shows_no_secret() {
+        let keys = Keys::generate(&mut ChaCha20Rng::from_seed([7; 32]));
+        let bytes = Custody::new(&keys).to_bytes();
+        let stored = Stored {
+            secrets: Some(bytes.clone()),
+            ..Stored::default()
+        };
+        let shown = format!("{:?} {stored:?}", Write::Secrets(bytes.clone()));
+        // A list of numbers is how Rust shows bytes.
+        let seed = keys.device.danger_seed();
+        let numbers = format!("{:?}", &seed[..4]);
+        let numbers = numbers.trim_matches(['[', ']']);
+        assert!(bytes.windows(4).any(|four| *four == seed[..4]));
+        assert!(!shown.contains(numbers), "{shown}");
+        assert!(shown.starts_with("Secrets(KeptSecrets(..))"), "{shown}");
+    }
 }

@@ -34,6 +34,15 @@ pub enum Carrying {
     Off,
 }
 
+/// What a node carries for other members, as the person there has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CarryWish {
+    /// Whether it does.
+    pub mode: Carrying,
+    /// Bytes a second of all pairs together, if that is to be less than a member carries anyway.
+    pub rate: Option<u64>,
+}
+
 /// A relay, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayInfo {

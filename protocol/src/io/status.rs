@@ -8,6 +8,7 @@ use crate::id::{Digest, NetworkId, NodeId, OpId, TransportKey};
 use crate::name::{NetworkName, NodeName, Owner};
 use crate::peering::Path;
 use crate::record::{CandidateKind, Nat};
+use crate::relay::frame::Reason;
 use crate::time::Timestamp;
 
 /// A node's view of itself and its network, for `status`.
@@ -298,6 +299,15 @@ pub enum Warning {
         node: Option<NodeName>,
         /// Ops of the last hour.
         ops: u32,
+    },
+    /// A relay loses what goes to a node: a budget of it is used up.
+    RelayLimit {
+        /// Which node.
+        node: NodeName,
+        /// The relay's name.
+        relay: Option<String>,
+        /// Which budget.
+        reason: Reason,
     },
     /// An entry of the policy counts for nothing until an admin settles it: which, and why.
     PolicyConflict(String),

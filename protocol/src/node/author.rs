@@ -175,7 +175,7 @@ impl Node {
         let body = Body::Invite(Box::new(body));
         let (id, items) = self.sign_invite(body, rules.and_then(|rules| rules.body), now)?;
         invited.id = id;
-        invited.code = Some(code.text());
+        invited.code = Some(code.text().into());
         self.push_to_all(Errand::Invite { command, invited }, &items, HEARD_MS, now);
         Ok(())
     }

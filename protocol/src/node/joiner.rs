@@ -2,12 +2,13 @@
 //! (`docs/protocol.md` §6.3).
 
 mod admission;
+mod hints;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use rand_core::Rng;
 
+use self::hints::Hints;
 use super::start::Joining;
 use super::{Node, Pending};
 use crate::body::Body;
@@ -15,10 +16,10 @@ use crate::id::TransportKey;
 use crate::invite::{InviteCode, InviteKeys, channel_hash};
 use crate::io::{CommandId, InviteRefusal, JoinStep, Joined, Refusal, Reply, Standing};
 use crate::join::{ProofError, Proven, check_proof, knock, refusal_is_good};
-use crate::link::{CallError, DialId, LinkOutput, Service};
+use crate::link::{CallError, LinkOutput, Service};
 use crate::name::NodeName;
 use crate::op::Op;
-use crate::record::{ControlAddress, Transport};
+use crate::record::ControlAddress;
 use crate::time::{Moment, Timestamp};
 use crate::wire::{JoinAnswer, JoinRequest, Knock};
 
@@ -39,13 +40,12 @@ const SECOND_OPINION_MS: u64 = 1500;
 #[derive(Debug)]
 pub(super) struct Joiner {
     code: InviteKeys,
-    hints: Vec<(String, SocketAddr)>,
+    hints: Hints,
     name: NodeName,
     deadline_ms: Option<u64>,
     watchers: BTreeSet<CommandId>,
     steps: Vec<JoinStep>,
     attempts: BTreeMap<TransportKey, Attempt>,
-    hint_dials: BTreeMap<DialId, usize>,
     next_hint_ms: u64,
     /// When the witness is asked again for what is still missing.
     pull_ms: Option<u64>,
@@ -72,13 +72,12 @@ impl Joiner {
     pub(super) fn new(joining: &Joining, code: InviteKeys, now: Moment) -> Self {
         Self {
             code,
-            hints: joining.hints.clone(),
+            hints: Hints::new(joining.hints.clone()),
             name: joining.name.clone(),
             deadline_ms: Some(now.uptime_ms().saturating_add(joining.timeout_ms)),
             watchers: BTreeSet::new(),
             steps: Vec::new(),
             attempts: BTreeMap::new(),
-            hint_dials: BTreeMap::new(),
             next_hint_ms: now.uptime_ms() + HINT_MS,
             pull_ms: None,
             lan_asked: BTreeSet::new(),
@@ -118,9 +117,8 @@ impl Joiner {
     }
 
     fn asked(&self) -> Vec<String> {
-        let hints = self.hints.iter().map(|(text, _)| text.clone());
         let mut asked: Vec<_> = std::iter::once("this LAN".to_owned())
-            .chain(hints)
+            .chain(self.hints.places())
             .collect();
         asked.dedup();
         asked
@@ -208,32 +206,6 @@ impl Node {
         }
     }
 
-    /// Calls every hint: by TCP at its port, by QUIC at the port above.
-    pub(super) fn dial_hints(&mut self) {
-        let Some(joiner) = &self.joiner else { return };
-        let hints = joiner.hints.clone();
-        for (at, (_, address)) in hints.iter().enumerate() {
-            let pending = self.joiner.as_ref().is_some_and(|joiner| {
-                let mut attempts = joiner.attempts.values();
-                joiner.hint_dials.values().any(|hint| *hint == at)
-                    || attempts.any(|attempt| leads_to(*address, &attempt.remote))
-            });
-            if pending {
-                continue;
-            }
-            let dial = self.call(None, hint_addresses(*address));
-            if let Some(joiner) = &mut self.joiner {
-                joiner.hint_dials.insert(dial, at);
-            }
-        }
-    }
-
-    pub(super) fn joiner_on_dial_failed(&mut self, dial: DialId) {
-        if let Some(joiner) = &mut self.joiner {
-            joiner.hint_dials.remove(&dial);
-        }
-    }
-
     pub(super) fn joiner_on_found(&mut self, peer: TransportKey, addresses: Vec<ControlAddress>) {
         let Some(joiner) = &mut self.joiner else {
             return;
@@ -257,20 +229,26 @@ impl Node {
 
     /// Whether a join goes on with this peer.
     pub(super) fn joiner_needs(&self, peer: &TransportKey) -> bool {
-        let attempts = self.joiner.as_ref().map(|joiner| &joiner.attempts);
-        attempts.is_some_and(|attempts| attempts.get(peer).is_some_and(|a| !a.useless))
+        let joiner = self.joiner.as_ref();
+        joiner.is_some_and(|joiner| {
+            let attempt = joiner.attempts.get(peer);
+            attempt.is_some_and(|attempt| !attempt.useless) || joiner.hints.is_relay(peer)
+        })
     }
 
-    pub(super) fn joiner_on_up(&mut self, peer: TransportKey, remote: ControlAddress, now: Moment) {
+    pub(super) fn joiner_on_up(
+        &mut self,
+        peer: TransportKey,
+        (remote, by): (ControlAddress, Option<TransportKey>),
+        now: Moment,
+    ) {
         let Some(joiner) = &mut self.joiner else {
             return;
         };
-        joiner.hint_dials.retain(|_, at| {
-            joiner
-                .hints
-                .get(*at)
-                .is_none_or(|(_, address)| !leads_to(*address, &remote))
-        });
+        if by.is_none() && joiner.hints.reached(peer, remote) {
+            self.dial_hints();
+            return;
+        }
         let lan = joiner.lan_asked.contains(&peer);
         joiner.attempts.entry(peer).or_insert(Attempt {
             remote,
@@ -288,6 +266,7 @@ impl Node {
             return;
         };
         joiner.attempts.remove(peer);
+        joiner.hints.lost(peer);
         if joiner
             .redeeming
             .as_ref()
@@ -425,9 +404,7 @@ impl Node {
             Ok(proven) => self.redeem(peer, proven, now),
             Err(_) => {
                 // A LAN has machines of other networks; at an address from the code there should be a member.
-                let mut hints = joiner.hints.iter();
-                let hinted = hints.any(|(_, address)| leads_to(*address, &attempt.remote));
-                if hinted || !attempt.lan {
+                if joiner.hints.leads_to(&attempt.remote) || !attempt.lan {
                     joiner.unproven = Some(attempt.remote.address.to_string());
                 }
             }
@@ -475,24 +452,4 @@ impl Node {
 fn clock_refusal(ours: Timestamp, theirs: Timestamp) -> Option<Refusal> {
     let off = ours.since_ms(theirs).max(theirs.since_ms(ours));
     (off > CLOCK_OFF_MS).then_some(Refusal::Clock { ours, theirs })
-}
-
-fn hint_addresses(address: SocketAddr) -> Vec<ControlAddress> {
-    let quic = address
-        .port()
-        .checked_add(1)
-        .map(|port| SocketAddr::new(address.ip(), port));
-    let tcp = ControlAddress {
-        transport: Transport::Tcp,
-        address,
-    };
-    let quic = quic.map(|address| ControlAddress {
-        transport: Transport::Quic,
-        address,
-    });
-    std::iter::once(tcp).chain(quic).collect()
-}
-
-fn leads_to(hint: SocketAddr, remote: &ControlAddress) -> bool {
-    hint_addresses(hint).contains(remote)
 }

@@ -270,7 +270,7 @@ impl Node {
         }
         let ours = dial.is_some_and(|dial| self.links.dials.remove(&dial).is_some());
         if self.joiner.is_some() && self.net.is_none() {
-            self.joiner_on_up(peer, remote, now);
+            self.joiner_on_up(peer, (remote, by), now);
         } else if ours && !greeted && self.net.is_some() {
             self.say_hello(peer);
         }

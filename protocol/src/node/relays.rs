@@ -21,9 +21,12 @@ use self::circuits::Circuits;
 use self::volunteers::Volunteer;
 use super::Node;
 use crate::id::{NodeId, TransportKey};
-use crate::io::{Carrying, Output};
+use crate::invite::Hint;
+use crate::io::{CarryWish, Output};
 use crate::limits::HOMES_MAX;
 use crate::link::LinkOutput;
+use crate::name::NodeName;
+use crate::path::is_public;
 use crate::peering::{Mailbox, Path};
 use crate::relay::client::{Client, ClientEvent, Hold};
 use crate::relay::frame::Reason;
@@ -41,7 +44,7 @@ const ROUND_HOMELESS_MS: u64 = 50;
 /// What a node knows of relays.
 #[derive(Debug, Default)]
 pub(super) struct Relays {
-    mode: Carrying,
+    wish: CarryWish,
     clients: BTreeMap<TransportKey, Client>,
     volunteers: BTreeMap<TransportKey, Volunteer>,
     /// The best first.
@@ -61,7 +64,7 @@ pub(super) struct Relays {
     /// The handles that were told of each peer.
     ways: BTreeMap<NodeId, Vec<Path>>,
     /// What relays lost lately, for people.
-    limits: BTreeMap<Mailbox, (Reason, u64)>,
+    limits: BTreeMap<Mailbox, Limit>,
     circuits: Circuits,
     told: Told,
     /// Something changed that ways or homes follow from.
@@ -69,6 +72,14 @@ pub(super) struct Relays {
     /// Members changed: so does who may bind here, and whose a mailbox is.
     members_ms: Option<u64>,
     due_ms: Option<u64>,
+}
+
+/// A relay lost what goes to a peer.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    reason: Reason,
+    by: Option<SocketAddr>,
+    when_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +101,20 @@ impl Relays {
     /// Whether somebody is a relay of others: it proves nothing, and its link is kept.
     pub(super) fn is_volunteer(&self, key: &TransportKey) -> bool {
         self.volunteers.contains_key(key)
+    }
+
+    /// Whether this node is at home where strangers can call.
+    pub(super) fn meets_strangers(&self) -> bool {
+        self.homes.iter().any(|home| self.place_of(home).is_some())
+    }
+
+    /// The name of a relay that admins named, and where a stranger can call it.
+    pub(super) fn place_of(&self, key: &TransportKey) -> Option<(NodeName, Hint)> {
+        let volunteer = self.volunteers.get(key)?;
+        let mut addresses = volunteer.addresses.iter();
+        let public = addresses.find(|address| is_public(address))?;
+        let hint = Hint::parse(&public.to_string()).ok()?;
+        Some((volunteer.name.clone(), hint))
     }
 
     /// Something may follow from what happened.
@@ -124,9 +149,9 @@ impl Relays {
 }
 
 impl Node {
-    /// Whether this node carries for others.
-    pub(super) fn set_carrying(&mut self, mode: Carrying, now: Moment) {
-        if std::mem::replace(&mut self.relays.mode, mode) != mode {
+    /// What this node carries for others.
+    pub(super) fn set_carrying(&mut self, wish: CarryWish, now: Moment) {
+        if std::mem::replace(&mut self.relays.wish, wish) != wish {
             self.relays.members_ms = Some(now.uptime_ms());
             self.relays.touch();
             self.endpoints_changed(now);
@@ -223,7 +248,7 @@ impl Node {
             self.untell_relays(&told);
         }
         self.relays = Relays {
-            mode: self.relays.mode,
+            wish: self.relays.wish,
             ..Relays::default()
         };
         self.relays.round_ms = u64::MAX;

@@ -232,7 +232,9 @@ impl Node {
             let endpoints = net.ledger.records.endpoints(&member.id);
             endpoints.is_some_and(|e| e.control.iter().any(|c| is_public(&c.address)))
         };
-        if members.len() > 1 && !members.values().any(reachable) {
+        // By a relay for strangers a newcomer finds a member, and a member that is away its home.
+        let met = self.relays.meets_strangers();
+        if members.len() > 1 && !met && !members.values().any(reachable) {
             warnings.push(Warning::NoWayIn);
         }
         if now.wall.plus_ms(CLOCK_SLACK_MS) < net.newest_tip(Level::MEMBER, now.wall) {
@@ -261,6 +263,7 @@ impl Node {
             warnings.push(Warning::Stale);
         }
         warnings.extend(net.floods(now));
+        warnings.extend(self.relay_warnings(now));
         warnings.extend(net.policy.warnings(|| net.directory()));
         warnings.extend(self.later_warnings(net, now));
         warnings

@@ -19,9 +19,9 @@ use super::service::Served;
 use super::witness::Door;
 use crate::body::{Genesis, Ipv4Range};
 use crate::codec::Ext;
-use crate::custody::Custody;
+use crate::custody::{Custody, KeptSecrets};
 use crate::epochs::Epochs;
-use crate::id::{NodeId, RootKey};
+use crate::id::{NodeId, RootKey, TransportKey};
 use crate::identity::{Keys, Secret};
 use crate::invite::{InviteCode, locator};
 use crate::io::{Mapped, Notice, Output, Stored, Write};
@@ -78,14 +78,25 @@ pub struct Founded {
 pub struct Joining {
     /// The code.
     pub code: InviteCode,
-    /// The addresses of its hints, each with the text it came from.
-    pub hints: Vec<(String, SocketAddr)>,
+    /// The addresses of its hints.
+    pub hints: Vec<HintAddress>,
     /// The name that the node would like.
     pub name: NodeName,
     /// Give up, uptime in milliseconds from now.
     pub timeout_ms: u64,
     /// What an earlier attempt left in the store.
-    pub secrets: Option<Zeroizing<Vec<u8>>>,
+    pub secrets: Option<KeptSecrets>,
+}
+
+/// Where a hint leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HintAddress {
+    /// The place as it stands in the code, for people.
+    pub place: String,
+    /// What it resolved to.
+    pub address: SocketAddr,
+    /// The member that is reached by a circuit, if a relay is there.
+    pub member: Option<TransportKey>,
 }
 
 /// Why a store cannot be resumed.

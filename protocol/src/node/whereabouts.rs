@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Node;
 use crate::limits::CANDIDATES_MAX;
 use crate::link::LinkOutput;
-use crate::path::{is_probeable, is_public};
+use crate::path::{Punch, is_probeable, is_public};
 use crate::paths::Vantage;
 use crate::record::{Candidate, CandidateKind};
 use crate::time::Moment;
@@ -87,6 +87,14 @@ impl Node {
         let (nat, plan) = net.paths.router(&self.interfaces);
         net.paths.means_mut().set_punch(self.setup.punch);
         net.paths.announce(tunnel, nat, plan, now);
+    }
+
+    /// What may be done from now on against routers that map every destination anew.
+    pub(super) fn set_punch(&mut self, punch: Punch) {
+        self.setup.punch = punch;
+        if let Some(net) = &mut self.net {
+            net.paths.means_mut().set_punch(punch);
+        }
     }
 
     /// Chooses, when it is time to, which ways are looked after although nobody wants them.

@@ -165,7 +165,10 @@ fn replace(world: &mut World, founder: MachineId) -> Result<(), Broken> {
         return Err(Broken("no invite for a replacement".to_owned()));
     };
     let site = world.network.add_public();
-    let code = invited.code.unwrap_or_default();
+    let code = invited
+        .code
+        .map(|code| code.reveal().to_owned())
+        .unwrap_or_default();
     let new = world.join_as(("fresh", 0), site, &code, founder);
     world.run_until("the replacement is in", JOIN_MS_MAX, |world| {
         world.is_in(new)

@@ -91,6 +91,21 @@ pub(crate) fn list(session: &Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Shows what this node carries for its network. Where it is in none, no relay runs here at all.
+pub(crate) fn carried(session: &Session, no_relay: Failure) -> Result<Exit, Failure> {
+    let Ok(place) = session.place() else {
+        return Err(no_relay);
+    };
+    let Ok(client) = session.client(&place) else {
+        return Err(no_relay);
+    };
+    let Response::Carried(report) = client.ask(&Request::Carried)? else {
+        return Err(unexpected());
+    };
+    output::data(&relay::carried(report.as_ref(), session.style))?;
+    Ok(Exit::Done)
+}
+
 fn change(ask: RelayAsk, session: &Session, place: &Place) -> Result<bool, Failure> {
     let response = session.client(place)?.ask(&Request::Relay(ask))?;
     let Response::RelayChanged(changed) = response else {

@@ -153,7 +153,7 @@ pub(crate) fn parse(text: &str) -> Result<RelayAddress, String> {
     let is_key = (KEY_SYMBOLS..=PRINTED_KEY_SYMBOLS).contains(&front.len())
         && front.bytes().all(|byte| SYMBOLS.contains(&byte));
     let place = Hint::parse(place).map_err(|_| wrong())?;
-    if !is_key {
+    if !is_key || place.member().is_some() {
         return Err(wrong());
     }
     Ok(RelayAddress { front, place })
@@ -182,6 +182,7 @@ mod tests {
             "k7q2m9fdxu@relay.example.org:443",
             "k7q2m9fdx4@relay.example.org",
             "k7q2m9fdx4@",
+            "k7q2m9fdx4@relay.example.org:443/txd9g0c2p45bfnabzv9wjs07787e2wqkvak269df08d6hxr7a4d0",
             "",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");

@@ -1,12 +1,16 @@
 //! The keys of `set`, and what a value of each can be.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
+use meshnode_protocol::io::Carrying;
+use meshnode_protocol::path::Punch;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TUN_NAME_BYTES_MAX;
 use crate::failure::{Exit, Failure};
 use crate::output::clean;
+use crate::units;
 
 /// What can be set. A key that would have no effect is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,6 +26,12 @@ pub(crate) enum Key {
     PortMapping,
     /// What leads out of this site by HTTP.
     Proxy,
+    /// Whether this node carries for other members.
+    Relay,
+    /// How much of it.
+    RelayRate,
+    /// What may be done against routers that map every destination anew.
+    Punch,
     /// The person who needs no sudo.
     Operator,
     /// What the group `meshnode` may do.
@@ -30,12 +40,15 @@ pub(crate) enum Key {
 
 impl Key {
     /// All of them, as they are listed.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::ListenPort,
         Self::TunName,
         Self::Mdns,
         Self::PortMapping,
         Self::Proxy,
+        Self::Relay,
+        Self::RelayRate,
+        Self::Punch,
         Self::Operator,
         Self::GroupRights,
     ];
@@ -47,6 +60,9 @@ impl Key {
             Self::Mdns => "mdns",
             Self::PortMapping => "port-mapping",
             Self::Proxy => "proxy",
+            Self::Relay => "relay",
+            Self::RelayRate => "relay-rate",
+            Self::Punch => "punch",
             Self::Operator => "operator",
             Self::GroupRights => "group-rights",
         }
@@ -70,9 +86,14 @@ impl Key {
     pub(crate) const fn is_about_rights(self) -> bool {
         match self {
             Self::Operator | Self::GroupRights => true,
-            Self::ListenPort | Self::TunName | Self::Mdns | Self::PortMapping | Self::Proxy => {
-                false
-            }
+            Self::ListenPort
+            | Self::TunName
+            | Self::Mdns
+            | Self::PortMapping
+            | Self::Relay
+            | Self::RelayRate
+            | Self::Proxy
+            | Self::Punch => false,
         }
     }
 }
@@ -116,6 +137,12 @@ pub(crate) enum Setting {
     PortMapping(OnOff),
     /// `environment`, `off` or `http://HOST:PORT`.
     Proxy(String),
+    /// `auto`, `on` or `off`.
+    Relay(Carrying),
+    /// Bits a second.
+    RelayRate(u64),
+    /// `full`, `gentle` or `off`.
+    Punch(Punch),
     /// A user's name.
     Operator(String),
     /// `none`, `look` or `use`.
@@ -131,6 +158,9 @@ impl Setting {
             Self::Mdns(_) => Key::Mdns,
             Self::PortMapping(_) => Key::PortMapping,
             Self::Proxy(_) => Key::Proxy,
+            Self::Relay(_) => Key::Relay,
+            Self::RelayRate(_) => Key::RelayRate,
+            Self::Punch(_) => Key::Punch,
             Self::Operator(_) => Key::Operator,
             Self::GroupRights(_) => Key::GroupRights,
         }
@@ -159,6 +189,13 @@ impl Setting {
                 let proxy = is_proxy(text).then(|| Self::Proxy(text.to_owned()));
                 (proxy, PROXY)
             }
+            Key::Relay => (carrying(text).map(Self::Relay), "auto, on or off"),
+            Key::RelayRate => {
+                let rate = units::parse_rate(text).ok();
+                let rate = rate.filter(|rate| RELAY_RATES.contains(rate));
+                (rate.map(Self::RelayRate), "from 100kbit/s to 1Gbit/s")
+            }
+            Key::Punch => (punch(text).map(Self::Punch), "full, gentle or off"),
             Key::Operator => {
                 let name = is_user_name(text).then(|| Self::Operator(text.to_owned()));
                 (name, "the name of a user")
@@ -184,11 +221,36 @@ impl Setting {
         match self {
             Self::ListenPort(port) => port.to_string(),
             Self::TunName(text) | Self::Proxy(text) | Self::Operator(text) => text.clone(),
-            Self::Mdns(OnOff::On) | Self::PortMapping(OnOff::On) => "on".to_owned(),
-            Self::Mdns(OnOff::Off) | Self::PortMapping(OnOff::Off) => "off".to_owned(),
-            Self::GroupRights(GroupRights::None) => "none".to_owned(),
-            Self::GroupRights(GroupRights::Look) => "look".to_owned(),
-            Self::GroupRights(GroupRights::Use) => "use".to_owned(),
+            Self::RelayRate(rate) => units::whole_rate(*rate),
+            Self::Mdns(_)
+            | Self::PortMapping(_)
+            | Self::Relay(_)
+            | Self::Punch(_)
+            | Self::GroupRights(_) => self.word().to_owned(),
+        }
+    }
+
+    /// The value, if it is one of a few words.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::ListenPort(_)
+            | Self::TunName(_)
+            | Self::Proxy(_)
+            | Self::Operator(_)
+            | Self::RelayRate(_) => "",
+            Self::Mdns(OnOff::On) | Self::PortMapping(OnOff::On) | Self::Relay(Carrying::On) => {
+                "on"
+            }
+            Self::Mdns(OnOff::Off)
+            | Self::PortMapping(OnOff::Off)
+            | Self::Relay(Carrying::Off)
+            | Self::Punch(Punch::Off) => "off",
+            Self::Relay(Carrying::Auto) => "auto",
+            Self::Punch(Punch::Full) => "full",
+            Self::Punch(Punch::Gentle) => "gentle",
+            Self::GroupRights(GroupRights::None) => "none",
+            Self::GroupRights(GroupRights::Look) => "look",
+            Self::GroupRights(GroupRights::Use) => "use",
         }
     }
 
@@ -242,6 +304,28 @@ fn on_off(text: &str) -> Option<OnOff> {
         _ => None,
     }
 }
+
+fn carrying(text: &str) -> Option<Carrying> {
+    match text {
+        "auto" => Some(Carrying::Auto),
+        _ => on_off(text).map(|whether| match whether {
+            OnOff::On => Carrying::On,
+            OnOff::Off => Carrying::Off,
+        }),
+    }
+}
+
+fn punch(text: &str) -> Option<Punch> {
+    match text {
+        "full" => Some(Punch::Full),
+        "gentle" => Some(Punch::Gentle),
+        "off" => Some(Punch::Off),
+        _ => None,
+    }
+}
+
+/// Below the least, a handshake and a probe would already be too much; the most is what a member carries unasked.
+const RELAY_RATES: RangeInclusive<u64> = 100_000..=1_000_000_000;
 
 /// Linux knows names of 32 bytes; directories longer ones.
 const USER_NAME_BYTES_MAX: usize = 128;

@@ -86,6 +86,9 @@ fn every_value_is_written_so_that_it_reads_back() {
         (Key::ListenPort, "65534"),
         (Key::TunName, "a_b-C"),
         (Key::Mdns, "off"),
+        (Key::Relay, "off"),
+        (Key::RelayRate, "1500kbit/s"),
+        (Key::Punch, "gentle"),
         (Key::Operator, "root"),
         (Key::GroupRights, "look"),
     ];
@@ -94,6 +97,11 @@ fn every_value_is_written_so_that_it_reads_back() {
     }
     settings.save().unwrap();
     let back = load(dir.path(), Vec::new()).unwrap();
+    let wish = CarryWish {
+        mode: Carrying::Off,
+        rate: Some(187_500),
+    };
+    assert_eq!((back.carrying(), back.punch()), (wish, Punch::Gentle));
     for (key, value) in values {
         assert_eq!(
             back.get(key).0.map(|setting| setting.value()).as_deref(),
@@ -110,6 +118,11 @@ fn a_value_that_a_key_cannot_have_is_refused_with_what_it_can_have() {
         (Key::TunName, "much-too-long-a-name"),
         (Key::TunName, "a/b"),
         (Key::Mdns, "maybe"),
+        (Key::Relay, "maybe"),
+        (Key::RelayRate, "20"),
+        (Key::RelayRate, "99kbit/s"),
+        (Key::RelayRate, "2Gbit/s"),
+        (Key::Punch, "hard"),
         (Key::Operator, "a\"b"),
         (Key::GroupRights, "administer"),
     ] {
@@ -117,11 +130,14 @@ fn a_value_that_a_key_cannot_have_is_refused_with_what_it_can_have() {
         assert_eq!(failure.exit, Exit::Usage, "{key} {value}");
         assert!(failure.hints[0].starts_with(&format!("{key} is ")));
     }
-    let failure = Key::parse("relay-rate").unwrap_err();
-    assert_eq!(failure.text, "relay-rate is no setting");
+    let failure = Key::parse("private").unwrap_err();
+    assert_eq!(failure.text, "private is no setting");
     assert_eq!(
         failure.hints,
-        ["there are listen-port, tun-name, mdns, port-mapping, proxy, operator, group-rights"]
+        [
+            "there are listen-port, tun-name, mdns, port-mapping, proxy, relay, relay-rate, \
+             punch, operator, group-rights"
+        ]
     );
 }
 

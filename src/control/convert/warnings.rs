@@ -3,6 +3,7 @@
 use meshnode_protocol::io::{Snapshot, Unheard, Warning};
 use meshnode_protocol::name::{NetworkName, NodeName};
 
+use crate::control::relays::words;
 use crate::control::report::WarningReport;
 use crate::units;
 
@@ -58,6 +59,17 @@ pub(super) fn warn(
             report("policy_conflict", text, Some(hint), None)
         }
         Warning::PolicyUnbuilt { kept } => unbuilt(*kept),
+        Warning::RelayLimit {
+            node,
+            relay,
+            reason,
+        } => {
+            let relay = relay.as_deref().unwrap_or("a relay");
+            let why = words(*reason);
+            let text = format!("relay {relay} loses packets between this node and {node}: {why}");
+            let hint = "another relay would help: meshnode relay add ADDRESS".to_owned();
+            report("relay_budget", text, Some(hint), Some(node.to_string()))
+        }
         Warning::Stale => {
             let text = "an admin knows of changes that are not here yet".to_owned();
             report("stale_admins", text, None, None)

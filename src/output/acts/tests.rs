@@ -104,6 +104,21 @@ fn an_invite_says_where_it_works_and_its_talk_does_not_hold_the_code() {
 }
 
 #[test]
+fn an_invite_by_a_relay_says_so_and_whether_this_machine_must_be_on() {
+    let key = "txd9g0c2p45bfnabzv9wjs07787e2wqkvak269df08d6hxr7a4d0";
+    let by_relay = Invited {
+        hints: vec![format!("198.51.100.7:443/{key}")],
+        via: NodeName::parse("oak").ok(),
+        ..invite()
+    };
+    assert_eq!(
+        invite_tail(&by_relay, true),
+        "Works on this LAN; elsewhere by volunteer relay oak.\n\
+         Heard by 3 of 4 nodes: any of them can let the machine in.\n"
+    );
+}
+
+#[test]
 fn an_invite_without_a_way_in_says_lan_only_and_that_this_machine_must_be_on() {
     let alone = Invited {
         hints: Vec::new(),

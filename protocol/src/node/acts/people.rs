@@ -165,6 +165,7 @@ impl Node {
         grant.caps = Caps::NONE;
         grant.may_tag = Tags::default();
         batch.sign(Body::Grant(Box::new(grant)), &hand)?;
+        self.restate_policy(&mut batch, &hand, now)?;
         batch.rekey(&hand, EpochKey::generate(&mut self.rng))?;
         let plan = self.plan_of(&batch, &[], now)?;
         self.carry_out(command, batch, plan, act, now)

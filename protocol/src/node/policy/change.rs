@@ -12,10 +12,12 @@ use crate::node::Node;
 use crate::node::acts::{Batch, Hand};
 use crate::node::net::Net;
 use crate::node::policy::built::{Built, When};
+use crate::node::policy::probation::mark_trial;
 use crate::node::policy::transplant::transplant;
 use crate::op::Author;
 use crate::policy::{Directory, Document, Policy, Proposal, TooLarge, Troubles, read, render};
 use crate::time::Moment;
+use crate::view::View;
 
 impl Node {
     /// This node's hand as an admin with the cap `policy`.
@@ -110,10 +112,13 @@ impl Node {
         let hand = self.policy_hand()?;
         self.require_understanding()?;
         let mut batch = Batch::new(self.member_net()?, now);
-        let Some(body) = self.policy_body(wanted, Troubles::Settle)? else {
+        let Some(mut body) = self.policy_body(wanted, Troubles::Settle)? else {
             self.nothing_to_change(command, act);
             return Ok(());
         };
+        if let Some(for_ms) = trial_ms {
+            mark_trial(&mut body, now.wall.plus_ms(for_ms));
+        }
         let op = batch.sign(body, &hand)?;
         let plan = self.plan_of(&batch, &[], now)?;
         if let (Some(for_ms), false) = (trial_ms, act.dry_run) {
@@ -234,6 +239,12 @@ impl Node {
     }
 }
 
+/// Whether a device's policy ops count in a view.
+pub(super) fn may_write_policy(view: &View, device: &NodeId) -> bool {
+    let member = view.live(device);
+    member.is_some_and(|own| own.level.is_admin() && own.caps.contains(Caps::POLICY))
+}
+
 const fn too_large(error: TooLarge) -> Refusal {
     Refusal::PolicyTooLarge {
         bytes: error.bytes,
@@ -282,8 +293,7 @@ fn failures(policy: &Policy, lines: &[u32], directory: &Directory) -> Vec<Policy
 impl Net {
     /// Whether a device's policy ops count.
     pub(super) fn may_write_policy(&self, device: &NodeId) -> bool {
-        let member = self.view.live(device);
-        member.is_some_and(|own| own.level.is_admin() && own.caps.contains(Caps::POLICY))
+        may_write_policy(&self.view, device)
     }
 
     /// The policy as it was after a counting op.

@@ -4,7 +4,8 @@
 //! The note of a trial is on the disk before its op is, so that no end of the program makes a trial permanent.
 
 use crate::authority::Authority;
-use crate::body::Kind;
+use crate::body::{Body, Kind};
+use crate::codec::Ext;
 use crate::id::OpId;
 use crate::io::{CommandId, Notice, PolicyTrial, Refusal, Reply, Trial, Write};
 use crate::limits::{POLICY_TRIAL_MS_MAX, POLICY_TRIAL_MS_MIN};
@@ -13,7 +14,7 @@ use crate::node::policy::built::{Built, When};
 use crate::node::policy::draft::open_policy;
 use crate::node::policy::transplant::transplant;
 use crate::policy::Policy;
-use crate::time::Moment;
+use crate::time::{Moment, Timestamp};
 
 /// How long this node waits before it tries again to undo what it could not.
 const AGAIN_MS: u64 = 30_000;
@@ -192,6 +193,35 @@ pub(super) fn was_open(authority: &Authority, op: &OpId) -> bool {
         earlier.any(|earlier| earlier.id() != *op && authority.in_past(&earlier.id(), op));
     !earlier && !authority.genesis().closed
 }
+
+/// Says in an op's body until when it is on trial: for whoever puts its author out before that.
+pub(super) fn mark_trial(body: &mut Body, until: Timestamp) {
+    let entry = (TRIAL_UNTIL, until.ms().to_le_bytes().to_vec());
+    let ext = Ext::new(vec![entry]).expect("one entry of eight bytes is bounded");
+    match body {
+        Body::Policy(policy) => policy.ext = ext,
+        Body::PolicyBase(base) => base.ext = ext,
+        Body::Genesis(_)
+        | Body::Grant(_)
+        | Body::Invite(_)
+        | Body::Revoke(_)
+        | Body::InviteClose(_)
+        | Body::Rekey(_)
+        | Body::Noop
+        | Body::Opaque => {}
+    }
+}
+
+/// Until when an op is on trial, by its author's clock, if its body says so.
+pub(super) fn trial_until(ext: &Ext) -> Option<Timestamp> {
+    let mut entries = ext.entries().iter();
+    let (_, value) = entries.find(|(kind, _)| *kind == TRIAL_UNTIL)?;
+    let ms = u64::from_le_bytes(value.as_slice().try_into().ok()?);
+    Some(Timestamp::from_ms(ms))
+}
+
+/// The type of the extension of a policy op that says until when it is on trial.
+const TRIAL_UNTIL: u16 = 1;
 
 /// What is left of a trial, by a clock that may have been set meanwhile.
 fn left(trial: &Trial, now: Moment) -> u64 {

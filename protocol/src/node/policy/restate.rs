@@ -11,7 +11,11 @@ use crate::node::Node;
 use crate::node::acts::{Batch, Hand};
 use crate::node::net::Net;
 use crate::node::policy::built::{Built, When};
+use crate::node::policy::change::may_write_policy;
+use crate::node::policy::draft::open_policy;
+use crate::node::policy::probation::{trial_until, was_open};
 use crate::node::policy::transplant::transplant;
+use crate::op::Author;
 use crate::policy::{Document, Policy};
 use crate::time::Moment;
 use crate::view::View;
@@ -33,7 +37,7 @@ impl Node {
         if !by_device || !net.may_write_policy(&me) || net.view.outdated().is_some() {
             return Ok(());
         }
-        let Some(wanted) = net.policy_left(batch, &after) else {
+        let Some(wanted) = net.policy_left(batch, &after, now) else {
             return Ok(());
         };
         let previous = net.view.policy().base;
@@ -53,22 +57,29 @@ impl Net {
     /// What is left of the policy in force when a batch voids some of it, if that has to be said: what still counts,
     /// with the steps of those changes that stand on nothing now. A step that cannot be taken without what fell is left
     /// out, as its author would leave it out.
-    fn policy_left(&self, batch: &Batch, after: &View) -> Option<Policy> {
+    fn policy_left(&self, batch: &Batch, after: &View, now: Moment) -> Option<Policy> {
         let built = self.policy.current()?;
-        let falls = |id: &OpId| after.voids().contains_key(id);
+        let tried = self.tried_by_who_falls(after, now);
+        let falls = |id: &OpId| after.voids().contains_key(id) || tried.contains(id);
         if !falls(&built.base) && !built.in_effect.iter().any(falls) {
             return None;
         }
         let view = after.policy();
         let buildable = view.base.filter(|_| view.missing.is_empty());
-        let left = buildable.and_then(|base| Built::of(&batch.authority, &base, &view.changes));
+        let buildable = buildable.filter(|base| !falls(base));
+        let changes = view.changes.iter().filter(|id| !falls(id));
+        let changes: Vec<OpId> = changes.copied().collect();
+        let left = buildable.and_then(|base| Built::of(&batch.authority, &base, &changes));
         let stands: BTreeSet<OpId> = left
             .iter()
             .flat_map(|left| left.in_effect.clone())
             .collect();
-        let mut wanted = left
-            .as_ref()
-            .map_or_else(Policy::default, |left| left.reading.policy.clone());
+        let mut wanted = match &left {
+            Some(left) => left.reading.policy.clone(),
+            // A base on trial took the place of something.
+            None if tried.contains(&built.base) => self.policy_before(&built.base),
+            None => Policy::default(),
+        };
         let directory = self.directory();
         for id in &self.view.policy().changes {
             if !built.in_effect.contains(id) || falls(id) || stands.contains(id) {
@@ -82,7 +93,37 @@ impl Net {
             let sound = step.filter(|step| step.failures(&directory).is_empty());
             wanted = sound.unwrap_or(wanted);
         }
-        let said = left.is_some_and(|left| left.reading.policy == wanted);
+        // What is on trial is in force for whoever has it, whatever is built without it.
+        let said = tried.is_empty() && left.is_some_and(|left| left.reading.policy == wanted);
         (!said).then_some(wanted)
+    }
+
+    /// What is in effect on trial of those who may not write the policy any more: nobody else would undo it.
+    fn tried_by_who_falls(&self, after: &View, now: Moment) -> BTreeSet<OpId> {
+        let Some(built) = self.policy.current() else {
+            return BTreeSet::new();
+        };
+        let runs = |id: &&OpId| {
+            let op = self.authority().op(id);
+            op.is_some_and(|op| {
+                let falls = match op.header().author {
+                    Author::Device(author) => !may_write_policy(after, &author),
+                    Author::Root => false,
+                };
+                falls && trial_until(op.body().ext()).is_some_and(|until| until > now.wall)
+            })
+        };
+        let in_effect = built.in_effect.iter().chain([&built.base]);
+        in_effect.filter(runs).copied().collect()
+    }
+
+    /// The policy right before an op, as its author had it.
+    fn policy_before(&self, op: &OpId) -> Policy {
+        let counting: BTreeSet<OpId> = self.view.policy().ops.iter().copied().collect();
+        match Built::at(self.authority(), op, When::Before, Some(&counting)) {
+            Some(before) => before.reading.policy,
+            None if was_open(self.authority(), op) => open_policy(),
+            None => Policy::default(),
+        }
     }
 }

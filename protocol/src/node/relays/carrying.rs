@@ -28,7 +28,7 @@ pub(super) struct Told {
 impl Node {
     /// Whether this node carries datagrams and circuits for members.
     pub(in crate::node) const fn carries(&self) -> bool {
-        match self.relays.mode {
+        match self.relays.wish.mode {
             // Whoever cannot be reached is never chosen, so nothing is lost by offering it.
             Carrying::Auto | Carrying::On => true,
             Carrying::Off => false,
@@ -55,7 +55,11 @@ impl Node {
         let terms = self.carries().then(|| CarryTerms {
             key: TransportKey::new(self.keys.transport.public()),
             clients: Some(peers.into_keys().collect()),
-            rate: RATE,
+            rate: self
+                .relays
+                .wish
+                .rate
+                .map_or(RATE, |rate| (rate.min(RATE.0), rate.min(RATE.1))),
             pairs: PAIRS,
             month_bytes: None,
         });

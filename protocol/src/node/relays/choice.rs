@@ -10,6 +10,7 @@ use crate::node::relays::ROUND_MS;
 use crate::path::is_public;
 use crate::peering::Path;
 use crate::record::{Candidate, CandidateKind, Endpoints, Nat};
+use crate::relay::frame::Reason;
 use crate::time::Moment;
 
 /// Relays that are compared at the same time.
@@ -144,7 +145,7 @@ impl Node {
         homes.retain(|home| {
             let stands = self.is_new(home) || self.relays.circuits.keeps(home);
             let is_all = deaf && self.relays.volunteers.contains_key(home);
-            self.rank(home).is_some() || stands || is_all
+            self.rank(home).is_some() || stands || is_all || self.introduces(home)
         });
         if homes.len() < HOMES_MAX {
             let compared = self.relays.compared.iter();
@@ -160,10 +161,15 @@ impl Node {
                 .collect();
             if homeless && ranked.is_empty() {
                 let volunteers = &self.relays.volunteers;
-                let linked = free.filter(|relay| {
+                let linked = free.clone().filter(|relay| {
                     self.is_only_linked(relay) || deaf && volunteers.contains_key(*relay)
                 });
                 ranked.extend(linked.map(|relay| ((false, u64::MAX), *relay)));
+            }
+            if homeless && ranked.is_empty() {
+                // Who only introduces carries no traffic, but at it others learn where this node is.
+                let introduces = free.filter(|relay| self.introduces(relay));
+                ranked.extend(introduces.map(|relay| ((true, u64::MAX), *relay)));
             }
             ranked.sort_unstable();
             let room = HOMES_MAX - homes.len();
@@ -172,6 +178,14 @@ impl Node {
         if homes != before {
             self.move_to(homes, now);
         }
+    }
+
+    /// Whether a relay answers and only helps to meet.
+    fn introduces(&self, relay: &TransportKey) -> bool {
+        let client = self.relays.clients.get(relay);
+        client.is_some_and(|client| {
+            client.rtt_us().is_some() && client.refused() == Some(Reason::IntroducesOnly)
+        })
     }
 
     /// Whether a home had no time to answer: nobody spoke to it yet, or this machine moved.

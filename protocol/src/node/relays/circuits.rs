@@ -150,9 +150,7 @@ impl Node {
         }
         let turn = usize::try_from(self.dials).unwrap_or(0) % reachable.len();
         let (relay, addresses) = reachable.swap_remove(turn);
-        self.dials += 1;
-        let dial = DialId(self.dials);
-        self.links.watch_dial(dial, *peer);
+        let dial = self.next_dial(*peer);
         let circuits = &mut self.relays.circuits;
         circuits.calls.insert(dial, *peer);
         circuits.called_ms.insert(*peer, at);
@@ -163,6 +161,14 @@ impl Node {
             addresses,
         });
         true
+    }
+
+    /// The number of a new call by a circuit.
+    pub(in crate::node) fn next_dial(&mut self, peer: TransportKey) -> DialId {
+        self.dials += 1;
+        let dial = DialId(self.dials);
+        self.links.watch_dial(dial, peer);
+        dial
     }
 
     /// Where a relay's control plane listens, never through the tunnel.

@@ -4,6 +4,7 @@
     reason = "a test looks for one kind of output among many"
 )]
 
+mod budgets;
 mod reach;
 
 use std::collections::BTreeMap;
@@ -129,6 +130,10 @@ impl Stage {
     /// A relay of others, so many milliseconds away, that is named.
     fn add_relay(&mut self, number: u8, delay_ms: u64) {
         self.set_up_relay(number, delay_ms);
+        self.name_relay(number);
+    }
+
+    fn name_relay(&mut self, number: u8) {
         let reply = self.command(Command::RelayAdd {
             key: key_of(&relay_keys(number)),
             name: named(&format!("oak{number}")),

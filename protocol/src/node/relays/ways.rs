@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::Wanted;
+use super::{Limit, Wanted};
 use crate::id::{NodeId, TransportKey};
-use crate::io::PathKind;
+use crate::io::{PathKind, Warning};
+use crate::name::NodeName;
 use crate::node::Node;
 use crate::path::kind_of;
 use crate::paths::Vantage;
@@ -105,11 +106,23 @@ impl Node {
 
     /// What people call the relay of a way.
     pub(in crate::node) fn relay_name(&self, path: &Path) -> Option<String> {
-        let Path::Relayed { relay, .. } = path else {
-            return None;
-        };
+        match path {
+            Path::Relayed { relay, .. } => self.relay_at(*relay),
+            Path::Direct { .. } | Path::Circuit(_) => None,
+        }
+    }
+
+    /// The member whose mailbox this is.
+    #[must_use]
+    pub fn name_at(&self, mailbox: &Mailbox) -> Option<NodeName> {
+        self.net
+            .as_ref()?
+            .name_of(self.relays.mailboxes.get(mailbox)?)
+    }
+
+    fn relay_at(&self, relay: SocketAddr) -> Option<String> {
         let mut clients = self.relays.clients.iter();
-        let (key, _) = clients.find(|(_, client)| client.address() == Some(*relay))?;
+        let (key, _) = clients.find(|(_, client)| client.address() == Some(relay))?;
         if let Some(volunteer) = self.relays.volunteers.get(key) {
             return Some(volunteer.name.as_str().to_owned());
         }
@@ -175,7 +188,7 @@ impl Node {
         self.relays.met.retain(|_, met| *met + MET_MS > at);
         self.relays
             .limits
-            .retain(|_, (_, when)| *when + LIMITED_MS > at);
+            .retain(|_, limit| limit.when_ms + LIMITED_MS > at);
         let wanted = self.relays.wanted.keys().copied();
         let told = self.relays.ways.keys().copied();
         let nodes: BTreeSet<_> = wanted.chain(told).chain(self.carried()).collect();
@@ -255,16 +268,40 @@ impl Node {
         }
         let limits = &mut self.relays.limits;
         if limits.len() < LIMITS_MAX || limits.contains_key(&mailbox) {
-            limits.insert(mailbox, (reason, now.uptime_ms()));
+            let when_ms = now.uptime_ms();
+            let limit = Limit {
+                reason,
+                by,
+                when_ms,
+            };
+            limits.insert(mailbox, limit);
         }
     }
 
-    /// Why relays lost lately what goes to a peer, if they did.
-    #[must_use]
-    pub fn lost_at_relays(&self, node: &NodeId) -> Option<Reason> {
-        let member = self.net.as_ref()?.view.live(node)?;
-        let key = self.net.as_ref()?.transport_key(member)?;
-        let limit = self.relays.limits.get(&mailbox_of(&key));
-        limit.map(|(reason, _)| *reason)
+    /// The relays that lost lately what goes to a peer because a budget of theirs is used up.
+    pub(in crate::node) fn relay_warnings(&self, now: Moment) -> Vec<Warning> {
+        let Some(net) = &self.net else {
+            return Vec::new();
+        };
+        let at = now.uptime_ms();
+        let limits = self.relays.limits.iter();
+        let budgets = limits.filter(|(_, limit)| {
+            limit.when_ms + LIMITED_MS > at
+                && match limit.reason {
+                    Reason::Full | Reason::PairRate | Reason::Rate | Reason::Volume => true,
+                    Reason::NotAdmitted | Reason::NotBound | Reason::IntroducesOnly => false,
+                }
+        });
+        let told = budgets.filter_map(|(mailbox, limit)| {
+            let node = net.name_of(self.relays.mailboxes.get(mailbox)?)?;
+            let relay = limit.by.and_then(|by| self.relay_at(by));
+            let reason = limit.reason;
+            Some(Warning::RelayLimit {
+                node,
+                relay,
+                reason,
+            })
+        });
+        told.collect()
     }
 }

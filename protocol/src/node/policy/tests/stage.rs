@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use zeroize::Zeroizing;
 
 use crate::access::Filter;
 use crate::access::number::TCP;
 use crate::authority::Authority;
 use crate::body::{Body, Caps, Cut, Grant, Ipv4Range, Kind, Level, OpIds, Revoke, Tags};
 use crate::codec::Ext;
-use crate::custody::Custody;
+use crate::custody::{Custody, KeptSecrets};
 use crate::id::{NodeId, OpId};
 use crate::identity::Keys;
 use crate::io::{
@@ -422,7 +421,7 @@ fn records(node: &Node) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn stored(node: &mut Node, secrets: Zeroizing<Vec<u8>>) -> Stored {
+fn stored(node: &mut Node, secrets: KeptSecrets) -> Stored {
     let mut stored = Stored {
         secrets: Some(secrets),
         ..Stored::default()

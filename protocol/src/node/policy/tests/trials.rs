@@ -6,12 +6,18 @@ use crate::access::Filter;
 use crate::body::{Body, PolicyBase};
 use crate::codec::Ext;
 use crate::id::OpId;
-use crate::io::{Act, Command, PolicyState, PolicyText, PolicyTrial, Refusal, Reply, Write};
+use crate::io::{
+    Act, Command, PolicyState, PolicyText, PolicyTrial, Refusal, Reply, RevokeOptions, Write,
+};
 use crate::node::policy::probation::was_open;
 
 const FOR_MS: u64 = 60_000;
 
 fn try_rules(stage: &mut Stage, rules: &[&str]) -> Reply {
+    try_rules_on(stage, NAS, rules)
+}
+
+fn try_rules_on(stage: &mut Stage, who: usize, rules: &[&str]) -> Reply {
     let wanted = PolicyText {
         text: grants(rules),
         expect: None,
@@ -21,7 +27,7 @@ fn try_rules(stage: &mut Stage, rules: &[&str]) -> Reply {
         wanted,
         for_ms: FOR_MS,
     };
-    let replies = stage.command(NAS, Command::PolicyTry(Box::new(trial)));
+    let replies = stage.command(who, Command::PolicyTry(Box::new(trial)));
     replies.into_iter().next().unwrap()
 }
 
@@ -241,4 +247,96 @@ fn an_overtaken_trial_is_not_said_anew_by_this_life_or_a_later_one() {
     tried(&mut stage, &[WEB, SSH]);
     stage.pass(FOR_MS + 1000);
     assert!(!stage.show(NAS).text.contains("tcp:22") && is_denied(&mut stage));
+}
+
+/// Puts a node out, with what it signed until now in force; gives the ops that were signed.
+fn put_out(stage: &mut Stage, by: usize, whom: usize) -> usize {
+    let before = stage.ops(by);
+    let options = RevokeOptions {
+        nodes: vec![stage.id(whom)],
+        owner: None,
+        reason: "sold".to_owned(),
+        since: None,
+        stolen: false,
+        recovery: None,
+        act: Act::default(),
+    };
+    let replies = stage.command(by, Command::Revoke(Box::new(options)));
+    assert!(matches!(replies[0], Reply::Acted(_)), "{replies:?}");
+    stage.ops(by) - before
+}
+
+#[test]
+fn a_trial_is_void_with_its_author_who_could_not_undo_it_any_more() {
+    let mut stage = Stage::new();
+    stage.set(NAS, &[SSH]).unwrap();
+    stage.heal();
+    assert!(matches!(
+        try_rules_on(&mut stage, PI, &[WEB]),
+        Reply::Acted(_)
+    ));
+    stage.heal();
+    let (pi, cam) = (stage.id(PI), stage.id(CAM));
+    assert!(stage.passes(NAS, cam, 80));
+    // The revocation, the policy without what was on trial, the new network key.
+    assert_eq!(put_out(&mut stage, NAS, PI), 3);
+    // Who is out has no name any more.
+    let text = stage.show(NAS).text;
+    assert!(
+        text.contains("tcp:22") && !text.contains("tcp:80"),
+        "{text}"
+    );
+    assert!(!stage.passes(NAS, cam, 80) && !stage.passes(NAS, pi, 80));
+    stage.tell(NAS, CAM);
+    assert_eq!(stage.show(CAM).text, text);
+    let ops = stage.ops(NAS);
+    stage.pass(2 * FOR_MS);
+    assert_eq!(stage.ops(NAS), ops, "it is said once");
+}
+
+#[test]
+fn what_others_built_during_a_trial_outlives_its_author() {
+    let mut stage = Stage::new();
+    stage.set(NAS, &[SSH]).unwrap();
+    stage.heal();
+    assert!(matches!(
+        try_rules_on(&mut stage, PI, &[SSH, WEB]),
+        Reply::Acted(_)
+    ));
+    stage.heal();
+    stage.set(NAS, &[SSH, WEB, DNS]).unwrap();
+    put_out(&mut stage, NAS, PI);
+    let text = stage.show(NAS).text;
+    assert!(text.contains("tcp:22") && text.contains("udp:53"), "{text}");
+    assert!(!text.contains("tcp:80"), "{text}");
+}
+
+#[test]
+fn the_first_policy_on_trial_opens_again_with_its_author_and_an_old_trial_is_no_trial() {
+    let mut stage = Stage::new();
+    stage.heal();
+    assert!(matches!(
+        try_rules_on(&mut stage, PI, &[SSH]),
+        Reply::Acted(_)
+    ));
+    stage.heal();
+    let cam = stage.id(CAM);
+    assert!(!stage.passes(NAS, cam, 80));
+    let node = stage.id(PI);
+    let act = Act::default();
+    let replies = stage.command(NAS, Command::AdminRemove { node, act });
+    assert!(matches!(replies[0], Reply::Acted(_)), "{replies:?}");
+    assert!(stage.passes(NAS, cam, 80));
+    // What was kept, and is older than its trial, stays.
+    let mut stage = Stage::new();
+    assert!(matches!(
+        try_rules_on(&mut stage, PI, &[WEB]),
+        Reply::Acted(_)
+    ));
+    assert_eq!(stage.command(PI, Command::PolicyKeep), [Reply::PolicyKept]);
+    stage.heal();
+    stage.pass(FOR_MS + 1000);
+    stage.heal();
+    assert_eq!(put_out(&mut stage, NAS, PI), 2);
+    assert!(stage.passes(NAS, stage.id(CAM), 80));
 }

@@ -2,7 +2,7 @@
 
 use super::{Stage, key_of, relay_at, relay_keys};
 use crate::id::TransportKey;
-use crate::io::{Carrying, Input};
+use crate::io::{CarryWish, Carrying, Input};
 use crate::link::{LinkId, LinkInput, LinkOutput};
 use crate::node::stage::{at, revoke, say};
 use crate::peering::{CircuitId, Mailbox, Path, TunnelInput};
@@ -23,7 +23,15 @@ fn members_may_bind_here_until_they_are_put_out_and_nobody_when_it_is_off() {
     stage.carry();
     let terms = stage.terms().expect("it carries");
     assert_eq!(terms.clients, Some([].into()));
-    stage.give(Input::Carrying(Carrying::Off));
+    let mut wish = CarryWish {
+        mode: Carrying::On,
+        rate: Some(2_500_000),
+    };
+    stage.give(Input::Carrying(wish));
+    let terms = stage.terms().expect("it carries");
+    assert_eq!(terms.rate, (2_500_000, 2_500_000));
+    wish.mode = Carrying::Off;
+    stage.give(Input::Carrying(wish));
     assert_eq!(stage.terms(), None);
     assert_eq!(
         stage
