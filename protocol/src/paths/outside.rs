@@ -1,6 +1,6 @@
 //! Where others see this node: its address outside, and how its router maps (RFC 4787 §4.1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::id::NodeId;
@@ -63,6 +63,12 @@ impl Outside {
         }
     }
 
+    /// Whether the same one saw this node elsewhere before.
+    pub(super) fn is_elsewhere(&self, who: Vantage, by: SocketAddr, seen: SocketAddr) -> bool {
+        let known = self.sightings.get(&who);
+        known.is_some_and(|known| known.by == by && known.seen != seen)
+    }
+
     pub(super) fn forget(&mut self, who: &Vantage) {
         self.sightings.remove(who);
     }
@@ -118,9 +124,11 @@ impl Outside {
         if own.contains(&last.seen.ip()) {
             return (Nat::None, plan);
         }
-        let mut places: Vec<_> = seen.iter().map(|sighting| sighting.by.ip()).collect();
-        places.sort_unstable();
-        places.dedup();
+        // A machine that saw it twice, as a member and as a relay, is one place all the same.
+        let mut places = BTreeSet::new();
+        seen.reverse();
+        seen.retain(|sighting| places.insert(sighting.by.ip()));
+        seen.reverse();
         if places.len() < 2 {
             return (Nat::Unknown, plan);
         }
@@ -197,6 +205,16 @@ mod tests {
         assert_eq!(plan(&[4000, 4002, 4008]), expected(4008, 2));
         assert_eq!(plan(&[4000, 3998]), expected(3998, -2));
         assert_eq!(plan(&[4000, 40_000]), expected(40_000, 0));
+    }
+
+    #[test]
+    fn a_machine_that_sees_as_member_and_as_relay_is_one_place() {
+        // Else two words of one would outvote the other's.
+        let mut outside = seen_at(&[4000, 4001]);
+        let seen = ([203, 0, 113, 9], 4000).into();
+        let node = NodeId::new(crate::identity::Secret::from_seed(&[1; 32]).public());
+        outside.saw(Vantage::Member(node), from(1), seen, 300);
+        assert_eq!(outside.router(&[]).0, Nat::Sequential);
     }
 
     #[test]
