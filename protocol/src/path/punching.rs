@@ -21,6 +21,8 @@ const FORETOLD_AFTER_MS: u64 = 150;
 const PAIR_MS: u64 = 600_000;
 /// The same after the first few in which ports were foretold: something else may have taken those ports.
 const FORETOLD_AGAIN_MS: [u64; 3] = [1000, 5000, 60_000];
+/// The same after one that found a path, which was lost since.
+const FOUND_AGAIN_MS: u64 = 60_000;
 /// How long a run may take.
 const RUN_MS: u64 = 10_000;
 /// The same where ports are foretold.
@@ -180,9 +182,12 @@ impl PeerPath {
     pub(super) fn punch_on_time<R: Rng>(&mut self, means: &mut Means, now: Moment, rng: &mut R) {
         let at = now.uptime_ms();
         if self.punch_ends(at) {
-            self.end_run(means);
+            self.end_run(means, at);
         } else if self.punch_is_due(at) {
             self.begin_run(means, now, rng);
+        } else if self.punch_wished_ms().is_some_and(|due| due <= at) {
+            // There was a reason when it was due, and there is none any more.
+            self.effort().punching.rested_ms = at + 1;
         }
         let Some(effort) = self.effort.as_deref_mut() else {
             return;
@@ -202,7 +207,7 @@ impl PeerPath {
         until_ms.is_some_and(|until| until <= at || self.is_direct())
     }
 
-    fn end_run(&mut self, means: &mut Means) {
+    fn end_run(&mut self, means: &mut Means, at: u64) {
         let punching = &mut self.effort().punching;
         punching.until_ms = None;
         punching.spray = None;
@@ -211,9 +216,10 @@ impl PeerPath {
         let effort = self.effort();
         effort.attempts.end_run(found);
         if found {
-            // The address is the peer's, so nobody else was troubled.
+            // The address is the peer's. It may be shared, though.
+            let again = at + FOUND_AGAIN_MS;
             effort.punching.vain = 0;
-            effort.punching.rested_ms = 0;
+            effort.punching.rested_ms = effort.punching.rested_ms.min(again);
         }
         self.close_extras();
     }
@@ -326,7 +332,16 @@ impl PeerPath {
                     (Nat::Sequential, false) => Order::Down,
                     (Nat::Unknown | Nat::None | Nat::Independent | Nat::Random, _) => Order::Once,
                 };
-                Some(Spray::foretold(ip, router.plan, order, at, rng))
+                let known = |port| {
+                    let path = Path::to(SocketAddr::new(ip, port));
+                    self.candidates.get(&path).is_some()
+                };
+                let mut plan = router.plan;
+                if self.effort.as_deref()?.punching.vain % 2 == 1 {
+                    // The gaps that were seen may be as wide for what else the peer sends.
+                    plan.step = plan.step.signum();
+                }
+                Some(Spray::foretold(ip, plan, order, known, at, rng))
             }
             Tactic::Ports => Some(Spray::random(ip, at, rng)),
             Tactic::Sockets => Some(Spray::sockets(router.target, sockets, at, rng)),
@@ -371,9 +386,15 @@ impl PeerPath {
         let effort = self.effort.as_deref()?;
         let spray = effort.punching.spray.as_ref().and_then(Spray::due_ms);
         let until = effort.punching.until_ms;
-        // Without a reason, the next word of the engine or the peer brings one.
+        [spray, until, self.punch_wished_ms()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When a run is due. Without a reason, the next word of the engine or the peer brings one.
+    fn punch_wished_ms(&self) -> Option<u64> {
         let planned = self.punch_planned_ms();
-        let planned = planned.filter(|due| self.is_worth_a_run(*due));
-        [spray, until, planned].into_iter().flatten().min()
+        planned.filter(|due| self.is_worth_a_run(*due))
     }
 }

@@ -72,11 +72,12 @@ impl Spray {
         }
     }
 
-    /// To the ports that follow the last one seen.
+    /// To the ports that follow the last one seen, and that are not known.
     pub(super) fn foretold<R: Rng>(
         ip: IpAddr,
         plan: PortPlan,
         order: Order,
+        known: impl Fn(u16) -> bool,
         at: u64,
         rng: &mut R,
     ) -> Self {
@@ -93,7 +94,9 @@ impl Spray {
         let numbers = (1..=rounds * FORETOLD).map(number);
         let ports = numbers.chain((1..=before).map(|n| -n)).map(after);
         let ports = ports.filter_map(|port| u16::try_from(port).ok());
-        let ports: Vec<_> = ports.filter(|port| *port >= 1024).collect();
+        let ports: Vec<_> = ports
+            .filter(|p| *p >= 1024 && (rounds > 1 || !known(*p)))
+            .collect();
         let fast = ports.len();
         Self::new(Aim::Ports { ip, ports, fast }, at, rng)
     }

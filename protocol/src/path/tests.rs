@@ -502,3 +502,22 @@ fn a_person_who_waits_makes_silence_noticed_within_two_seconds() {
     }
     assert_eq!(stage.active(), Some(relay()));
 }
+
+#[test]
+fn a_node_that_is_seen_elsewhere_calls_and_looks_at_the_path_in_use_at_once() {
+    let mut stage = Stage::awake();
+    let direct = Path::to(outside(1));
+    stage.learn(&[outside(1)]);
+    stage.way.learn_relayed(&[relay()], stage.now());
+    stage.want();
+    stage.pass(3000, &[direct, relay()]);
+    assert_eq!(stage.active(), Some(direct));
+    stage.sent.clear();
+    stage.way.jolt(stage.now());
+    stage.pass(1, &[relay()]);
+    let called = |(to, probe): &(Path, Probe)| *to == relay() && matches!(probe, Probe::Call(_));
+    assert!(stage.sent.iter().any(called));
+    assert_eq!(stage.pings_to(direct), 1);
+    stage.pass(700, &[relay()]);
+    assert_eq!(stage.active(), Some(relay()));
+}

@@ -155,7 +155,8 @@ fn step_of(ports: &[i32]) -> Option<i16> {
     let smallest = steps.iter().copied().min_by_key(|step| step.abs())?;
     let follows = |step: &i32| step.abs() <= STEP_MAX && step.signum() == smallest.signum();
     let divides = |step: &i32| step % smallest == 0;
-    let step = if steps.iter().all(divides) {
+    // Of one gap alone nobody knows how many ports of others are in it.
+    let step = if steps.len() > 1 && steps.iter().all(divides) {
         smallest
     } else {
         smallest.signum()
@@ -203,7 +204,9 @@ mod tests {
         let expected = |last, step| PortPlan { last, step };
         assert_eq!(plan(&[4000, 4004, 4010]), expected(4010, 1));
         assert_eq!(plan(&[4000, 4002, 4008]), expected(4008, 2));
-        assert_eq!(plan(&[4000, 3998]), expected(3998, -2));
+        assert_eq!(plan(&[4000, 3998, 3996]), expected(3996, -2));
+        // What lies between the only two may be flows to others.
+        assert_eq!(plan(&[4000, 4002]), expected(4002, 1));
         assert_eq!(plan(&[4000, 40_000]), expected(40_000, 0));
     }
 
