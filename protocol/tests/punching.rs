@@ -9,13 +9,16 @@
     reason = "a test stops at the first surprise, and most kinds of routers are alike in most respects"
 )]
 
+#[path = "punching/faults.rs"]
+mod faults;
 #[path = "punching/router.rs"]
 mod router;
 #[path = "punching/world.rs"]
 mod world;
 
+use faults::{Faults, Sight};
 use router::Kind;
-use world::{Faults, Outcome, Sight, World};
+use world::{Outcome, World};
 
 /// Seeds for each pair of routers.
 fn seeds() -> u64 {

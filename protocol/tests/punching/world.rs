@@ -14,6 +14,7 @@ use meshnode_protocol::time::{Moment, Timestamp};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::faults::{Faults, Sight};
 use crate::router::{Kind, Router};
 
 const PORT: u16 = 41_641;
@@ -23,21 +24,6 @@ const LEG_US: u64 = 15_000;
 /// Between two packets of the program that talks.
 const PACKET_US: u64 = 50_000;
 const HELLO_US: u64 = 25_000_000;
-
-/// What goes wrong on the way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Faults {
-    pub(crate) loss_permille: u32,
-    /// So much later a packet may be, so that packets overtake one another.
-    pub(crate) late_us: u64,
-}
-
-impl Faults {
-    pub(crate) const NONE: Self = Self {
-        loss_permille: 0,
-        late_us: 0,
-    };
-}
 
 #[derive(Debug)]
 enum What {
@@ -102,22 +88,6 @@ pub(crate) struct World {
     mute: bool,
     /// Relays that tell the nodes where they see them.
     tellers: usize,
-}
-
-/// Who tells the nodes where they are seen, and when.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sight {
-    pub(crate) tellers: usize,
-    /// So long after the nodes are there does the last of them begin.
-    pub(crate) late_ms: u64,
-}
-
-impl Sight {
-    /// Two, before the nodes meet.
-    pub(crate) const FULL: Self = Self {
-        tellers: 2,
-        late_ms: 0,
-    };
 }
 
 fn relays() -> [SocketAddr; 2] {
