@@ -132,7 +132,8 @@ impl Paths {
         self.with_all(|peer| peer.shake(now));
     }
 
-    /// Whether somebody saw this node elsewhere than where the same saw it before: its router is another, or began anew.
+    /// Whether somebody saw this node elsewhere than where the same saw it before: its router is another, or
+    /// began anew.
     #[must_use]
     pub fn is_elsewhere(&self, who: Vantage, by: SocketAddr, seen: SocketAddr) -> bool {
         self.outside.is_elsewhere(who, by, seen)
