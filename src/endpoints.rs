@@ -117,7 +117,8 @@ fn is_usable(link: &LinkMessage, except: &[&str]) -> bool {
     });
     let flags = link.header.flags;
     name.is_some_and(|name| {
-        flags.contains(LinkFlags::Up)
+        // Without a carrier nobody gets here, and what worked has to be looked for anew when it is back.
+        flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
             && !flags.contains(LinkFlags::Loopback)
             && !name.starts_with(OVERLAY_PREFIX)
             && !except.iter().any(|prefix| name.starts_with(prefix))

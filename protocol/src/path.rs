@@ -65,7 +65,7 @@ pub enum PathEvent {
     Send(Path, Vec<u8>),
     /// Packets travel by this path from now on.
     Active(Option<Path>),
-    /// Somebody wants the peer, after a time in which nobody did: relays that lead to it are of use now.
+    /// Somebody wants the peer, or goes on to: relays that lead to it are of use now.
     Wanted,
     /// The path in use went silent: where others see us may be new.
     Suspect,
@@ -135,6 +135,8 @@ struct Waiting {
 struct Effort {
     /// When the newest search began.
     searched_ms: Option<u64>,
+    /// Since when a direct path is looked for.
+    sought_ms: Option<u64>,
     retry_ms: Option<u64>,
     retries: usize,
     calling: Calling,
@@ -163,6 +165,8 @@ pub struct PeerPath {
     /// When anybody last wanted the peer.
     used_ms: Option<u64>,
     heard_ms: Option<u64>,
+    /// When the peer's last PING came.
+    pinged_ms: Option<u64>,
     nudged_ms: Option<u64>,
     /// The hour, and how many addresses that never answered were learned in it.
     strange: (u64, u8),
@@ -187,6 +191,7 @@ impl PeerPath {
             busy_ms: None,
             used_ms: None,
             heard_ms: None,
+            pinged_ms: None,
             nudged_ms: None,
             strange: (0, 0),
             failures: 0,
@@ -307,6 +312,9 @@ impl PeerPath {
         rng: &mut R,
     ) {
         let until_ms = now.uptime_ms().saturating_add(timeout_ms);
+        if self.is_wanted(now) {
+            self.events.push_back(PathEvent::Wanted);
+        }
         self.want(now);
         self.effort().waiting.push(Waiting {
             command,
@@ -315,6 +323,7 @@ impl PeerPath {
         });
         if let Some(path) = self.active.as_ref().map(|active| active.path) {
             self.probe(path, Some((command, seq)), true, now, rng);
+            self.expect_answer(now);
         }
     }
 

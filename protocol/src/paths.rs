@@ -20,6 +20,9 @@ use crate::time::Moment;
 
 pub use self::outside::Vantage;
 
+/// Least time between two looks at all ways because others see this node elsewhere: several notice one change.
+const JOLT_MS: u64 = 1000;
+
 /// The ways to all peers.
 #[derive(Debug, Default)]
 pub struct Paths {
@@ -30,6 +33,7 @@ pub struct Paths {
     events: VecDeque<(NodeId, PathEvent)>,
     due: Due,
     choose_ms: Option<u64>,
+    jolted_ms: Option<u64>,
     sockets: Vec<u16>,
 }
 
@@ -128,10 +132,29 @@ impl Paths {
         self.with_all(|peer| peer.shake(now));
     }
 
+    /// Whether somebody saw this node elsewhere than where the same saw it before: its router is another, or
+    /// began anew.
+    #[must_use]
+    pub fn is_elsewhere(&self, who: Vantage, by: SocketAddr, seen: SocketAddr) -> bool {
+        self.outside.is_elsewhere(who, by, seen)
+    }
+
+    /// What the own router knew is gone: the ways in use are looked at, and their peers called.
+    pub fn jolt(&mut self, now: Moment) {
+        let rested = self
+            .jolted_ms
+            .is_none_or(|ms| ms + JOLT_MS <= now.uptime_ms());
+        if rested {
+            self.jolted_ms = Some(now.uptime_ms());
+            self.with_all(|peer| peer.jolt(now));
+        }
+    }
+
     /// Learns where this node may be found, and how its router maps: whoever is looked for is told.
     pub fn announce(&mut self, candidates: Vec<Candidate>, nat: Nat, plan: PortPlan, now: Moment) {
         if self.means.announce(candidates, nat, plan) {
-            self.with_all(|peer| peer.call_again(now));
+            let nat = self.means.guess();
+            self.with_all(|peer| peer.call_again(nat, now));
         }
     }
 

@@ -9,13 +9,16 @@
     reason = "a test stops at the first surprise, and most kinds of routers are alike in most respects"
 )]
 
+#[path = "punching/faults.rs"]
+mod faults;
 #[path = "punching/router.rs"]
 mod router;
 #[path = "punching/world.rs"]
 mod world;
 
+use faults::{Faults, Sight};
 use router::Kind;
-use world::{Faults, Outcome, World};
+use world::{Outcome, World};
 
 /// Seeds for each pair of routers.
 fn seeds() -> u64 {
@@ -201,6 +204,58 @@ fn packets_that_come_before_the_first_went_out_close_no_way() {
                 outcome.direct_ms.is_some(),
                 "{other:?}, seed {seed}: {outcome:?}"
             );
+        }
+    }
+}
+
+#[test]
+fn a_router_that_is_known_late_is_met_soon_after() {
+    for (a, b) in pairs() {
+        let reach = Reach::of(a, b);
+        if reach == Reach::Relay {
+            continue;
+        }
+        let (mut tried, mut met) = (0, 0);
+        for seed in 0..seeds() {
+            let late_ms = 300 + 400 * seed;
+            let sight = Sight {
+                late_ms,
+                ..Sight::FULL
+            };
+            let mut world = World::with_sight(a, b, seed, Faults::NONE, sight);
+            world.meet();
+            world.run_for(late_ms + reach.target_ms() + 2000);
+            let outcome = world.outcome();
+            let direct = outcome
+                .direct_ms
+                .is_some_and(|ms| ms <= late_ms + reach.target_ms());
+            tried += 1;
+            met += u64::from(direct);
+            assert!(
+                direct || reach == Reach::Chance,
+                "{a:?} x {b:?}, seed {seed}: {outcome:?}"
+            );
+        }
+        assert!(met * 2 > tried, "{a:?} x {b:?}: {met} of {tried}");
+    }
+}
+
+#[test]
+fn one_that_tells_where_it_sees_them_is_enough_where_one_router_keeps_its_port() {
+    let sight = Sight {
+        tellers: 1,
+        ..Sight::FULL
+    };
+    for a in [Kind::Port, Kind::PubFw] {
+        for b in [Kind::SymSeq, Kind::SymAddr, Kind::Sym] {
+            let met = (0..seeds()).filter(|seed| {
+                let mut world = World::with_sight(a, b, *seed, Faults::NONE, sight);
+                world.meet();
+                world.run_for(Reach::Chance.target_ms());
+                world.outcome().direct_ms.is_some()
+            });
+            let met = met.count() as u64;
+            assert!(met * 10 >= seeds() * 8, "{a:?} x {b:?}: {met}");
         }
     }
 }

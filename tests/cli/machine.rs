@@ -155,7 +155,7 @@ fn what_is_set_holds_at_once_and_after_a_restart_and_unset_undoes_it() {
     assert!(
         machine
             .done(&["get"])
-            .contains("\nmdns          on     default\n")
+            .contains("\nmdns          on           default\n")
     );
     machine.done(&["unset", "listen-port", "tun-name"]);
     assert_eq!(machine.ask(&["status"])["self"]["port"], first);

@@ -36,6 +36,8 @@ use crate::time::Moment;
 const CLIENTS_MAX: usize = 32;
 /// Between two comparisons of the relays.
 const ROUND_MS: u64 = 300_000;
+/// How long packets count as flowing after the last.
+const FLOWING_MS: u64 = 10_000;
 /// How soon after news of relays they are compared.
 const ROUND_SOON_MS: u64 = 5000;
 /// The same while this node is at home nowhere.
@@ -259,6 +261,11 @@ impl Node {
         let mut holds: Vec<(TransportKey, Hold)> = Vec::new();
         let relays = &self.relays;
         holds.extend(relays.homes.iter().map(|home| (*home, Hold::Bound)));
+        let flows = |wanted: &Wanted| wanted.last_ms + FLOWING_MS > now.uptime_ms();
+        let lively = relays.wanted.values().any(flows);
+        // While packets flow, the first home tells within a second when the router's address is another.
+        let watched = relays.homes.first().filter(|_| lively);
+        holds.extend(watched.map(|home| (*home, Hold::Used)));
         holds.extend(self.reached_by(now));
         let compared = relays.compared.iter();
         holds.extend(compared.map(|relay| (*relay, Hold::Measured)));

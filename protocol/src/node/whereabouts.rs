@@ -39,9 +39,14 @@ impl Node {
     pub(super) fn on_seen(&mut self, who: Vantage, by: SocketAddr, seen: SocketAddr, now: Moment) {
         let own = &self.interfaces;
         let Some(net) = &mut self.net else { return };
+        let elsewhere = net.paths.is_elsewhere(who, by, seen);
         if net.paths.saw_us(who, by, seen, own, now) {
             self.announce_ways(now);
             self.endpoints_changed(now);
+        }
+        if let Some(net) = self.net.as_mut().filter(|_| elsewhere) {
+            net.paths.jolt(now);
+            self.relays_doubt(now);
         }
     }
 

@@ -126,7 +126,7 @@ impl PeerPath {
             next_ms: effort.retry_ms.map(|ms| ms.saturating_sub(at)),
             own_nat: means.nat,
             their_nat,
-            hopeless: tactic(means.nat, their_nat) == Tactic::Hopeless,
+            hopeless: tactic(means.guess(), their_nat) == Tactic::Hopeless,
             running: self.searches(),
         })
     }

@@ -6,7 +6,7 @@ use super::budget::Cause;
 use super::{Means, PathEvent, PeerPath, nonce};
 use crate::peering::Path;
 use crate::probe::{Call, Probe};
-use crate::record::CandidateKind;
+use crate::record::{CandidateKind, Nat};
 use crate::time::Moment;
 
 /// When a CALL is sent and sent again, milliseconds after the first.
@@ -70,8 +70,10 @@ impl PeerPath {
         }
     }
 
-    /// Calls the peer anew, if a way is looked for: what the last CALL told is not true any more.
-    pub fn call_again(&mut self, now: Moment) {
+    /// Calls the peer anew, if a way is looked for: what the last CALL told is not true any more, and the own router
+    /// maps like this.
+    pub fn call_again(&mut self, nat: Nat, now: Moment) {
+        self.learn_own_router(nat, now);
         if self.is_awake() && self.is_wanted(now) && !self.is_direct() {
             self.effort().calling.again();
             self.plan_call(now);
@@ -229,6 +231,6 @@ impl PeerPath {
         ];
         let target = kinds.into_iter().find_map(outside);
         let target = target.filter(|address| means.allows(address));
-        self.learn_router(call, target, now);
+        self.learn_router(call, target, means, now);
     }
 }

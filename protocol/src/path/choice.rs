@@ -72,6 +72,7 @@ impl PeerPath {
             effort.retries = 0;
             effort.sizing.restart();
             if direct {
+                effort.sought_ms = None;
                 effort.retry_ms = None;
             }
         }

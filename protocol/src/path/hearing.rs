@@ -15,6 +15,8 @@ const RECENT_MAX: usize = 64;
 const REFLEX_MS: u64 = 40;
 /// How long an answer spares a path that reflex.
 const ANSWERED_MS: u64 = 5000;
+/// PINGs closer than this are those of a path by which packets flow.
+const LIVELY_MS: u64 = 6000;
 /// How long an answer on the path in use is proof enough when the peer is heard elsewhere.
 const FRESH_MS: u64 = 700;
 
@@ -65,6 +67,7 @@ impl PeerPath {
                     return;
                 }
                 self.heard_ms = Some(now.uptime_ms());
+                self.note_ping(now);
                 let observed = path.remote();
                 let bytes = self.keys.seal(&Probe::Pong { txid, observed }, nonce(rng));
                 self.events.push_back(PathEvent::Send(path, bytes));
@@ -74,6 +77,15 @@ impl PeerPath {
             Probe::Pong { txid, observed } => self.pong(txid, observed, path, means, now, rng),
             Probe::Call(call) => self.on_call(&call, path, means, now, rng),
             Probe::CallAck(call) => self.on_call_ack(&call, path, means, now, rng),
+        }
+    }
+
+    /// A peer that asks so often has packets for this node, or a person who waits.
+    fn note_ping(&mut self, now: Moment) {
+        let at = now.uptime_ms();
+        let last = self.pinged_ms.replace(at);
+        if last.is_some_and(|ms| ms + LIVELY_MS > at) && self.is_wanted(now) {
+            self.events.push_back(PathEvent::Wanted);
         }
     }
 
@@ -122,15 +134,16 @@ impl PeerPath {
     /// The peer sends from another address than the one in use: it may have moved, so the one in use has to answer.
     fn doubt(&mut self, from: &Path, now: Moment) {
         let at = now.uptime_ms();
-        let Some(active) = self.active.as_ref().filter(|active| active.path != *from) else {
+        let Some(active) = self.active.as_mut().filter(|active| active.path != *from) else {
             return;
         };
-        if active.path.remote().is_none() || !self.is_awake() {
+        if active.path.remote().is_none() || self.effort.is_none() {
             return;
         }
         let fresh = active.proven_ms.is_some_and(|ms| ms + FRESH_MS > at);
         let checked = active.misses > 0 || self.probe_ms.is_some_and(|ms| ms <= at + FRESH_MS);
         if !fresh && !checked {
+            active.hurried = true;
             self.probe_ms = Some(at);
         }
     }
@@ -201,6 +214,11 @@ impl PeerPath {
             active.suspect_ms = None;
             active.hurried = false;
             active.proven_ms = Some(at);
+            if path.remote().is_some()
+                && let Some(effort) = &mut self.effort
+            {
+                effort.sought_ms = None;
+            }
             let asks = |flight: &Flight| !flight.on_active || flight.command.is_some();
             self.flights.retain(asks);
             self.schedule_probe(means, now);

@@ -3,7 +3,7 @@
 use rand_core::Rng;
 
 use super::budget::Cause;
-use super::{BUSY_MS, Flight, Means, PathEvent, PeerPath, Waiting, nonce};
+use super::{Active, BUSY_MS, Flight, Means, PathEvent, PeerPath, Waiting, nonce};
 use crate::io::CommandId;
 use crate::peering::Path;
 use crate::probe::Probe;
@@ -37,7 +37,28 @@ const IN_FLIGHT_MAX: usize = 256;
 /// How long a probe is remembered.
 const FLIGHT_MS: u64 = 10_000;
 
+impl Active {
+    /// How long a probe may stay unanswered before it counts as missed.
+    fn gap_ms(&self, patience_ms: u64) -> u64 {
+        let gap = if self.hurried {
+            HURRIED_MISS_MS
+        } else {
+            MISS_MS
+        };
+        gap.max(patience_ms)
+    }
+}
+
 impl PeerPath {
+    /// A person's probe is on its way: the path is looked at when it should have been answered.
+    pub(super) fn expect_answer(&mut self, now: Moment) {
+        let patience_ms = self.slowest_ms() * 5 / 4;
+        if let Some(active) = &self.active {
+            let soon = now.uptime_ms() + active.gap_ms(patience_ms);
+            self.probe_ms = Some(self.probe_ms.map_or(soon, |due| due.min(soon)));
+        }
+    }
+
     fn is_busy(&self, at: u64) -> bool {
         self.busy_ms.is_some_and(|ms| ms + BUSY_MS >= at)
     }
@@ -171,14 +192,24 @@ impl PeerPath {
             return;
         }
         let patience_ms = self.slowest_ms() * 5 / 4;
+        let waits = self.is_asked();
         let Some(active) = &mut self.active else {
             self.probe_ms = None;
             return;
         };
         let path = active.path;
-        let asked = |flight: &Flight| flight.on_active && flight.path == path;
-        if self.flights.values().any(asked) {
+        let gap = active.gap_ms(patience_ms);
+        // What was asked before the last answer may be lost for itself, and what was asked just now is on its way.
+        let unproven = |ms: u64| active.proven_ms.is_none_or(|proven| proven <= ms);
+        let missed = |flight: &Flight| {
+            let sent_ms = flight.sent_us / 1000;
+            let ours = flight.on_active && flight.path == path;
+            ours && sent_ms + gap <= at && unproven(sent_ms)
+        };
+        if self.flights.values().any(missed) {
             active.misses += 1;
+            // Somebody waits.
+            active.hurried |= waits;
         } else {
             active.idle_ms = active.proven_ms.map_or(0, |ms| at.saturating_sub(ms));
         }
@@ -204,11 +235,7 @@ impl PeerPath {
             return;
         }
         let Some(active) = &self.active else { return };
-        let gap = if active.hurried {
-            HURRIED_MISS_MS.max(patience_ms)
-        } else {
-            MISS_MS.max(patience_ms)
-        };
+        let gap = active.gap_ms(patience_ms);
         self.probe(path, None, true, now, rng);
         self.probe_ms = Some(at + gap);
         self.stand_by(at, now, rng);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::address::is_probeable;
 use super::budget::Budget;
 use super::keepalive::Keepalive;
+use super::punching::guess;
 use crate::body::Ipv4Range;
 use crate::limits::CANDIDATES_MAX;
 use crate::peering::{Path, Socket};
@@ -67,6 +68,11 @@ impl Means {
         self.nat = nat;
         self.plan = plan;
         moved
+    }
+
+    /// How the own router maps, as well as can be told.
+    pub(crate) fn guess(&self) -> Nat {
+        guess(self.nat, &self.candidates)
     }
 
     /// Learns what may be done against routers.

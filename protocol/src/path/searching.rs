@@ -49,6 +49,7 @@ impl PeerPath {
         let effort = self.effort();
         effort.retry_ms = None;
         effort.searched_ms = Some(at);
+        effort.sought_ms.get_or_insert(at);
         effort.attempts.begin(at);
         self.plan_call(now);
     }
@@ -69,6 +70,7 @@ impl PeerPath {
         effort.retries = 0;
         if effort.searched_ms.is_none() {
             effort.searched_ms = Some(at);
+            effort.sought_ms = Some(at);
             effort.attempts.begin(at);
         }
     }
@@ -93,6 +95,19 @@ impl PeerPath {
             return;
         }
         self.start_anew(now);
+        self.effort().calling.again();
+        self.plan_call(now);
+        if let Some(active) = &mut self.active {
+            active.hurried = true;
+            self.probe_ms = Some(now.uptime_ms());
+        }
+    }
+
+    /// Others see this node elsewhere all at once: what its router knew is gone, and the peers know the old place.
+    pub fn jolt(&mut self, now: Moment) {
+        if !self.is_awake() || !self.is_wanted(now) {
+            return;
+        }
         self.effort().calling.again();
         self.plan_call(now);
         if let Some(active) = &mut self.active {

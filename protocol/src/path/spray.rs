@@ -9,11 +9,13 @@ use crate::probe::PortPlan;
 
 /// Ports that are foretold after the last one seen.
 const FORETOLD: i32 = 24;
+/// Ports before it: the one that the peer's first probe took may be older than the last that others saw.
+const BEFORE: i32 = 8;
 
 /// In which order ports are foretold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Upwards, once: this end's own port is the same for all.
+    /// Upwards, once, and a few downwards: this end's own port is the same for all.
     Once,
     /// Upwards, then those after them: this end's own port goes up with each.
     Up,
@@ -70,11 +72,12 @@ impl Spray {
         }
     }
 
-    /// To the ports that follow the last one seen.
+    /// To the ports that follow the last one seen, and that are not known.
     pub(super) fn foretold<R: Rng>(
         ip: IpAddr,
         plan: PortPlan,
         order: Order,
+        known: impl Fn(u16) -> bool,
         at: u64,
         rng: &mut R,
     ) -> Self {
@@ -84,10 +87,16 @@ impl Spray {
             Order::Down if n <= FORETOLD => FORETOLD + 1 - n,
             Order::Down => 3 * FORETOLD + 2 - n,
         };
-        let rounds = if order == Order::Once { 1 } else { 2 };
-        let ports = (1..=rounds * FORETOLD).map(|n| after(number(n)));
+        let (rounds, before) = match order {
+            Order::Once => (1, BEFORE),
+            Order::Up | Order::Down => (2, 0),
+        };
+        let numbers = (1..=rounds * FORETOLD).map(number);
+        let ports = numbers.chain((1..=before).map(|n| -n)).map(after);
         let ports = ports.filter_map(|port| u16::try_from(port).ok());
-        let ports: Vec<_> = ports.filter(|port| *port >= 1024).collect();
+        let ports: Vec<_> = ports
+            .filter(|p| *p >= 1024 && (rounds > 1 || !known(*p)))
+            .collect();
         let fast = ports.len();
         Self::new(Aim::Ports { ip, ports, fast }, at, rng)
     }

@@ -1,5 +1,7 @@
 //! One way, and the peer at its other end: what is sent when, and what nobody is made to send.
 
+mod loss;
+
 use std::net::SocketAddr;
 
 use rand_chacha::ChaCha20Rng;

@@ -1,6 +1,6 @@
 //! Where others see this node: its address outside, and how its router maps (RFC 4787 §4.1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::id::NodeId;
@@ -14,6 +14,9 @@ const OBSERVED_MAX: usize = 3;
 const FRESH_MS: u64 = 65_000;
 /// The largest step from one mapped port to the next that still looks like a rule.
 const STEP_MAX: i32 = 64;
+
+/// Answers to what was sent in one burst come within this.
+const OVERTAKEN_MS: u64 = 300;
 
 /// Who saw this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +66,12 @@ impl Outside {
         }
     }
 
+    /// Whether the same one saw this node elsewhere before.
+    pub(super) fn is_elsewhere(&self, who: Vantage, by: SocketAddr, seen: SocketAddr) -> bool {
+        let known = self.sightings.get(&who);
+        known.is_some_and(|known| known.by == by && known.seen != seen)
+    }
+
     pub(super) fn forget(&mut self, who: &Vantage) {
         self.sightings.remove(who);
     }
@@ -108,6 +117,11 @@ impl Outside {
             .filter(|s| s.seen.is_ipv4() && !is_local(&s.seen))
             .collect();
         seen.sort_by_key(|sighting| (sighting.first_ms, sighting.by));
+        sort_overtaken(&mut seen);
+        // A machine that saw it twice, as a member and as a relay, is one place all the same, and the flow to it is as
+        // old as its first word.
+        let mut flows = BTreeSet::new();
+        seen.retain(|sighting| flows.insert((sighting.by, sighting.seen)));
         let Some(last) = seen.last() else {
             return (Nat::Unknown, PortPlan::default());
         };
@@ -118,9 +132,10 @@ impl Outside {
         if own.contains(&last.seen.ip()) {
             return (Nat::None, plan);
         }
-        let mut places: Vec<_> = seen.iter().map(|sighting| sighting.by.ip()).collect();
-        places.sort_unstable();
-        places.dedup();
+        let mut places = BTreeSet::new();
+        seen.reverse();
+        seen.retain(|sighting| places.insert(sighting.by.ip()));
+        seen.reverse();
         if places.len() < 2 {
             return (Nat::Unknown, plan);
         }
@@ -138,6 +153,22 @@ impl Outside {
     }
 }
 
+/// Puts in order what was asked in one burst and answered as the distances have it: routers that count do so upwards,
+/// but for very few.
+fn sort_overtaken(seen: &mut [&Sighting]) {
+    for end in 1..seen.len() {
+        for at in (1..=end).rev() {
+            let [before, after] = [seen[at - 1], seen[at]];
+            let gap = i32::from(before.seen.port()) - i32::from(after.seen.port());
+            let together = before.first_ms + OVERTAKEN_MS > after.first_ms;
+            if !together || !(1..=STEP_MAX).contains(&gap) {
+                break;
+            }
+            seen.swap(at - 1, at);
+        }
+    }
+}
+
 /// The step by which ports follow one another, if they do: small, and all in one direction. The newest few count.
 fn step_of(ports: &[i32]) -> Option<i16> {
     const NEWEST: usize = 4;
@@ -147,7 +178,8 @@ fn step_of(ports: &[i32]) -> Option<i16> {
     let smallest = steps.iter().copied().min_by_key(|step| step.abs())?;
     let follows = |step: &i32| step.abs() <= STEP_MAX && step.signum() == smallest.signum();
     let divides = |step: &i32| step % smallest == 0;
-    let step = if steps.iter().all(divides) {
+    // Of one gap alone nobody knows how many ports of others are in it.
+    let step = if steps.len() > 1 && steps.iter().all(divides) {
         smallest
     } else {
         smallest.signum()
@@ -166,7 +198,7 @@ mod tests {
     fn seen_at(ports: &[u16]) -> Outside {
         let mut outside = Outside::default();
         for (number, port) in (1..).zip(ports) {
-            let at = u64::from(number) * 100;
+            let at = u64::from(number) * 1000;
             let seen = ([203, 0, 113, 9], *port).into();
             outside.saw(Vantage::Relay(from(number)), from(number), seen, at);
         }
@@ -195,14 +227,44 @@ mod tests {
         let expected = |last, step| PortPlan { last, step };
         assert_eq!(plan(&[4000, 4004, 4010]), expected(4010, 1));
         assert_eq!(plan(&[4000, 4002, 4008]), expected(4008, 2));
-        assert_eq!(plan(&[4000, 3998]), expected(3998, -2));
+        assert_eq!(plan(&[4000, 3998, 3996]), expected(3996, -2));
+        // What lies between the only two may be flows to others.
+        assert_eq!(plan(&[4000, 4002]), expected(4002, 1));
         assert_eq!(plan(&[4000, 40_000]), expected(40_000, 0));
+    }
+
+    #[test]
+    fn answers_that_overtake_one_another_turn_no_router_around() {
+        let mut outside = Outside::default();
+        for (number, port, at) in [(1, 4002, 100), (2, 4000, 120), (3, 4001, 150)] {
+            let seen = ([203, 0, 113, 9], port).into();
+            outside.saw(Vantage::Relay(from(number)), from(number), seen, at);
+        }
+        let plan = PortPlan {
+            last: 4002,
+            step: 1,
+        };
+        assert_eq!(outside.router(&[]), (Nat::Sequential, plan));
+    }
+
+    #[test]
+    fn a_machine_that_sees_as_member_and_as_relay_is_one_place() {
+        // Else two words of one would outvote the other's.
+        let mut outside = seen_at(&[4000, 4001]);
+        let seen = ([203, 0, 113, 9], 4000).into();
+        let node = NodeId::new(crate::identity::Secret::from_seed(&[1; 32]).public());
+        outside.saw(Vantage::Member(node), from(1), seen, 3000);
+        let plan = PortPlan {
+            last: 4001,
+            step: 1,
+        };
+        assert_eq!(outside.router(&[]), (Nat::Sequential, plan));
     }
 
     #[test]
     fn what_was_seen_long_before_the_newest_does_not_count() {
         let mut outside = seen_at(&[4000, 4000, 4000]);
-        let late = 300 + FRESH_MS;
+        let late = 3000 + FRESH_MS;
         for number in [8, 9] {
             let seen = ([203, 0, 113, 77], 5000).into();
             let at = late + u64::from(number);

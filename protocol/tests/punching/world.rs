@@ -14,6 +14,7 @@ use meshnode_protocol::time::{Moment, Timestamp};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::faults::{Faults, Sight};
 use crate::router::{Kind, Router};
 
 const PORT: u16 = 41_641;
@@ -24,21 +25,6 @@ const LEG_US: u64 = 15_000;
 const PACKET_US: u64 = 50_000;
 const HELLO_US: u64 = 25_000_000;
 
-/// What goes wrong on the way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Faults {
-    pub(crate) loss_permille: u32,
-    /// So much later a packet may be, so that packets overtake one another.
-    pub(crate) late_us: u64,
-}
-
-impl Faults {
-    pub(crate) const NONE: Self = Self {
-        loss_permille: 0,
-        late_us: 0,
-    };
-}
-
 #[derive(Debug)]
 enum What {
     /// By the internet, from an outer address to another.
@@ -48,6 +34,8 @@ enum What {
     RelayedProbe(SocketAddr, Vec<u8>),
     RelayedPacket(SocketAddr),
     Hello,
+    /// So many relays tell from now on where they see a node.
+    Sight(usize),
     Ask,
     Talk,
     Report,
@@ -98,6 +86,8 @@ pub(crate) struct World {
     rng: ChaCha20Rng,
     faults: Faults,
     mute: bool,
+    /// Relays that tell the nodes where they see them.
+    tellers: usize,
 }
 
 fn relays() -> [SocketAddr; 2] {
@@ -109,6 +99,10 @@ fn relays() -> [SocketAddr; 2] {
 
 impl World {
     pub(crate) fn new(a: Kind, b: Kind, seed: u64, faults: Faults) -> Self {
+        Self::with_sight(a, b, seed, faults, Sight::FULL)
+    }
+
+    pub(crate) fn with_sight(a: Kind, b: Kind, seed: u64, faults: Faults, sight: Sight) -> Self {
         let mut bytes = [1; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let node = |number: usize, kind: Kind| {
@@ -146,6 +140,7 @@ impl World {
             rng: ChaCha20Rng::from_seed(bytes),
             faults,
             mute: false,
+            tellers: if sight.late_ms > 0 { 1 } else { sight.tellers },
         };
         for number in 0..2 {
             let now = world.now();
@@ -153,6 +148,9 @@ impl World {
             node.paths
                 .insert(id(1 - number), keys(number, 1 - number), now);
             world.queue_at(0, number, What::Hello);
+            if sight.late_ms > 0 {
+                world.queue_at(sight.late_ms * 1000, number, What::Sight(sight.tellers));
+            }
         }
         world.run_for(200);
         world
@@ -288,6 +286,11 @@ impl World {
                 self.hello(to);
                 self.drain(to);
             }
+            What::Sight(tellers) => {
+                self.tellers = tellers;
+                self.hello(to);
+                self.drain(to);
+            }
             What::Talk => {
                 self.talk(to);
                 self.queue_at(PACKET_US, to, What::Talk);
@@ -327,7 +330,7 @@ impl World {
         let now = self.now();
         let node = &mut self.nodes[number];
         let own = [IpAddr::V4(node.own)];
-        for relay in relays() {
+        for relay in relays().into_iter().take(self.tellers) {
             let seen = node.router.leave(PORT, relay, self.now_us, &mut self.rng);
             let who = Vantage::Relay(relay);
             node.paths.saw_us(who, relay, seen, &own, now);

@@ -102,13 +102,14 @@ fn cells() -> Vec<Cell> {
 }
 
 /// Pairs that run with every test: one for each way in which a plain pair can be filtered and mapped.
-const SHORT: [(Nat, Nat); 7] = [
+const SHORT: [(Nat, Nat); 8] = [
     (Nat::Public, Nat::Sym),
     (Nat::PubFw, Nat::FullCone),
     (Nat::Addr, Nat::Port),
     (Nat::Port, Nat::Port),
     // By foretold ports, by chance, and by a relay alone.
     (Nat::PortRand, Nat::SymSeq),
+    (Nat::SymSeq, Nat::SymSeq),
     (Nat::Port, Nat::Sym),
     (Nat::Sym, Nat::Sym),
 ];

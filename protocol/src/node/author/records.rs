@@ -19,7 +19,10 @@ use crate::wire::Items;
 const ENDPOINTS_MS: u64 = 2000;
 /// How long after its start a node that stands where its record says waits to say so again: by then its links stand,
 /// so that gossip tells it to all, and it was told how it is seen from outside, so that it says it once.
+/// In a small network nothing is to be saved, and the first answer may hang on it.
 const RETURN_MS: u64 = 1500;
+/// The same for each member, as far as that is less.
+const RETURN_MEMBER_MS: u64 = 5;
 /// How long the endpoints in a record rank as fresh, seconds.
 const ENDPOINTS_TTL_S: u32 = 7200;
 /// Between two Tips that say the same.
@@ -164,7 +167,8 @@ impl Node {
     /// Until when the first endpoints of a life are put off: the record of the last life still leads here.
     fn waits_to_return(&self, now: Moment) -> Option<u64> {
         let net = self.net.as_ref()?;
-        let until = net.opened_ms + RETURN_MS;
+        let members = net.view.members().len() as u64;
+        let until = net.opened_ms + RETURN_MS.min(members * RETURN_MEMBER_MS);
         let first = !net.published.contains_key(&RecordKind::ENDPOINTS);
         let held = net.ledger.records.endpoints(&self.id)?;
         let hosts = |tunnel: &[Candidate]| -> Vec<_> {

@@ -7,13 +7,16 @@ use crate::id::{NodeId, TransportKey};
 use crate::io::PathKind;
 use crate::link::{DialId, LinkOutput};
 use crate::node::Node;
-use crate::path::{is_probeable, kind_of};
+use crate::path::{PeerPath, is_probeable, kind_of};
 use crate::peering::CircuitId;
 use crate::record::{ControlAddress, Transport};
 use crate::time::Moment;
 
 /// How long a wanted peer may stay without an answer by UDP before datagrams go over a link.
 const CARRY_AFTER_MS: u64 = 600;
+/// How long nothing may come of a stream before a link that goes by UDP counts as dead: it went the same way as the
+/// datagrams that are not answered.
+const STREAM_MS: u64 = 1000;
 /// How long a better way must have stood before the stream is given up.
 const CARRY_KEPT_MS: u64 = 30_000;
 /// Calls by circuits that are on their way at the same time.
@@ -32,6 +35,8 @@ pub(super) struct Circuits {
     streams: BTreeMap<TransportKey, CircuitId>,
     /// Peers with which a stream is wanted: since when there is a better way.
     carried: BTreeMap<TransportKey, Option<u64>>,
+    /// Those that are linked by UDP and not heard: since when.
+    asked_ms: BTreeMap<TransportKey, u64>,
     calls: BTreeMap<DialId, TransportKey>,
     called_ms: BTreeMap<TransportKey, u64>,
     /// Links that came up by a circuit of this node's making.
@@ -96,6 +101,7 @@ impl Node {
         let circuits = &mut self.relays.circuits;
         circuits.links.remove(peer);
         circuits.carried.remove(peer);
+        circuits.asked_ms.remove(peer);
         if circuits.streams.remove(peer).is_some() {
             self.relays.touch();
         }
@@ -234,34 +240,62 @@ impl Node {
         stream.filter(|_| linked)
     }
 
-    /// Asks for streams with those whom nothing else reaches, and gives up those that are not needed any more.
-    pub(super) fn want_circuits(&mut self, now: Moment) {
-        let at = now.uptime_ms();
-        let Some(net) = &self.net else { return };
-        let mut due: Option<u64> = None;
-        let mut silent = BTreeSet::new();
+    /// Ends a link that goes by UDP, or through the tunnel, if nothing was heard over it in time either. Gives when it
+    /// is to be looked at again.
+    fn hang_up_dead(&mut self, peer: &TransportKey, at: u64) -> Option<u64> {
+        let net = self.net.as_ref()?;
+        let remote = self.links.peers.get(peer)?.remote;
+        let by_udp = match remote.transport {
+            Transport::Quic => true,
+            Transport::Tcp => net.is_overlay(remote.address.ip()),
+        };
+        let node = net.transports.get(peer)?;
+        if !by_udp || net.paths.peer(node).is_some_and(PeerPath::answers) {
+            self.relays.circuits.asked_ms.remove(peer);
+            return None;
+        }
+        let since_ms = *self.relays.circuits.asked_ms.entry(*peer).or_insert(at);
+        if since_ms + STREAM_MS > at {
+            return Some(since_ms + STREAM_MS);
+        }
+        self.relays.circuits.asked_ms.remove(peer);
+        self.link(LinkOutput::HangUp { peer: *peer });
+        None
+    }
+
+    /// Wanted peers that do not answer by UDP, and when the next may be one.
+    fn silent_by_udp(&self, at: u64) -> (BTreeSet<TransportKey>, Option<u64>) {
+        let (mut silent, mut due) = (BTreeSet::new(), None);
+        let Some(net) = &self.net else {
+            return (silent, due);
+        };
         for (node, wanted) in &self.relays.wanted {
             let way = net.paths.peer(node);
             let by_udp = way.and_then(|way| way.active()).is_some_and(|(path, ..)| {
-                kind_of(&path) < PathKind::Circuit && way.is_some_and(|way| way.answers())
+                kind_of(&path) < PathKind::Circuit && way.is_some_and(PeerPath::answers)
             });
             let ripe_ms = wanted.since_ms + CARRY_AFTER_MS;
-            let key = net
-                .view
-                .live(node)
-                .and_then(|member| net.transport_key(member));
+            let member = net.view.live(node);
+            let key = member.and_then(|member| net.transport_key(member));
             let Some(key) = key.filter(|_| !by_udp) else {
                 continue;
             };
             if ripe_ms <= at {
                 silent.insert(key);
             } else {
-                due = Some(due.map_or(ripe_ms, |due| due.min(ripe_ms)));
+                due = Some(due.map_or(ripe_ms, |due: u64| due.min(ripe_ms)));
             }
         }
+        (silent, due)
+    }
+
+    /// Asks for streams with those whom nothing else reaches, and gives up those that are not needed any more.
+    pub(super) fn want_circuits(&mut self, now: Moment) {
+        let at = now.uptime_ms();
+        let (silent, mut due) = self.silent_by_udp(at);
         for peer in &silent {
             let linked = self.links.peers.get(peer);
-            match linked.map(|linked| linked.trusted) {
+            let again = match linked.map(|linked| linked.trusted) {
                 Some(true) => {
                     let before = self.relays.circuits.carried.insert(*peer, None);
                     if before.is_none() {
@@ -271,19 +305,22 @@ impl Node {
                             wanted,
                         });
                     }
+                    self.hang_up_dead(peer, at)
                 }
                 // It proves itself in these moments.
-                Some(false) => {}
+                Some(false) => None,
                 None => {
                     self.links.hurry(peer);
                     self.call_by_circuit(peer, now);
-                    let again = at + CALL_AGAIN_MS;
-                    due = Some(due.map_or(again, |due| due.min(again)));
+                    Some(at + CALL_AGAIN_MS)
                 }
-            }
+            };
+            due = again.into_iter().chain(due).min();
         }
+        let circuits = &mut self.relays.circuits;
+        circuits.asked_ms.retain(|peer, _| silent.contains(peer));
         let mut over = Vec::new();
-        for (peer, better_ms) in &mut self.relays.circuits.carried {
+        for (peer, better_ms) in &mut circuits.carried {
             if silent.contains(peer) {
                 continue;
             }

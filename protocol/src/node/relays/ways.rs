@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{Limit, Wanted};
+use super::{FLOWING_MS, Limit, Wanted};
 use crate::id::{NodeId, TransportKey};
 use crate::io::{PathKind, Warning};
 use crate::name::NodeName;
@@ -19,8 +19,6 @@ use crate::time::Moment;
 const WANTED_MS: u64 = 120_000;
 /// Peers that are wanted at the same time; whoever was wanted longest ago makes room.
 const WANTED_MAX: usize = 512;
-/// How long packets count as flowing after the last.
-const FLOWING_MS: u64 = 10_000;
 /// How long a peer that was heard by a relay can be answered there.
 const MET_MS: u64 = 300_000;
 /// Ways of a peer that are told.
@@ -41,7 +39,9 @@ impl Node {
         let at = now.uptime_ms();
         let wanted = &mut self.relays.wanted;
         if let Some(known) = wanted.get_mut(node) {
+            let rested = known.last_ms + FLOWING_MS <= at;
             known.last_ms = at;
+            self.relays.touched |= rested;
             return;
         }
         if wanted.len() >= WANTED_MAX {

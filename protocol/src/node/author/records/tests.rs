@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::RETURN_MS;
+use super::RETURN_MEMBER_MS;
 use crate::body::Tags;
 use crate::io::{Command, CommandId, Input, InviteOptions, Mapped, Output, Reply};
 use crate::limits::CANDIDATES_MAX;
@@ -179,13 +179,14 @@ fn again(node: &Node, own: [u8; 4]) -> Node {
 fn a_node_that_boots_where_it_was_says_so_once_and_when_its_links_stand() {
     let node = at_home(1);
     let before = said(&node);
+    let wait = RETURN_MEMBER_MS * node.view().unwrap().members().len() as u64;
     let mut node = again(&node, [192, 168, 1, 1]);
     assert_eq!(said(&node), before);
     // It hears meanwhile how it is seen from outside.
     let late = mapped(&["25.0.1.2:41641"], &[]);
-    node.handle(late, at(2 * PUBLISHED_MS + RETURN_MS / 2));
+    node.handle(late, at(2 * PUBLISHED_MS + wait / 2));
     assert_eq!(said(&node), before);
-    let told = at(2 * PUBLISHED_MS + RETURN_MS);
+    let told = at(2 * PUBLISHED_MS + wait);
     node.handle(Input::Timeout, told);
     assert_eq!(said(&node), told.wall.ms());
     let outside = of_kind(published(&node), CandidateKind::Mapped);

@@ -6,6 +6,7 @@ use crate::io::{CarryWish, Carrying, Input};
 use crate::link::{LinkId, LinkInput, LinkOutput};
 use crate::node::stage::{at, revoke, say};
 use crate::peering::{CircuitId, Mailbox, Path, TunnelInput};
+use crate::record::{ControlAddress, Transport};
 use crate::relay::frame::mailbox_of;
 
 #[test]
@@ -153,4 +154,36 @@ fn a_stranger_is_given_no_way() {
     let bytes = vec![0; 100];
     stage.give(Input::Tunnel(TunnelInput::Datagram { path, bytes }));
     assert!(stage.node.relays.wanted.is_empty() && stage.node.relays.met.is_empty());
+}
+
+#[test]
+fn a_link_that_went_the_way_of_the_datagrams_is_ended_and_one_by_tcp_is_not() {
+    for transport in [Transport::Quic, Transport::Tcp] {
+        let mut stage = Stage::new();
+        let member = stage.member(1, "tablet");
+        let (peer, link) = (key_of(&member), LinkId(7));
+        let remote = ControlAddress {
+            transport,
+            address: ([198, 51, 100, 77], 444).into(),
+        };
+        stage.give(Input::Link(LinkInput::Up {
+            link,
+            peer,
+            remote,
+            dial: None,
+            by: None,
+        }));
+        crate::node::stage::prove(&mut stage.node, peer, member.node(), at(stage.now_ms));
+        stage.carry();
+        let key = stage.wireguard(&member.node());
+        stage.give(Input::Tunnel(TunnelInput::Wanted { key }));
+        let ended = |stage: &Stage| {
+            let over = LinkOutput::HangUp { peer };
+            stage.links().any(|link| *link == over)
+        };
+        stage.run(1500);
+        assert!(!ended(&stage), "{transport:?}");
+        stage.run(200);
+        assert_eq!(ended(&stage), transport == Transport::Quic);
+    }
 }
