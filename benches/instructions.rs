@@ -13,6 +13,7 @@
 #[path = "instructions/counts.rs"]
 mod counts;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
@@ -90,12 +91,16 @@ fn steps(work: &Work) -> u32 {
 fn take() {
     for work in works() {
         let mut step = work.prepare();
-        parent_id();
+        mark();
         for _ in 0..steps(&work) {
             step();
         }
-        parent_id();
+        mark();
     }
+}
+
+fn mark() {
+    let _asked_for_its_sake = parent_id();
 }
 
 fn run(wish: &Wish) -> anyhow::Result<ExitCode> {
@@ -103,7 +108,8 @@ fn run(wish: &Wish) -> anyhow::Result<ExitCode> {
     let counts = Counts(count(&works)?);
     print!("{}", counts.table(&works));
     if let Some(file) = &wish.json {
-        let json = serde_json::to_string_pretty(&counts.0)?;
+        let named: BTreeMap<_, _> = counts.0.iter().cloned().collect();
+        let json = serde_json::to_string_pretty(&named)?;
         std::fs::write(file, json + "\n").with_context(|| file.display().to_string())?;
     }
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.txt");
@@ -145,6 +151,8 @@ fn count(works: &[Work]) -> anyhow::Result<Vec<(String, f64)>> {
     };
     let said = String::from_utf8_lossy(&run.stderr);
     ensure!(run.status.success(), "valgrind: {}\n{said}", run.status);
+    let more = out.with_extension((2 * works.len() + 1).to_string());
+    ensure!(!more.exists(), "more marks than two for each work");
     let each = works.iter().enumerate().map(|(number, work)| {
         // The first mark ends what comes before.
         let dump = out.with_extension((2 * number + 2).to_string());
