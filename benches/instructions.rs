@@ -1,8 +1,8 @@
 //! How many instructions each part of a packet's way takes, counted by valgrind's callgrind: the same number on a busy
 //! machine as on a quiet one.
 //!
-//! The bench runs itself below callgrind. A call of `getppid`, which nothing else here makes, stands before and behind the
-//! steps that count: there callgrind writes down what it counted since the last one. What comes before is not in it.
+//! The bench runs itself below callgrind. A call of `getppid`, which nothing else here makes, stands before and behind
+//! the steps that count: there callgrind writes down what it counted since the last one. What comes before is not in it.
 
 #![expect(
     clippy::print_stdout,

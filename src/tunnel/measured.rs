@@ -355,7 +355,8 @@ fn devices() -> &'static [NodeId] {
     &DEVICE
 }
 
-/// A policy with so many rules for the peer's device: the first allows [`FIRST`], the last [`LAST`]. None without rules.
+/// A policy with so many rules for the peer's device: the first allows [`FIRST`], the last [`LAST`]. Without rules,
+/// none.
 fn policy(rules: u16) -> Arc<Filter> {
     let Some(between) = rules.checked_sub(2) else {
         return Arc::new(Filter::Open);
