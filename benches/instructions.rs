@@ -3,6 +3,7 @@
 //!
 //! The bench runs itself below callgrind. A call of `getppid`, which nothing else here makes, stands before and behind
 //! the steps that count: there callgrind writes down what it counted since the last one. What comes before
+//! is not in it.
 
 #![expect(
     clippy::print_stdout,
