@@ -12,6 +12,7 @@ mod engine;
 mod filter;
 mod flows;
 mod inbound;
+pub mod measured;
 mod merge;
 mod offload;
 mod outbound;
