@@ -56,6 +56,8 @@ pub struct Pull {
     turn: Turn,
     /// Whether the records were left for another round, as it was not their turn.
     gave_way: bool,
+    /// Whether nothing else differs.
+    records_alone: bool,
     /// Since when it compares records, uptime in milliseconds.
     records_since_ms: Option<u64>,
     /// Questions that this round may ask.
@@ -110,6 +112,7 @@ impl Pull {
             brought: false,
             turn: Turn::Free,
             gave_way: false,
+            records_alone: false,
             records_since_ms: None,
             questions_max: match asked {
                 Asked::Member => QUESTIONS_MAX,
@@ -125,7 +128,7 @@ impl Pull {
     #[must_use]
     pub fn barren(&self) -> Option<[Digest; 3]> {
         self.theirs
-            .filter(|_| self.differed && !self.brought && !self.gave_way)
+            .filter(|_| self.differed && !self.brought && !self.gave_way())
     }
 
     /// Learns whether it may go on to the records: before every answer.
@@ -133,10 +136,11 @@ impl Pull {
         self.turn = turn;
     }
 
-    /// Whether the records were left for another round.
+    /// Whether the records were left for another round, and that is worth one soon. Where the rest differs and nothing of
+    /// it is to be had, round after round would bring nothing but the suspicion that the peer wastes this node's time.
     #[must_use]
     pub const fn gave_way(&self) -> bool {
-        self.gave_way
+        self.gave_way && (self.brought || self.records_alone)
     }
 
     /// Since when it compares records, uptime in milliseconds.
@@ -258,6 +262,7 @@ impl Pull {
         let differs = |at: &usize| ours.roots[*at] != theirs.roots[*at];
         self.sets = (0..3).filter(differs).map(|at| Set::ALL[at]).collect();
         self.differed = !self.sets.is_empty();
+        self.records_alone = self.sets == [Set::Records];
         self.theirs = Some(theirs.roots);
         self.heads = theirs.heads;
         self.next_set(arrival)

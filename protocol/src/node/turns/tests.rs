@@ -151,3 +151,19 @@ fn a_peer_that_differs_in_records_is_asked_when_their_turn_has_come() {
     assert!(node.links.peers[&peer].owed);
     assert!(node.net.as_ref().unwrap().timers.sync_ms < 2000);
 }
+
+/// Two took other parts of a flood and agree on nothing of it: rounds without end would look like a peer that wastes time.
+#[test]
+fn who_differs_in_ops_that_bring_nothing_is_owed_no_round_for_its_records() {
+    let (mut node, asked) = linked();
+    let records = differs(&mut node, &[Set::Records]);
+    assert_eq!(answer(&mut node, asked[0].0, &records, 10).len(), 1);
+    let both = differs(&mut node, &[Set::Ops, Set::Records]);
+    let next = answer(&mut node, asked[1].0, &both, 20);
+    assert!(is_for(Set::Ops)(&next[0]));
+    let ours = node.net.as_mut().unwrap().ledger.index(Set::Ops);
+    let ours = SyncAnswer::Buckets(ours.bucket_digests());
+    assert!(answer(&mut node, next[0].0, &ours, 30).is_empty());
+    let peer = &node.links.peers[&asked[1].1];
+    assert!(!peer.owed && peer.barren.is_some());
+}
