@@ -9,7 +9,7 @@ use crate::circuits::{start, status};
 use crate::internet::Internet;
 use crate::internet::plan::{Nat, Plan, V6};
 use crate::lab;
-use crate::node::{Node, agree, carries, eventually, measured, ms, symbols, text};
+use crate::node::{Node, carries, eventually, measured, ms, symbols, text};
 
 /// How long nodes may take to be at home at a relay, and known to be.
 const LONG: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ pub(crate) fn a_newcomer_finds_a_member_by_a_relay_that_learns_no_name(world: &W
         let node = Node::on(site.host(&lab, name));
         (site, node)
     };
-    let (_attic_site, mut attic) = sym("attic");
+    let (_attic_site, attic) = sym("attic");
     attic.init("granary");
     assert!(!attic.invite(&[]).contains('@'), "nobody can be called");
     attic.ask(&[
@@ -55,29 +55,7 @@ pub(crate) fn a_newcomer_finds_a_member_by_a_relay_that_learns_no_name(world: &W
     measured("to a ping by that relay", ms(watch.elapsed()));
     carries(&cellar, &attic);
     carries(&attic, &cellar);
-    // The other member is in the code, too: who made it may be off.
-    agree(&[&attic, &cellar], 2);
-    at_home(&relay, 2);
-    let mut code = String::new();
-    eventually("a code names both", LONG, || {
-        code = attic.invite(&[]);
-        code.matches(&format!("{at}/")).count() == 2
-    });
-    agree(&[&attic, &cellar], 2);
-    attic.switch_off();
-    let (_loft_site, loft) = sym("loft");
-    let watch = Stopwatch::start();
-    let joined = loft.join(&code);
-    measured(
-        "the same while the code's maker is off",
-        ms(watch.elapsed()),
-    );
-    assert_eq!(
-        text(&joined, "/witness"),
-        text(&cellar.status(), "/self/id")
-    );
-    by_relay(&loft, &cellar);
-    knows_nothing(&relay, &program, &[&cellar, &loft], symbols(&code));
+    knows_nothing(&relay, &program, &[&cellar], symbols(&code));
 }
 
 /// So many are reachable by a relay.
