@@ -152,7 +152,8 @@ fn a_peer_that_differs_in_records_is_asked_when_their_turn_has_come() {
     assert!(node.net.as_ref().unwrap().timers.sync_ms < 2000);
 }
 
-/// Two took other parts of a flood and agree on nothing of it: rounds without end would look like a peer that wastes time.
+/// Two took other parts of a flood and agree on nothing of it: rounds without end would look like a peer that wastes
+/// time.
 #[test]
 fn who_differs_in_ops_that_bring_nothing_is_owed_no_round_for_its_records() {
     let (mut node, asked) = linked();
