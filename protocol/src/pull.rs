@@ -136,8 +136,9 @@ impl Pull {
         self.turn = turn;
     }
 
-    /// Whether the records were left for another round, and that is worth one soon. Where the rest differs and nothing
-    /// of it is to be had, round after round would bring nothing but the suspicion that the peer wastes this node's time.
+    /// Whether the records were left for another round, and that is worth one soon. Where the rest differs and
+    /// nothing of it is to be had, round after round would bring nothing but the suspicion that the peer wastes
+    /// this node's time.
     #[must_use]
     pub const fn gave_way(&self) -> bool {
         self.gave_way && (self.brought || self.records_alone)
