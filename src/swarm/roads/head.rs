@@ -164,7 +164,49 @@ const FIELDS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Bytes that look like a head now and then, and come in two parts.
+    fn came() -> impl Strategy<Value = (Vec<u8>, usize)> {
+        let word = prop_oneof![
+            Just(b"GET / HTTP/1.1\r\n".to_vec()),
+            Just(b"HTTP/1.1 101 Switching Protocols\r\n".to_vec()),
+            Just(b"Upgrade: websocket\r\n".to_vec()),
+            Just(b"Sec-WebSocket-Key: a\r\n".to_vec()),
+            Just(END.to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..2000),
+        ];
+        let words = proptest::collection::vec(word, 0..12);
+        let bytes = words.prop_map(|words| words.concat());
+        bytes.prop_flat_map(|bytes| (0..=bytes.len(), Just(bytes)).prop_map(|(at, b)| (b, at)))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_alike_in_one_part_and_in_two_and_is_never_too_long(
+            (bytes, at) in came()
+        ) {
+            let run = |mut stream: Box<dyn AsyncRead + Unpin + '_>| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(async move { read(&mut stream).await })
+            };
+            let whole = run(Box::new(bytes.as_slice()));
+            let (one, two) = bytes.split_at(at);
+            let parts = run(Box::new(one.chain(two)));
+            let wanted = bytes.windows(END.len()).position(|place| place == END);
+            let wanted = wanted.map(|place| place + END.len()).filter(|end| *end <= HEAD_BYTES_MAX);
+            for read in [&whole, &parts] {
+                prop_assert_eq!(read.as_ref().ok().map(|(head, _)| head.len()), wanted);
+            }
+            if let Ok((head, rest)) = whole {
+                prop_assert!(head.len() + rest.len() <= HEAD_BYTES_MAX);
+                // Any answer will do, as long as there is one.
+                let _ = (question(&head), status(&head));
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_head_is_read_up_to_its_end_and_what_follows_is_kept() {
