@@ -65,7 +65,7 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
     let value = context(error, ContextKind::InvalidValue);
     let kind = error.kind();
     if kind == ErrorKind::InvalidSubcommand {
-        return unknown_verb(error);
+        return unknown_verb(error, words);
     }
     let text = if kind == ErrorKind::UnknownArgument {
         format!("{bad} is not known here")
@@ -98,25 +98,32 @@ fn bare(argument: &str) -> String {
     flag.replace(['<', '>', '[', ']'], "").replace("...", "")
 }
 
-fn unknown_verb(error: &clap::Error) -> Failure {
+fn unknown_verb(error: &clap::Error, words: &[String]) -> Failure {
     let word = context(error, ContextKind::InvalidSubcommand);
+    let above = verb_of(words).filter(|verb| *verb != word);
+    let above = above.map_or("meshnode".to_owned(), |verb| format!("meshnode {verb}"));
     let foreign = FOREIGN.iter().find(|(theirs, _)| *theirs == word);
-    let failure = Failure::usage(format!("meshnode has no verb {word}"));
+    let failure = Failure::usage(format!("{above} has no verb {word}"));
     if let Some((_, ours)) = foreign {
         return failure.hint(*ours);
     }
     let near = context(error, ContextKind::SuggestedSubcommand);
     // The most similar comes last.
     match near.rsplit(", ").next() {
-        Some(near) if !near.is_empty() => failure.hint(format!("meshnode {near}")),
-        _ => failure.hint("meshnode --help lists them"),
+        Some(near) if !near.is_empty() => failure.hint(format!("{above} {near}")),
+        _ => failure.hint(format!("{above} --help lists them")),
     }
 }
 
-fn help_hint(words: &[String]) -> String {
+/// The verb among the words of a command.
+fn verb_of(words: &[String]) -> Option<&str> {
     let command = super::command();
-    let is_verb = |word: &&String| command.find_subcommand(word.as_str()).is_some();
-    match words.iter().find(is_verb) {
+    let mut words = words.iter().map(String::as_str);
+    words.find(|word| command.find_subcommand(word).is_some())
+}
+
+fn help_hint(words: &[String]) -> String {
+    match verb_of(words) {
         Some(verb) => format!("meshnode {verb} --help"),
         None => "meshnode --help".to_owned(),
     }
